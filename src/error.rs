@@ -1,0 +1,63 @@
+//! The words every error is sorted by, so that one place (`api::status`) can turn any of them into a gRPC code.
+//!
+//! Each module has its own `thiserror` enum with names and numbers in its fields; it implements [`Classify`]. The kinds
+//! are gRPC's words, but nothing here depends on tonic: the engine runs without a server.
+
+use std::error::Error;
+
+/// What kind of failure an error is; the words and meanings of gRPC's status codes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Kind {
+    /// The request is wrong in itself: a field, tensor or node is named.
+    InvalidArgument,
+    /// What was asked for does not exist (or belongs to another tenant).
+    NotFound,
+    /// A key was used before for something else.
+    AlreadyExists,
+    /// The request is right but the thing it acts on is in the wrong state.
+    FailedPrecondition,
+    /// Lost a race or broke off; the caller may read the state and go on.
+    Aborted,
+    /// A position beyond the end.
+    OutOfRange,
+    /// A limit or quota.
+    ResourceExhausted,
+    /// Try again later.
+    Unavailable,
+    /// Stored bytes are not what was written.
+    DataLoss,
+    /// The work was cancelled on request.
+    Cancelled,
+    /// A defect of ours.
+    Internal,
+}
+
+/// One bad field of a request, by its path (`steps[2].prune_weights.sparsity`).
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Violation {
+    /// The path of the field.
+    pub field: String,
+    /// What is wrong and what is allowed.
+    pub description: String,
+}
+
+impl Violation {
+    /// A violation of `field`.
+    pub fn new(field: impl Into<String>, description: impl Into<String>) -> Self {
+        Self { field: field.into(), description: description.into() }
+    }
+}
+
+/// An error that knows its kind.
+pub trait Classify: Error {
+    /// What kind of failure this is.
+    fn kind(&self) -> Kind;
+
+    /// A stable word for machines, such as `DIGEST_MISMATCH`.
+    fn reason(&self) -> &'static str;
+
+    /// The bad fields, where there are any.
+    fn violations(&self) -> Vec<Violation> {
+        Vec::new()
+    }
+}

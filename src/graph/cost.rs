@@ -1,0 +1,38 @@
+//! What a network costs: parameters, and multiply-accumulate operations for one sample.
+
+use super::{Graph, Node};
+
+/// The figures of a network or of one node.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Cost {
+    /// Parameters.
+    pub params: u64,
+    /// Parameters that are not zero.
+    pub nonzero_params: u64,
+    /// Multiply-accumulate operations for one sample. Zeros count like any other weight: a dense kernel multiplies them.
+    pub macs: u64,
+}
+
+/// The cost of a whole network. A parameter that two nodes share is counted once.
+pub fn of_graph(graph: &Graph) -> Cost {
+    Cost {
+        params: graph.params().iter().map(|p| p.data.elements() as u64).sum(),
+        nonzero_params: graph.params().iter().map(|p| p.data.nonzero() as u64).sum(),
+        macs: graph.nodes().iter().map(|n| macs(graph, n)).sum(),
+    }
+}
+
+/// The cost of one node.
+pub fn of_node(graph: &Graph, node: &Node) -> Cost {
+    let params = node.params.iter().map(|p| graph.param(*p));
+    Cost {
+        params: params.clone().map(|p| p.data.elements() as u64).sum(),
+        nonzero_params: params.map(|p| p.data.nonzero() as u64).sum(),
+        macs: macs(graph, node),
+    }
+}
+
+fn macs(graph: &Graph, node: &Node) -> u64 {
+    let shapes: Vec<&[usize]> = node.params.iter().map(|p| graph.param(*p).data.shape()).collect();
+    node.op.macs(&shapes, &graph.value(node.output).sample_shape())
+}

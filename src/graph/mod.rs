@@ -1,0 +1,308 @@
+//! The graph: what a network computes, as a plain value.
+//!
+//! A [`Graph`] is a flat list of [`Node`]s in execution order. A node reads *values* (activations, which have a batch
+//! axis) and *parameters* (weights and biases, which have names and bytes), and writes one value. Nothing here touches a
+//! device or a file.
+//!
+//! ```text
+//!   inputs ──▶ node ──▶ value ──▶ node ──▶ … ──▶ output
+//!               ▲
+//!             params (weight [out, in], bias [out])
+//! ```
+//!
+//! A graph changes only through [`Graph::edit`]: the draft is verified as a whole and either replaces the graph or is
+//! dropped. Layout is PyTorch's: activations `[batch, channels, height, width]`, parameter names `fc1.weight`.
+
+pub mod builder;
+pub mod cost;
+mod display;
+mod edit;
+pub mod glob;
+pub mod init;
+pub mod op;
+pub mod preset;
+mod verify;
+
+use std::sync::Arc;
+
+use thiserror::Error;
+
+use crate::tensor::{TensorData, TensorError};
+
+pub use edit::{Change, GraphEdit};
+pub use op::{Op, OpError};
+
+/// Names a value of a graph.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct ValueId(pub(crate) u32);
+
+/// Names a parameter of a graph.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct ParamId(pub(crate) u32);
+
+impl ValueId {
+    /// The place in [`Graph::values`].
+    pub fn index(self) -> usize {
+        self.0 as usize
+    }
+}
+
+impl ParamId {
+    /// The place in [`Graph::params`].
+    pub fn index(self) -> usize {
+        self.0 as usize
+    }
+}
+
+/// The size of one axis of a value.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Dim {
+    /// The number of samples, open until the graph runs.
+    Batch,
+    /// A fixed size.
+    Fixed(usize),
+}
+
+/// An activation.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Value {
+    /// A name, unique in the graph.
+    pub name: String,
+    /// The axes; the first is [`Dim::Batch`].
+    pub shape: Vec<Dim>,
+}
+
+impl Value {
+    /// The sizes after the batch axis.
+    pub fn sample_shape(&self) -> Vec<usize> {
+        self.shape.iter().filter_map(|d| if let Dim::Fixed(n) = d { Some(*n) } else { None }).collect()
+    }
+}
+
+/// A parameter.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Param {
+    /// The name, unique in the graph; PyTorch's path, such as `conv1.weight`.
+    pub name: String,
+    /// The values.
+    pub data: TensorData,
+    /// Where given, one flag an element: `false` says that it is zero and stays zero while training.
+    pub mask: Option<Arc<[bool]>>,
+}
+
+impl Param {
+    /// Whether it counts as a weight: two or more axes. Biases and scales have one.
+    pub fn is_weight(&self) -> bool {
+        self.data.shape().len() >= 2
+    }
+}
+
+/// One operation.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Node {
+    /// The name, unique in the graph, such as `conv1`.
+    pub name: String,
+    /// What it does.
+    pub op: Op,
+    /// The values it reads.
+    pub inputs: Vec<ValueId>,
+    /// The parameters it reads, in the order of [`Op::roles`].
+    pub params: Vec<ParamId>,
+    /// The value it writes.
+    pub output: ValueId,
+}
+
+/// What can be wrong with a graph.
+#[derive(Debug, Error, PartialEq)]
+pub enum GraphError {
+    /// Two things have one name.
+    #[error("two {what}s are named '{name}'")]
+    DuplicateName {
+        /// `node`, `value` or `parameter`.
+        what: &'static str,
+        /// The name.
+        name: String,
+    },
+    /// A name of no use: empty, too long or with control characters.
+    #[error("{what} name {name:?} is not allowed: 1 to 512 printable characters are")]
+    BadName {
+        /// `node`, `value` or `parameter`.
+        what: &'static str,
+        /// The name.
+        name: String,
+    },
+    /// A node reads what does not exist (yet).
+    #[error("node '{node}' reads {what} '{name}', which {problem}")]
+    Dangling {
+        /// The node.
+        node: String,
+        /// `value` or `parameter`.
+        what: &'static str,
+        /// The name.
+        name: String,
+        /// What is the matter with it.
+        problem: &'static str,
+    },
+    /// A value is written twice.
+    #[error("node '{node}' writes value '{value}', which is written before")]
+    Rewritten {
+        /// The node.
+        node: String,
+        /// The value.
+        value: String,
+    },
+    /// A node's operator does not accept its inputs or parameters.
+    #[error("node '{node}': {source}")]
+    Op {
+        /// The node.
+        node: String,
+        /// What the operator says.
+        source: OpError,
+    },
+    /// The graph has no input, no output, or more than one input.
+    #[error("the graph needs one input and one output or more, it has {inputs} and {outputs}")]
+    Ends {
+        /// Inputs.
+        inputs: usize,
+        /// Outputs.
+        outputs: usize,
+    },
+    /// An output that no node writes.
+    #[error("output '{value}' is written by no node")]
+    OutputMissing {
+        /// The value.
+        value: String,
+    },
+    /// A value's stored shape is not what its node produces.
+    #[error("value '{value}' is said to have shape {stated}, but its node produces {inferred}")]
+    Shape {
+        /// The value.
+        value: String,
+        /// The stored shape.
+        stated: String,
+        /// The inferred shape.
+        inferred: String,
+    },
+    /// No node reads a parameter.
+    #[error("parameter '{name}' is read by no node")]
+    UnusedParam {
+        /// The parameter.
+        name: String,
+    },
+    /// A parameter is no floating point tensor.
+    #[error("parameter '{name}': {source}")]
+    Param {
+        /// The parameter.
+        name: String,
+        /// Why.
+        source: TensorError,
+    },
+    /// A mask of another length than its parameter.
+    #[error("the mask of parameter '{name}' has {mask} flags for {elements} values")]
+    Mask {
+        /// The parameter.
+        name: String,
+        /// Flags.
+        mask: usize,
+        /// Elements.
+        elements: usize,
+    },
+    /// More than the format allows.
+    #[error("the graph has {count} {what}s, at most {limit} are allowed")]
+    TooMany {
+        /// What there is too much of.
+        what: &'static str,
+        /// How many there are.
+        count: usize,
+        /// How many there may be.
+        limit: usize,
+    },
+}
+
+/// A network. See the [module documentation](self).
+#[derive(Debug, Clone, PartialEq, Default)]
+pub struct Graph {
+    name: String,
+    nodes: Vec<Node>,
+    values: Vec<Value>,
+    params: Vec<Param>,
+    inputs: Vec<ValueId>,
+    outputs: Vec<ValueId>,
+}
+
+impl Graph {
+    /// An empty graph, to be filled by [`Graph::edit`]. Most callers want a [`builder::GraphBuilder`].
+    pub fn new(name: impl Into<String>) -> Self {
+        Self { name: name.into(), ..Self::default() }
+    }
+
+    /// The network's name.
+    pub fn name(&self) -> &str {
+        &self.name
+    }
+
+    /// The nodes, in execution order.
+    pub fn nodes(&self) -> &[Node] {
+        &self.nodes
+    }
+
+    /// The values; [`ValueId`] names a place in it.
+    pub fn values(&self) -> &[Value] {
+        &self.values
+    }
+
+    /// The parameters; [`ParamId`] names a place in it.
+    pub fn params(&self) -> &[Param] {
+        &self.params
+    }
+
+    /// The values that are fed.
+    pub fn inputs(&self) -> &[ValueId] {
+        &self.inputs
+    }
+
+    /// The values that are the result.
+    pub fn outputs(&self) -> &[ValueId] {
+        &self.outputs
+    }
+
+    /// The value of that id.
+    pub fn value(&self, id: ValueId) -> &Value {
+        &self.values[id.index()]
+    }
+
+    /// The parameter of that id.
+    pub fn param(&self, id: ParamId) -> &Param {
+        &self.params[id.index()]
+    }
+
+    /// The parameter of that name.
+    pub fn param_id(&self, name: &str) -> Option<ParamId> {
+        self.params.iter().position(|p| p.name == name).map(|i| ParamId(i as u32))
+    }
+
+    /// All parameter ids, in order.
+    pub fn param_ids(&self) -> impl Iterator<Item = ParamId> + use<> {
+        (0..self.params.len() as u32).map(ParamId)
+    }
+
+    /// The shape of one input sample.
+    pub fn input_shape(&self) -> Vec<usize> {
+        self.inputs.first().map(|v| self.value(*v).sample_shape()).unwrap_or_default()
+    }
+
+    /// The shape of the first output for one sample.
+    pub fn output_shape(&self) -> Vec<usize> {
+        self.outputs.first().map(|v| self.value(*v).sample_shape()).unwrap_or_default()
+    }
+
+    /// Starts a change. The draft replaces the graph when it is committed.
+    pub fn edit(&mut self) -> GraphEdit<'_> {
+        GraphEdit::new(self)
+    }
+
+    /// Checks everything that a graph promises: names, order, arity, shapes.
+    pub fn verify(&self) -> Result<(), GraphError> {
+        verify::verify(self)
+    }
+}

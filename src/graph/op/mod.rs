@@ -1,0 +1,164 @@
+//! The operators. The set is closed: passes and executors match on it exhaustively.
+//!
+//! One file a family holds the configurations and the facts: shapes ([`Op::infer`]) and work ([`Op::macs`]).
+
+mod activation;
+mod conv;
+mod linear;
+mod pool;
+
+use thiserror::Error;
+
+use super::Dim;
+
+pub use activation::Activation;
+pub use conv::Conv2d;
+pub use pool::{AvgPool2d, MaxPool2d, Window};
+
+/// What an operator does not accept.
+#[derive(Debug, Error, PartialEq)]
+pub enum OpError {
+    /// The wrong number of inputs or parameters.
+    #[error("{op} takes {expected} {what}, got {actual}")]
+    Arity {
+        /// The operator.
+        op: &'static str,
+        /// `inputs` or `parameters`.
+        what: &'static str,
+        /// What it takes, in words.
+        expected: &'static str,
+        /// What it got.
+        actual: usize,
+    },
+    /// An input of the wrong shape.
+    #[error("{op} wants an input of shape {expected}, got {actual}")]
+    Input {
+        /// The operator.
+        op: &'static str,
+        /// What it wants, in words.
+        expected: String,
+        /// What it got.
+        actual: String,
+    },
+    /// A parameter of the wrong shape.
+    #[error("{op} wants a {role} of shape {expected}, got {actual:?}")]
+    Param {
+        /// The operator.
+        op: &'static str,
+        /// `weight` or `bias`.
+        role: &'static str,
+        /// What it wants, in words.
+        expected: String,
+        /// What it got.
+        actual: Vec<usize>,
+    },
+    /// A number in the operator's configuration that makes no sense.
+    #[error("{op}: {field} {problem}")]
+    Config {
+        /// The operator.
+        op: &'static str,
+        /// The field.
+        field: &'static str,
+        /// What is wrong with it.
+        problem: String,
+    },
+}
+
+/// An operator with its configuration.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Op {
+    /// `y = x W^T + b`; `W [out, in]`, `b [out]` (optional). `x [batch, in]`.
+    Linear,
+    /// Convolution; `W [out, in / groups, kh, kw]`, `b [out]` (optional). `x [batch, in, h, w]`.
+    Conv2d(Conv2d),
+    /// The largest value of each window. `x [batch, c, h, w]`.
+    MaxPool2d(MaxPool2d),
+    /// The mean of each window. `x [batch, c, h, w]`.
+    AvgPool2d(AvgPool2d),
+    /// A function of each element.
+    Activation(Activation),
+    /// Joins all axes after the first: `[batch, c, h, w]` becomes `[batch, c * h * w]`.
+    Flatten,
+}
+
+impl Op {
+    /// The operator's name, as files and tables show it.
+    pub fn name(&self) -> &'static str {
+        match self {
+            Op::Linear => "Linear",
+            Op::Conv2d(_) => "Conv2d",
+            Op::MaxPool2d(_) => "MaxPool2d",
+            Op::AvgPool2d(_) => "AvgPool2d",
+            Op::Activation(a) => a.name(),
+            Op::Flatten => "Flatten",
+        }
+    }
+
+    /// What the parameters are, in order, and how many of them must be there.
+    pub fn roles(&self) -> (&'static [&'static str], usize) {
+        match self {
+            Op::Linear | Op::Conv2d(_) => (&["weight", "bias"], 1),
+            Op::MaxPool2d(_) | Op::AvgPool2d(_) | Op::Activation(_) | Op::Flatten => (&[], 0),
+        }
+    }
+
+    /// The output's shape for these input shapes (with batch axis) and parameter shapes.
+    pub fn infer(&self, inputs: &[&[Dim]], params: &[&[usize]]) -> Result<Vec<Dim>, OpError> {
+        let (roles, needed) = self.roles();
+        if params.len() < needed || params.len() > roles.len() {
+            let expected = if roles.is_empty() { "no" } else { "1 or 2" };
+            return Err(OpError::Arity { op: self.name(), what: "parameters", expected, actual: params.len() });
+        }
+        let &[input] = inputs else {
+            return Err(OpError::Arity { op: self.name(), what: "inputs", expected: "1", actual: inputs.len() });
+        };
+        match self {
+            Op::Linear => linear::infer(input, params),
+            Op::Conv2d(config) => config.infer(input, params),
+            Op::MaxPool2d(config) => config.window.infer("MaxPool2d", input),
+            Op::AvgPool2d(config) => config.window.infer("AvgPool2d", input),
+            Op::Activation(_) => Ok(input.to_vec()),
+            Op::Flatten => flatten(input),
+        }
+    }
+
+    /// Multiply-accumulate operations for one sample, given the parameter shapes and the output's sample shape. Only
+    /// products with weights are counted, as is the custom.
+    pub fn macs(&self, params: &[&[usize]], output: &[usize]) -> u64 {
+        match self {
+            Op::Linear => params[0].iter().map(|&d| d as u64).product(),
+            Op::Conv2d(_) => {
+                let weights: u64 = params[0].iter().map(|&d| d as u64).product();
+                weights * output[1..].iter().map(|&d| d as u64).product::<u64>()
+            }
+            Op::MaxPool2d(_) | Op::AvgPool2d(_) | Op::Activation(_) | Op::Flatten => 0,
+        }
+    }
+}
+
+fn flatten(input: &[Dim]) -> Result<Vec<Dim>, OpError> {
+    let wrong = || OpError::Input {
+        op: "Flatten",
+        expected: "[batch, ...] with fewer than 2^63 elements".into(),
+        actual: shape_text(input),
+    };
+    let [Dim::Batch, rest @ ..] = input else { return Err(wrong()) };
+    let mut product = 1usize;
+    for dim in rest {
+        let Dim::Fixed(n) = dim else { return Err(wrong()) };
+        product = product.checked_mul(*n).ok_or_else(wrong)?;
+    }
+    Ok(vec![Dim::Batch, Dim::Fixed(product)])
+}
+
+/// A shape as people write it: `[N, 1, 28, 28]`.
+pub fn shape_text(shape: &[Dim]) -> String {
+    let dims: Vec<String> = shape
+        .iter()
+        .map(|d| match d {
+            Dim::Batch => "N".to_string(),
+            Dim::Fixed(n) => n.to_string(),
+        })
+        .collect();
+    format!("[{}]", dims.join(", "))
+}

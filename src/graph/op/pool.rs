@@ -1,0 +1,88 @@
+//! Pooling: one number for each window of each channel.
+
+use super::{Dim, OpError, shape_text};
+
+/// The window that a convolution or pooling slides over the image. Two numbers are `[height, width]`; padding is
+/// `[top, left, bottom, right]`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Window {
+    /// Size.
+    pub kernel: [usize; 2],
+    /// Pixels from one place to the next.
+    pub stride: [usize; 2],
+    /// Pixels added around the image.
+    pub padding: [usize; 4],
+    /// Pixels from one tap of the window to the next.
+    pub dilation: [usize; 2],
+}
+
+/// No axis of a window may be larger than this; far beyond any real network, and safe from overflow.
+const MAX_EXTENT: usize = 1 << 20;
+
+impl Window {
+    /// A square window with no padding that moves by its own size, as pooling layers mostly have it.
+    pub fn tiles(size: usize) -> Self {
+        Self { kernel: [size; 2], stride: [size; 2], padding: [0; 4], dilation: [1; 2] }
+    }
+
+    /// A square window that moves by one pixel, with the same padding on all sides.
+    pub fn sliding(size: usize, padding: usize) -> Self {
+        Self { kernel: [size; 2], stride: [1; 2], padding: [padding; 4], dilation: [1; 2] }
+    }
+
+    /// Height and width of the output for an image of height and width `image`: `floor((image + padding - dilation *
+    /// (kernel - 1) - 1) / stride) + 1` an axis.
+    pub fn output(&self, op: &'static str, image: [usize; 2]) -> Result<[usize; 2], OpError> {
+        let bad = |field, problem: String| Err(OpError::Config { op, field, problem });
+        for (field, values) in [("kernel", self.kernel), ("stride", self.stride), ("dilation", self.dilation)] {
+            if values.iter().any(|&v| v == 0 || v > MAX_EXTENT) {
+                return bad(field, format!("must be between 1 and {MAX_EXTENT}, is {values:?}"));
+            }
+        }
+        if self.padding.iter().any(|&p| p > MAX_EXTENT) {
+            return bad("padding", format!("must be at most {MAX_EXTENT}, is {:?}", self.padding));
+        }
+        let mut output = [0; 2];
+        for axis in 0..2 {
+            let reach = self.dilation[axis].saturating_mul(self.kernel[axis] - 1).saturating_add(1);
+            let padded = image[axis].saturating_add(self.padding[axis] + self.padding[axis + 2]);
+            if image[axis] == 0 || padded < reach {
+                let problem = format!("reaches over {reach} pixels, the padded image has {padded}");
+                return bad("kernel", problem);
+            }
+            output[axis] = (padded - reach) / self.stride[axis] + 1;
+        }
+        Ok(output)
+    }
+
+    pub(super) fn infer(&self, op: &'static str, input: &[Dim]) -> Result<Vec<Dim>, OpError> {
+        let &[Dim::Batch, Dim::Fixed(c), Dim::Fixed(h), Dim::Fixed(w)] = input else {
+            return Err(OpError::Input { op, expected: "[N, c, h, w]".into(), actual: shape_text(input) });
+        };
+        for axis in 0..2 {
+            // A window that lies in the padding altogether would have no pixel to look at.
+            if self.padding[axis].max(self.padding[axis + 2]) >= self.kernel[axis].max(1) {
+                let problem = format!("{:?} must be smaller than the kernel {:?}", self.padding, self.kernel);
+                return Err(OpError::Config { op, field: "padding", problem });
+            }
+        }
+        let [oh, ow] = self.output(op, [h, w])?;
+        Ok(vec![Dim::Batch, Dim::Fixed(c), Dim::Fixed(oh), Dim::Fixed(ow)])
+    }
+}
+
+/// The largest value of each window; padding never wins.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct MaxPool2d {
+    /// The window.
+    pub window: Window,
+}
+
+/// The mean of each window.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct AvgPool2d {
+    /// The window.
+    pub window: Window,
+    /// Whether padding counts as zeros (PyTorch's default) or is left out of the mean.
+    pub count_padding: bool,
+}

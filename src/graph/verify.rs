@@ -1,0 +1,108 @@
+//! What every graph promises: unique names, nodes after what they read, right arity and shapes, no loose parameters.
+
+use std::collections::HashSet;
+
+use super::op::shape_text;
+use super::{Dim, Graph, GraphError};
+use crate::tensor::TensorError;
+
+/// More nodes than any real network has; a bound on the work that a hostile file can cause.
+const MAX_NODES: usize = 100_000;
+/// Names are labels; longer ones are mistakes or attacks.
+const MAX_NAME: usize = 512;
+
+pub(super) fn verify(graph: &Graph) -> Result<(), GraphError> {
+    for (what, count) in [("node", graph.nodes.len()), ("parameter", graph.params.len())] {
+        if count > MAX_NODES {
+            return Err(GraphError::TooMany { what, count, limit: MAX_NODES });
+        }
+    }
+    names("node", graph.nodes.iter().map(|n| n.name.as_str()))?;
+    names("value", graph.values.iter().map(|v| v.name.as_str()))?;
+    names("parameter", graph.params.iter().map(|p| p.name.as_str()))?;
+    if graph.inputs.len() != 1 || graph.outputs.is_empty() {
+        return Err(GraphError::Ends { inputs: graph.inputs.len(), outputs: graph.outputs.len() });
+    }
+    params(graph)?;
+    let written = nodes(graph)?;
+    for output in &graph.outputs {
+        if !written[output.index()] {
+            return Err(GraphError::OutputMissing { value: graph.value(*output).name.clone() });
+        }
+    }
+    Ok(())
+}
+
+fn names<'a>(what: &'static str, all: impl Iterator<Item = &'a str>) -> Result<(), GraphError> {
+    let mut seen = HashSet::new();
+    for name in all {
+        if name.is_empty() || name.len() > MAX_NAME || name.chars().any(char::is_control) {
+            let name = name.chars().take(60).collect();
+            return Err(GraphError::BadName { what, name });
+        }
+        if !seen.insert(name) {
+            return Err(GraphError::DuplicateName { what, name: name.to_string() });
+        }
+    }
+    Ok(())
+}
+
+fn params(graph: &Graph) -> Result<(), GraphError> {
+    let mut used = vec![false; graph.params.len()];
+    for node in &graph.nodes {
+        for id in &node.params {
+            used[id.index()] = true;
+        }
+    }
+    for (param, used) in graph.params.iter().zip(used) {
+        let name = param.name.clone();
+        if !used {
+            return Err(GraphError::UnusedParam { name });
+        }
+        if !param.data.dtype().is_float() {
+            return Err(GraphError::Param { name, source: TensorError::NotFloat { dtype: param.data.dtype() } });
+        }
+        if let Some(mask) = &param.mask
+            && mask.len() != param.data.elements()
+        {
+            return Err(GraphError::Mask { name, mask: mask.len(), elements: param.data.elements() });
+        }
+    }
+    Ok(())
+}
+
+/// Walks the nodes in order; says which values are there in the end.
+fn nodes(graph: &Graph) -> Result<Vec<bool>, GraphError> {
+    let mut written = vec![false; graph.values.len()];
+    for input in &graph.inputs {
+        written[input.index()] = true;
+    }
+    for node in &graph.nodes {
+        for input in &node.inputs {
+            if !written[input.index()] {
+                return Err(GraphError::Dangling {
+                    node: node.name.clone(),
+                    what: "value",
+                    name: graph.value(*input).name.clone(),
+                    problem: "is not written before",
+                });
+            }
+        }
+        let inputs: Vec<&[Dim]> = node.inputs.iter().map(|v| graph.value(*v).shape.as_slice()).collect();
+        let params: Vec<&[usize]> = node.params.iter().map(|p| graph.param(*p).data.shape()).collect();
+        let inferred =
+            node.op.infer(&inputs, &params).map_err(|source| GraphError::Op { node: node.name.clone(), source })?;
+        let output = graph.value(node.output);
+        if output.shape != inferred {
+            return Err(GraphError::Shape {
+                value: output.name.clone(),
+                stated: shape_text(&output.shape),
+                inferred: shape_text(&inferred),
+            });
+        }
+        if std::mem::replace(&mut written[node.output.index()], true) {
+            return Err(GraphError::Rewritten { node: node.name.clone(), value: output.name.clone() });
+        }
+    }
+    Ok(written)
+}

@@ -1,0 +1,27 @@
+//! niwaki makes neural networks smaller and says honestly what that cost.
+//!
+//! A client uploads a model and a data set over gRPC and asks for a *recipe*: prune, train, quantize. A queued job runs
+//! it and the client gets back a smaller model and a report in which every figure was measured on the emitted file.
+//!
+//! # A request's way
+//!
+//! ```text
+//! client ── CreateJob ──▶ api ──▶ jobs (queue) ──▶ worker ──▶ child process: recipe::run
+//! client ◀─ WatchJob ──── api ◀── jobs ◀────────── worker ◀── progress, report, emitted files
+//! ```
+//!
+//! # The modules, in reading order
+//!
+//! Each may use those above it, never those below (`tests/architecture.rs` holds them to it).
+#![deny(unsafe_code, missing_docs)]
+
+pub mod api;
+pub mod data;
+pub mod error;
+pub mod graph;
+pub mod passes;
+pub mod recipe;
+pub mod report;
+pub mod seed;
+pub mod tensor;
+pub mod train;

@@ -1,0 +1,112 @@
+//! A recipe: what to do with a model, step by step, and the engine's single entry, [`run`](fn@run::run).
+//!
+//! These types are what a recipe *means*; its file form is the proto3 JSON mapping of `niwaki.v1.Recipe`, read by
+//! `api::recipe`.
+
+use crate::data::DataSpec;
+use crate::passes::prune::{Amount, Scope};
+use crate::passes::quantize::Quantize;
+use crate::train::config::TrainConfig;
+
+/// The version of the recipe format that this niwaki reads.
+pub const VERSION: u32 = 1;
+/// More steps than any sensible recipe has.
+pub const MAX_STEPS: usize = 64;
+
+/// What to do with a model.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Recipe {
+    /// The format's version; [`VERSION`].
+    pub version: u32,
+    /// A short name.
+    pub name: String,
+    /// What it needs and promises, for people.
+    pub description: String,
+    /// All randomness follows from it.
+    pub seed: u64,
+    /// How the data set is read, transformed and split.
+    pub data: DataSpec,
+    /// Starts from a built-in network instead of a given model.
+    pub start: Option<Start>,
+    /// What to do, in this order.
+    pub steps: Vec<Step>,
+}
+
+/// Starts from a built-in network, trained from fresh weights: the baseline.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Start {
+    /// Its name.
+    pub preset: String,
+    /// How to train it.
+    pub train: TrainConfig,
+}
+
+/// One step.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Step {
+    /// A label; empty: the kind.
+    pub name: String,
+    /// What it does.
+    pub kind: StepKind,
+}
+
+/// What a step does.
+#[derive(Debug, Clone, PartialEq)]
+pub enum StepKind {
+    /// Measures the model as it stands.
+    Evaluate,
+    /// Sets weights to zero.
+    PruneWeights(PruneWeightsStep),
+    /// Trains.
+    Train(TrainConfig),
+    /// Stores weights in fewer bits.
+    Quantize(Quantize),
+}
+
+impl StepKind {
+    /// The kind's name in reports, such as `prune-weights`.
+    pub fn name(&self) -> &'static str {
+        match self {
+            StepKind::Evaluate => "evaluate",
+            StepKind::PruneWeights(_) => "prune-weights",
+            StepKind::Train(_) => "train",
+            StepKind::Quantize(_) => "quantize",
+        }
+    }
+
+    /// The field of `niwaki.v1.Step` that holds it, for paths in errors.
+    pub fn field(&self) -> &'static str {
+        match self {
+            StepKind::Evaluate => "evaluate",
+            StepKind::PruneWeights(_) => "prune_weights",
+            StepKind::Train(_) => "train",
+            StepKind::Quantize(_) => "quantize",
+        }
+    }
+}
+
+/// Sets weights to zero, at once or little by little.
+#[derive(Debug, Clone, PartialEq)]
+pub struct PruneWeightsStep {
+    /// How many weights go.
+    pub amount: Amount,
+    /// Which weights are compared with which.
+    pub scope: Scope,
+    /// Parameters left alone, by name or glob.
+    pub ignored: Vec<String>,
+    /// Little by little while training; `None`: at once.
+    pub cubic: Option<Cubic>,
+}
+
+/// Prunes while training: after share `t` of the phase from `begin` to `end` the sparsity is `s * (1 - (1 - t)^3)`.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Cubic {
+    /// The training that goes with it.
+    pub train: TrainConfig,
+    /// Where pruning begins, as a share of the training's steps.
+    pub begin: f64,
+    /// Where it ends.
+    pub end: f64,
+    /// Training steps between two prunings.
+    pub every: u32,
+}

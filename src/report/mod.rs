@@ -1,0 +1,202 @@
+//! The report: what a recipe did, in plain structs that serialise to `report.json`.
+//!
+//! The report knows no graph and no session: whoever measures fills it in. Accuracies are shares between 0 and 1;
+//! `accuracy_delta` is result minus baseline, so -0.01 is one point lost.
+
+mod interval;
+
+use serde::{Deserialize, Serialize};
+
+pub use interval::paired_interval;
+
+/// What a recipe did to a model, measured on the emitted file. `niwaki.v1.JobResult` holds the same data.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Report {
+    /// The recipe's name.
+    pub recipe: String,
+    /// The recipe's seed.
+    pub seed: u64,
+    /// The model before the steps: the upload, or the trained preset.
+    pub baseline: Metrics,
+    /// The model after the steps.
+    pub result: Metrics,
+    /// Result minus baseline, on the test split.
+    pub accuracy_delta: f64,
+    /// Low and high end of the delta's 95 % interval.
+    pub accuracy_delta_ci95: [f64; 2],
+    /// Samples in the test split.
+    pub test_samples: u64,
+    /// What each class gained or lost.
+    pub classes: Vec<ClassChange>,
+    /// What the training of a preset did, where the recipe starts from one.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub start: Option<TrainDetail>,
+    /// What each step did.
+    pub steps: Vec<StepEffect>,
+    /// The emitted files.
+    pub files: Vec<EmittedFile>,
+    /// What a reader should know before trusting or using the result.
+    pub warnings: Vec<String>,
+    /// What computed it.
+    pub machine: Machine,
+}
+
+/// The figures of one model.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Metrics {
+    /// Share of the test split that is classified rightly.
+    pub accuracy: f64,
+    /// Mean cross entropy on the test split, in nats.
+    pub loss: f64,
+    /// Size of the file.
+    pub bytes: u64,
+    /// Parameters.
+    pub params: u64,
+    /// Parameters that are not zero.
+    pub nonzero_params: u64,
+    /// Multiply-accumulate operations for one sample.
+    pub macs: u64,
+    /// Time for one sample at batch size 1, in milliseconds.
+    pub latency_ms: Latency,
+}
+
+/// Quantiles of a latency.
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
+pub struct Latency {
+    /// Half of the runs were faster.
+    pub p50: f64,
+    /// 95 of 100 runs were faster.
+    pub p95: f64,
+}
+
+/// What one class gained or lost on the test split.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct ClassChange {
+    /// The class: its label.
+    pub label: u32,
+    /// Test samples of the class.
+    pub samples: u64,
+    /// Share classified rightly by the baseline.
+    pub baseline_accuracy: f64,
+    /// Share classified rightly by the result.
+    pub result_accuracy: f64,
+}
+
+/// What one step did; accuracies are of the validation split.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct StepEffect {
+    /// The step's place in the recipe, counted from 1.
+    pub step: u32,
+    /// The kind of step, such as `prune-weights`.
+    pub kind: String,
+    /// The step's label.
+    pub name: String,
+    /// How long it took.
+    pub seconds: f64,
+    /// Before the step.
+    pub before: Snapshot,
+    /// After the step.
+    pub after: Snapshot,
+    /// Of a training, or of the training inside a gradual pruning.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub train: Option<TrainDetail>,
+    /// Of a quantization: every parameter's precision.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub quantize: Option<Vec<ParamPrecision>>,
+    /// Of a pruning: each weight's zeros.
+    #[serde(skip_serializing_if = "Vec::is_empty", default)]
+    pub sparsity: Vec<ParamSparsity>,
+}
+
+/// A model at one moment of a recipe.
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
+pub struct Snapshot {
+    /// Share of the validation split that is classified rightly.
+    pub validation_accuracy: f64,
+    /// Mean cross entropy on the validation split, in nats.
+    pub validation_loss: f64,
+    /// Parameters.
+    pub params: u64,
+    /// Parameters that are not zero.
+    pub nonzero_params: u64,
+    /// Multiply-accumulate operations for one sample.
+    pub macs: u64,
+}
+
+/// What a training did.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, Default)]
+pub struct TrainDetail {
+    /// Every epoch that ran.
+    pub epochs: Vec<Epoch>,
+    /// The epoch whose model was kept, counted from 1.
+    pub best_epoch: u32,
+    /// Whether training ended before the last epoch.
+    pub stopped_early: bool,
+    /// Training steps in which clipping changed the gradient.
+    pub clipped_steps: u64,
+    /// All training steps.
+    pub total_steps: u64,
+}
+
+/// One pass over the training split.
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
+pub struct Epoch {
+    /// Mean training loss.
+    pub train_loss: f64,
+    /// Accuracy on the validation split after the epoch.
+    pub validation_accuracy: f64,
+    /// Loss on the validation split after the epoch.
+    pub validation_loss: f64,
+    /// Mean L2 norm of the gradient before clipping.
+    pub gradient_norm: f64,
+    /// The learning rate of the epoch's last step.
+    pub learning_rate: f64,
+}
+
+/// One parameter's change of precision.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct ParamPrecision {
+    /// The parameter.
+    pub name: String,
+    /// The number format it is stored in now.
+    pub dtype: String,
+    /// `|w - q(w)| / |w|` in the L2 norm.
+    pub relative_error: f64,
+    /// Share of its non-zero values that became zero.
+    pub flushed_to_zero: f64,
+    /// Why it was kept in 32 bits; empty otherwise.
+    pub kept_because: String,
+}
+
+/// One parameter's zeros.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct ParamSparsity {
+    /// The parameter.
+    pub name: String,
+    /// Its values.
+    pub values: u64,
+    /// Those that are zero.
+    pub zeros: u64,
+}
+
+/// An emitted file.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct EmittedFile {
+    /// Its name.
+    pub name: String,
+    /// Its size.
+    pub bytes: u64,
+    /// `sha256:` and 64 hexadecimal digits.
+    pub digest: String,
+}
+
+/// What computed a result.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Machine {
+    /// niwaki's version.
+    pub niwaki_version: String,
+    /// The processor architecture and its widest vector instructions in use.
+    pub instruction_set: String,
+    /// Threads that computed.
+    pub threads: u32,
+}

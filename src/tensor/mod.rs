@@ -1,0 +1,180 @@
+//! Tensors as plain data: a dtype, a shape and shared bytes.
+//!
+//! This is how parameters live in a [`crate::graph::Graph`] and in files. Nothing here computes on a device; executors
+//! have buffers of their own. Bytes are little-endian, in row-major order, as in safetensors.
+
+mod dtype;
+
+use bytes::Bytes;
+use half::{bf16, f16};
+use thiserror::Error;
+
+pub use dtype::DType;
+
+/// What can be wrong with a tensor.
+#[derive(Debug, Error, PartialEq, Eq)]
+pub enum TensorError {
+    /// The bytes do not fill the shape.
+    #[error("shape {shape:?} of {dtype} needs {expected} bytes, got {actual}")]
+    Length {
+        /// The dtype.
+        dtype: DType,
+        /// The shape.
+        shape: Vec<usize>,
+        /// Bytes the shape needs.
+        expected: usize,
+        /// Bytes that were given.
+        actual: usize,
+    },
+    /// The number of elements does not fit into memory.
+    #[error("shape {shape:?} has too many elements")]
+    TooLarge {
+        /// The shape.
+        shape: Vec<usize>,
+    },
+    /// The operation is for floating point numbers.
+    #[error("dtype {dtype} is no floating point type")]
+    NotFloat {
+        /// The dtype.
+        dtype: DType,
+    },
+}
+
+/// A tensor: dtype, shape and bytes. Cloning shares the bytes.
+#[derive(Clone, PartialEq)]
+pub struct TensorData {
+    dtype: DType,
+    shape: Vec<usize>,
+    bytes: Bytes,
+}
+
+impl TensorData {
+    /// A tensor of `shape` over `bytes` (little-endian, row-major), whose length must be exactly right.
+    pub fn new(dtype: DType, shape: Vec<usize>, bytes: impl Into<Bytes>) -> Result<Self, TensorError> {
+        let bytes = bytes.into();
+        let expected = elements(&shape)
+            .and_then(|n| n.checked_mul(dtype.size()))
+            .ok_or_else(|| TensorError::TooLarge { shape: shape.clone() })?;
+        if bytes.len() != expected {
+            return Err(TensorError::Length { dtype, shape, expected, actual: bytes.len() });
+        }
+        Ok(Self { dtype, shape, bytes })
+    }
+
+    /// An `F32` tensor over `values`, whose number must be that of the shape.
+    pub fn from_f32(shape: Vec<usize>, values: &[f32]) -> Result<Self, TensorError> {
+        Self::new(DType::F32, shape, Bytes::copy_from_slice(bytemuck::cast_slice(values)))
+    }
+
+    /// An `F32` tensor of zeros.
+    pub fn zeros(shape: Vec<usize>) -> Result<Self, TensorError> {
+        let n = elements(&shape).and_then(|n| n.checked_mul(4));
+        let n = n.ok_or_else(|| TensorError::TooLarge { shape: shape.clone() })?;
+        Self::new(DType::F32, shape, vec![0u8; n])
+    }
+
+    /// The dtype.
+    pub fn dtype(&self) -> DType {
+        self.dtype
+    }
+
+    /// The shape.
+    pub fn shape(&self) -> &[usize] {
+        &self.shape
+    }
+
+    /// The bytes, little-endian, row-major.
+    pub fn bytes(&self) -> &Bytes {
+        &self.bytes
+    }
+
+    /// The number of elements.
+    pub fn elements(&self) -> usize {
+        self.bytes.len() / self.dtype.size()
+    }
+
+    /// The values as `f32`. `F64` is rounded to nearest; integers are refused.
+    pub fn to_f32(&self) -> Result<Vec<f32>, TensorError> {
+        match self.dtype {
+            DType::F32 => Ok(self.read::<4>().map(f32::from_le_bytes).collect()),
+            DType::F16 => Ok(self.read::<2>().map(|b| f16::from_le_bytes(b).to_f32()).collect()),
+            DType::BF16 => Ok(self.read::<2>().map(|b| bf16::from_le_bytes(b).to_f32()).collect()),
+            DType::F64 => Ok(self.read::<8>().map(|b| f64::from_le_bytes(b) as f32).collect()),
+            dtype => Err(TensorError::NotFloat { dtype }),
+        }
+    }
+
+    /// The same values in another floating point type, rounded to nearest even.
+    pub fn to_float(&self, dtype: DType) -> Result<Self, TensorError> {
+        if dtype == self.dtype {
+            return Ok(self.clone());
+        }
+        let values = self.to_f32()?;
+        let bytes: Vec<u8> = match dtype {
+            DType::F32 => bytemuck::cast_slice(&values).to_vec(),
+            DType::F16 => values.iter().flat_map(|&v| f16::from_f32(v).to_le_bytes()).collect(),
+            DType::BF16 => values.iter().flat_map(|&v| bf16::from_f32(v).to_le_bytes()).collect(),
+            DType::F64 => values.iter().flat_map(|&v| f64::from(v).to_le_bytes()).collect(),
+            dtype => return Err(TensorError::NotFloat { dtype }),
+        };
+        Self::new(dtype, self.shape.clone(), bytes)
+    }
+
+    /// How many elements are not zero (-0.0 is zero).
+    pub fn nonzero(&self) -> usize {
+        match self.to_f32() {
+            Ok(values) => values.iter().filter(|v| **v != 0.0).count(),
+            Err(_) => self.bytes.chunks_exact(self.dtype.size()).filter(|e| e.iter().any(|b| *b != 0)).count(),
+        }
+    }
+
+    fn read<const N: usize>(&self) -> impl Iterator<Item = [u8; N]> + '_ {
+        self.bytes.chunks_exact(N).map(|chunk| chunk.try_into().expect("chunks_exact gives chunks of N bytes"))
+    }
+}
+
+impl std::fmt::Debug for TensorData {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "{}{:?}", self.dtype, self.shape)
+    }
+}
+
+/// The number of elements of a shape, or `None` if it does not fit.
+pub fn elements(shape: &[usize]) -> Option<usize> {
+    shape.iter().try_fold(1usize, |n, &d| n.checked_mul(d))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    #[test]
+    fn the_length_must_be_exactly_right() {
+        let error = TensorData::new(DType::F32, vec![2, 3], vec![0u8; 23]).unwrap_err();
+        assert_eq!(error, TensorError::Length { dtype: DType::F32, shape: vec![2, 3], expected: 24, actual: 23 });
+    }
+
+    #[test]
+    fn a_product_that_overflows_is_refused() {
+        let error = TensorData::new(DType::U8, vec![usize::MAX, 2], Vec::new()).unwrap_err();
+        assert!(matches!(error, TensorError::TooLarge { .. }));
+    }
+
+    #[test]
+    fn negative_zero_counts_as_zero() {
+        let t = TensorData::from_f32(vec![4], &[0.0, -0.0, 1.0, f32::NAN]).unwrap();
+        assert_eq!(t.nonzero(), 2);
+    }
+
+    proptest! {
+        #[test]
+        fn f16_rounding_is_within_half_a_unit_in_the_last_place(v in -60000f32..60000f32) {
+            let t = TensorData::from_f32(vec![1], &[v]).unwrap().to_float(DType::F16).unwrap();
+            let back = t.to_f32().unwrap()[0];
+            // 11 significant bits: the relative error of a normal number is at most 2^-11.
+            let bound = (v.abs() * 2f32.powi(-11)).max(2f32.powi(-25));
+            prop_assert!((back - v).abs() <= bound, "{v} became {back}");
+        }
+    }
+}

@@ -1,0 +1,3 @@
+//! Supervised training: one loop, readable on one screen.
+
+pub mod config;

@@ -13,11 +13,19 @@
 //! # The modules, in reading order
 //!
 //! Each may use those above it, never those below (`tests/architecture.rs` holds them to it).
+//!
+//! - [`error`] the words errors are sorted by; [`seed`] random numbers from a seed; [`tensor`] plain tensors
+//! - [`graph`] what a network computes, as a value; [`format`](mod@format) files to graphs and back
+//! - [`report`] what a recipe did, as plain structs; [`data`] data sets, transforms, splits
+//! - [`passes`] what changes a graph; [`train`] the training loop
+//! - [`recipe`] what to do, step by step: the engine's single entry
+//! - [`api`] the gRPC services
 #![deny(unsafe_code, missing_docs)]
 
 pub mod api;
 pub mod data;
 pub mod error;
+pub mod format;
 pub mod graph;
 pub mod passes;
 pub mod recipe;

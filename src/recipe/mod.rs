@@ -3,6 +3,8 @@
 //! These types are what a recipe *means*; its file form is the proto3 JSON mapping of `niwaki.v1.Recipe`, read by
 //! `api::recipe`.
 
+pub mod run;
+
 use crate::data::DataSpec;
 use crate::passes::prune::{Amount, Scope};
 use crate::passes::quantize::Quantize;

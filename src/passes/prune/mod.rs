@@ -3,5 +3,5 @@
 mod schedule;
 mod weights;
 
-pub use schedule::cubic_sparsity;
+pub use schedule::{GradualPruning, cubic_sparsity};
 pub use weights::{Amount, PruneWeights, Scope, Threshold};

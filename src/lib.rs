@@ -19,10 +19,11 @@
 //! - [`report`] what a recipe did, as plain structs; [`data`] data sets, transforms, splits
 //! - [`passes`] what changes a graph; [`train`] the training loop
 //! - [`recipe`] what to do, step by step: the engine's single entry
-//! - [`api`] the gRPC services
+//! - [`api`] the gRPC services; [`cli`] the command line
 #![deny(unsafe_code, missing_docs)]
 
 pub mod api;
+pub mod cli;
 pub mod data;
 pub mod error;
 pub mod format;

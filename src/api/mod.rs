@@ -1,5 +1,7 @@
 //! The gRPC API: the only module that knows protobuf. One file a service.
 
+pub mod json;
+
 /// The messages, clients and servers generated from `proto/niwaki/v1`.
 #[allow(missing_docs, clippy::all, clippy::pedantic, rustdoc::all)]
 pub mod v1 {

@@ -82,7 +82,7 @@ impl Output {
 /// A table: the first column is flush left, those named by `left` too, all others are numbers and flush right.
 pub fn table(header: &[&str], left: &[&str], rows: impl IntoIterator<Item = Vec<String>>) -> String {
     let mut table = Table::new();
-    table.load_preset(presets::NOTHING).set_header(header.iter().copied());
+    table.load_style(presets::NOTHING).set_header(header.iter().copied());
     table.add_rows(rows);
     for (i, name) in header.iter().enumerate() {
         let flush_left = i == 0 || left.contains(name);

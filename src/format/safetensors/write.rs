@@ -60,3 +60,55 @@ fn header(entries: &BTreeMap<&str, Value>, metadata: &BTreeMap<String, String>) 
     header.push_str(&" ".repeat(header.len().next_multiple_of(8) - header.len()));
     header
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::format::safetensors::{Container, read};
+    use crate::tensor::DType;
+    use proptest::prelude::*;
+
+    fn containers() -> impl Strategy<Value = Container> {
+        let tensor = (0..DType::ALL.len(), prop::collection::vec(0usize..4, 0..4)).prop_map(|(dtype, shape)| {
+            let dtype = DType::ALL[dtype];
+            let bytes = vec![1u8; shape.iter().product::<usize>() * dtype.size()];
+            TensorData::new(dtype, shape, bytes).unwrap()
+        });
+        let tensors = prop::collection::btree_map("[a-zA-Z0-9_.:-]{1,12}[a-z]", tensor, 0..6);
+        (tensors, prop::collection::btree_map(any::<String>(), any::<String>(), 0..3))
+            .prop_map(|(tensors, metadata)| Container { tensors, metadata })
+    }
+
+    proptest! {
+        #[test]
+        fn what_is_written_is_read_back(container in containers()) {
+            let file = write(&container.tensors, &container.metadata).unwrap();
+            prop_assert_eq!(read(file.into()).unwrap(), container);
+        }
+    }
+
+    #[test]
+    fn keys_are_sorted_and_tensors_are_aligned_to_their_elements() {
+        let tensor = |dtype: DType| TensorData::new(dtype, vec![1], vec![1; dtype.size()]).unwrap();
+        let tensors = [("a", DType::U8), ("b", DType::F64), ("c", DType::F16), ("d", DType::F32), ("e", DType::F64)];
+        let tensors = tensors.map(|(name, dtype)| (name.to_string(), tensor(dtype))).into();
+        let metadata = [("z".to_string(), "\"".to_string()), ("k".to_string(), "v".to_string())].into();
+        let file = write(&tensors, &metadata).unwrap();
+        let end = file.len() - 23;
+        assert_eq!(end % 8, 0);
+        assert_eq!(
+            std::str::from_utf8(&file[8..end]).unwrap().trim_end(),
+            r#"{"__metadata__":{"k":"v","z":"\""},"a":{"data_offsets":[22,23],"dtype":"U8","shape":[1]},"b":{"data_offsets":[0,8],"dtype":"F64","shape":[1]},"c":{"data_offsets":[20,22],"dtype":"F16","shape":[1]},"d":{"data_offsets":[16,20],"dtype":"F32","shape":[1]},"e":{"data_offsets":[8,16],"dtype":"F64","shape":[1]}}"#
+        );
+    }
+
+    #[test]
+    fn what_would_not_be_read_is_not_written() {
+        let one = |name: &str| [(name.to_string(), TensorData::zeros(vec![1]).unwrap())].into();
+        let none = BTreeMap::new();
+        assert!(matches!(write(&one("../w"), &none), Err(FormatError::Name { .. })));
+        assert!(matches!(write(&one("__metadata__"), &none), Err(FormatError::Name { .. })));
+        let long = [("k".to_string(), "x".repeat(MAX_HEADER as usize))].into();
+        assert!(matches!(write(&one("w"), &long), Err(FormatError::HeaderTooLarge { .. })));
+    }
+}

@@ -16,7 +16,11 @@
 
 mod machine;
 mod ops;
+#[cfg(test)]
+mod reference;
 mod session;
+#[cfg(test)]
+mod tests;
 
 use thiserror::Error;
 

@@ -7,6 +7,7 @@ use candle_core::{Device, Tensor, Var};
 
 use super::{ExecError, ops};
 use crate::graph::{Graph, Node, Param, ParamId, ValueId};
+use crate::tensor::{TensorData, TensorError};
 
 /// What a forward pass is for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -121,7 +122,7 @@ impl Session {
         for view in &self.views {
             let param = edit.graph().param(view.id);
             let values = &self.params[view.range.clone()];
-            let data = crate::tensor::TensorData::from_f32(param.data.shape().to_vec(), values)
+            let data = TensorData::from_f32(param.data.shape().to_vec(), values)
                 .and_then(|data| data.to_float(param.data.dtype()))
                 .map_err(|source| param_error(param, source))?;
             edit.set_param(view.id, data);
@@ -150,7 +151,7 @@ impl Session {
         };
         let values = self.run(input, &params, taps)?;
         let pick = |ids: &[ValueId]| -> Result<Vec<Tensor>, ExecError> {
-            ids.iter().map(|v| values[v.index()].clone().ok_or_else(|| self.no_such_value(*v))).collect()
+            ids.iter().map(|v| values.get(v.index()).cloned().flatten().ok_or_else(|| self.no_such_value(*v))).collect()
         };
         let (outputs, tapped) = (pick(&self.outputs)?, pick(taps)?);
         let activations = Activations { outputs: read_all(&outputs)?, taps: read_all(&tapped)? };
@@ -335,6 +336,6 @@ fn load_error(view: &ParamView, error: candle_core::Error) -> ExecError {
     ExecError::Node { node: view.name.clone(), op: "Param", reason: error.to_string() }
 }
 
-fn param_error(param: &Param, source: crate::tensor::TensorError) -> ExecError {
+fn param_error(param: &Param, source: TensorError) -> ExecError {
     ExecError::Param { name: param.name.clone(), source }
 }

@@ -19,6 +19,7 @@
 //! - [`report`] what a recipe did, as plain structs; [`data`] data sets, transforms, splits
 //! - [`passes`] what changes a graph; [`train`] the training loop
 //! - [`recipe`] what to do, step by step: the engine's single entry
+//! - [`store`] files and a database; [`jobs`] the queue, and workers that run each job in a child process
 //! - [`api`] the gRPC services
 #![deny(unsafe_code, missing_docs)]
 
@@ -27,9 +28,11 @@ pub mod data;
 pub mod error;
 pub mod format;
 pub mod graph;
+pub mod jobs;
 pub mod passes;
 pub mod recipe;
 pub mod report;
 pub mod seed;
+pub mod store;
 pub mod tensor;
 pub mod train;

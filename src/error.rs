@@ -56,6 +56,11 @@ pub trait Classify: Error {
     /// A stable word for machines, such as `DIGEST_MISMATCH`.
     fn reason(&self) -> &'static str;
 
+    /// Facts for machines, such as `committed_size`.
+    fn metadata(&self) -> Vec<(&'static str, String)> {
+        Vec::new()
+    }
+
     /// The bad fields, where there are any.
     fn violations(&self) -> Vec<Violation> {
         Vec::new()

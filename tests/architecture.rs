@@ -4,7 +4,8 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 /// Modules from the bottom to the top: each may use itself and those before it.
-const ORDER: &str = "error digest seed tensor graph format report data kernels exec passes train recipe store jobs api cli";
+const ORDER: &str =
+    "error digest seed tensor graph format report data kernels exec passes train recipe store jobs api cli";
 /// Crates that stay in few modules.
 const FOREIGN: &[(&str, &str)] = &[
     ("candle_", "kernels exec"),
@@ -31,7 +32,8 @@ fn violations(module: &str, source: &str) -> Vec<String> {
         }
         for (foreign, allowed) in FOREIGN {
             let starts = |word: &str| word.starts_with(foreign);
-            let path = line.split(|c: char| !c.is_alphanumeric() && !"_:".contains(c)).find(|w| w.contains("::") && starts(w));
+            let path =
+                line.split(|c: char| !c.is_alphanumeric() && !"_:".contains(c)).find(|w| w.contains("::") && starts(w));
             if path.is_some() && !allowed.split(' ').any(|m| m == module) {
                 found.push(format!("{module} uses the crate {foreign}: {}", line.trim()));
             }
@@ -46,7 +48,8 @@ fn violations(module: &str, source: &str) -> Vec<String> {
 /// The modules that follow `crate::`, one or several in braces.
 fn names(rest: &str) -> Vec<&str> {
     let list = rest.strip_prefix('{').map(|list| list.split('}').next().unwrap_or(""));
-    let first = |path: &'_ str| path.trim().split(|c: char| !c.is_alphanumeric() && c != '_').next().map(str::len).unwrap_or(0);
+    let first =
+        |path: &'_ str| path.trim().split(|c: char| !c.is_alphanumeric() && c != '_').next().map(str::len).unwrap_or(0);
     list.map_or_else(|| vec![&rest[..first(rest)]], |l| l.split(',').map(|p| &p.trim()[..first(p)]).collect())
 }
 

@@ -58,7 +58,8 @@ fn recipes() -> impl Iterator<Item = PathBuf> {
 #[test]
 fn every_example_recipe_can_be_read_and_says_what_it_needs_and_promises() {
     for path in recipes() {
-        let recipe = api::recipe::from_json(&fs::read_to_string(&path).unwrap()).unwrap_or_else(|e| panic!("{path:?}: {e}"));
+        let recipe =
+            api::recipe::from_json(&fs::read_to_string(&path).unwrap()).unwrap_or_else(|e| panic!("{path:?}: {e}"));
         assert_eq!(path.file_stem().unwrap().to_str(), Some(recipe.name.as_str()));
         assert!(recipe.description.contains("Data: ") && recipe.description.contains("Promise: "), "{path:?}");
     }

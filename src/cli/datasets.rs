@@ -7,9 +7,9 @@ use serde_json::Value;
 use super::args::DatasetsVerb;
 use super::client::{Client, TENANT, id, request_id, resource};
 use super::failure::Failure;
+use super::local;
 use super::models::file_name;
 use super::output::{Output, grouped, shape, table};
-use super::local;
 use crate::api::{json, v1};
 
 /// Does what was asked for.

@@ -9,6 +9,7 @@ use super::args::EvalArgs;
 use super::failure::Failure;
 use super::output::{Output, grouped, percent, table};
 use super::{interruptible, local};
+use crate::data::transform::transforms_from_json;
 use crate::data::{self, DataSpec, Transform};
 use crate::exec::{self, Session};
 use crate::graph::cost;
@@ -26,7 +27,8 @@ pub fn run(args: &EvalArgs, output: Output) -> Result<(), Failure> {
     };
     let measured = interruptible(move |pressed| task.measure(pressed))?;
     if measured.transforms.is_empty() {
-        output.note("note: no transforms are known of this model; its input is the data as it is (see --scale, --mean)");
+        output
+            .note("note: no transforms are known of this model; its input is the data as it is (see --scale, --mean)");
     }
     output.answer(|| measured.text(), || measured.to_json());
     output.next([format!("niwaki inspect {}", args.model.display())]);
@@ -68,7 +70,7 @@ impl Task {
     pub fn measure(&self, stop: &AtomicBool) -> Result<Measured, Failure> {
         let Upload { bytes, model } = local::model(&self.model, self.graph.as_deref())?;
         let transforms = match model.metadata.get(TRANSFORMS_KEY) {
-            Some(stored) if self.transforms.is_empty() => data::transforms_from_json(stored)?,
+            Some(stored) if self.transforms.is_empty() => transforms_from_json(stored)?,
             _ => self.transforms.clone(),
         };
         let dataset = local::dataset(&self.data, None)?;
@@ -156,7 +158,8 @@ mod tests {
     /// The figures of Newcombe 1998, table I.
     #[test]
     fn the_interval_is_the_published_one() {
-        for (right, samples, low, high) in [(81, 263, 0.2553, 0.3662), (15, 148, 0.0624, 0.1605), (0, 20, 0.0, 0.1611)] {
+        for (right, samples, low, high) in [(81, 263, 0.2553, 0.3662), (15, 148, 0.0624, 0.1605), (0, 20, 0.0, 0.1611)]
+        {
             let [l, h] = wilson(right, samples);
             assert!((l - low).abs() < 5e-5 && (h - high).abs() < 5e-5, "{right}/{samples}: [{l}, {h}]");
         }

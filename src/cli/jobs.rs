@@ -60,12 +60,7 @@ pub async fn run(client: &Client, verb: JobsVerb, output: Output) -> Result<(), 
 }
 
 /// Queues a job; `model` and `dataset` are full names.
-pub async fn create(
-    client: &Client,
-    model: String,
-    dataset: String,
-    recipe: v1::Recipe,
-) -> Result<v1::Job, Failure> {
+pub async fn create(client: &Client, model: String, dataset: String, recipe: v1::Recipe) -> Result<v1::Job, Failure> {
     let job = v1::Job { model, dataset, recipe: Some(recipe), ..Default::default() };
     let request = v1::CreateJobRequest { parent: TENANT.into(), job: Some(job), request_id: request_id() };
     Ok(client.jobs().create_job(request).await?.into_inner())
@@ -105,9 +100,7 @@ pub async fn watch(client: &Client, name: &str, meter: &mut Meter) -> Result<v1:
         State::Cancelled => {
             Err(Failure::new(Exit::JobFailed, "JOB_CANCELLED", format!("job {} was cancelled", id(name))))
         }
-        State::Failed => {
-            Err(Failure::new(Exit::JobFailed, "JOB_FAILED", format!("job {} failed: {error}", id(name))))
-        }
+        State::Failed => Err(Failure::new(Exit::JobFailed, "JOB_FAILED", format!("job {} failed: {error}", id(name)))),
         _ => Ok(job),
     }
 }
@@ -116,8 +109,9 @@ pub async fn watch(client: &Client, name: &str, meter: &mut Meter) -> Result<v1:
 pub async fn download(client: &Client, job: &v1::Job, out: &Path) -> Result<Vec<PathBuf>, Failure> {
     let Some(result) = &job.result else {
         let message = format!("job {} has produced nothing: it is {}", id(&job.name), state(job));
-        return Err(Failure::new(Exit::Failure, "NO_RESULT", message)
-            .hint(format!("niwaki jobs watch {}", id(&job.name))));
+        return Err(
+            Failure::new(Exit::Failure, "NO_RESULT", message).hint(format!("niwaki jobs watch {}", id(&job.name)))
+        );
     };
     let mut files = Vec::new();
     for artifact in &result.artifacts {

@@ -51,12 +51,8 @@ pub async fn put(
     });
     let file_name = file_name(file)?;
     let upload = client.upload(file, &file_name).await?;
-    let model = v1::Model {
-        display_name: name.unwrap_or(file_name),
-        files: vec![upload],
-        architecture,
-        ..Default::default()
-    };
+    let model =
+        v1::Model { display_name: name.unwrap_or(file_name), files: vec![upload], architecture, ..Default::default() };
     let request = v1::CreateModelRequest { parent: TENANT.into(), model: Some(model), request_id: request_id() };
     let created = client.models().create_model(request).await;
     Ok(created.map_err(|status| Failure::from(status).within(file.display()))?.into_inner())

@@ -126,7 +126,11 @@ fn line(progress: &Progress) -> String {
         0 => String::new(),
         total => format!("{}/{total}", progress.done),
     };
-    [place(progress), count, figures(progress)].into_iter().filter(|part| !part.is_empty()).collect::<Vec<_>>().join("  ")
+    [place(progress), count, figures(progress)]
+        .into_iter()
+        .filter(|part| !part.is_empty())
+        .collect::<Vec<_>>()
+        .join("  ")
 }
 
 #[cfg(test)]

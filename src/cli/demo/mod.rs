@@ -39,14 +39,16 @@ const ACCURACY_TOLERANCE: f64 = 1e-9;
 pub fn run(args: &DemoArgs, output: Output) -> Result<(), Failure> {
     let failed = |error: std::io::Error| Failure::new(Exit::Failure, "RUNTIME", error.to_string());
     let kept = tempfile::tempdir().map_err(failed)?;
-    let config =
-        ServerConfig { data: kept.path().to_path_buf(), workers: 1, job_program: this_program()? };
+    let config = ServerConfig { data: kept.path().to_path_buf(), workers: 1, job_program: this_program()? };
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build().map_err(failed)?;
     let (done, ended) = tokio::sync::oneshot::channel::<()>();
     runtime.block_on(async {
         let listener = TcpListener::bind(("127.0.0.1", 0)).await.map_err(failed)?;
         let server = format!("http://{}", listener.local_addr().map_err(failed)?);
-        output.note(format!("niwaki {} demo; server on {server}, nothing leaves this machine", env!("CARGO_PKG_VERSION")));
+        output.note(format!(
+            "niwaki {} demo; server on {server}, nothing leaves this machine",
+            env!("CARGO_PKG_VERSION")
+        ));
         let stop = async {
             // The sender is dropped when the demo has ended, well or not.
             let _ = ended.await;
@@ -87,7 +89,8 @@ impl Demo<'_> {
         let clock = Instant::now();
         let trained = self.job(&client, String::new(), &dataset, TRAIN).await?;
         let figures = metrics(&trained)?;
-        let small = format!("{} weights, {} right on the test split", grouped(figures.params), percent(figures.accuracy));
+        let small =
+            format!("{} weights, {} right on the test split", grouped(figures.params), percent(figures.accuracy));
         self.said("train", clock, small);
 
         let clock = Instant::now();
@@ -109,7 +112,11 @@ impl Demo<'_> {
                 format!("the server claims {claimed} accuracy, the downloaded file has {}", measured.accuracy);
             return Err(Failure::new(Exit::Failure, "CLAIM_NOT_MET", message));
         }
-        self.said("measure", clock, format!("the downloaded file again, here: {}, as claimed", percent(measured.accuracy)));
+        self.said(
+            "measure",
+            clock,
+            format!("the downloaded file again, here: {}, as claimed", percent(measured.accuracy)),
+        );
         self.answer(&small)
     }
 
@@ -130,8 +137,7 @@ impl Demo<'_> {
 
     /// Measures the downloaded model without the server.
     fn measure(&self, out: &Path, data: &Path) -> Result<Measured, Failure> {
-        let task =
-            Task { model: out.join(MODEL_FILE), graph: None, data: data.into(), transforms: vec![], seed: 0 };
+        let task = Task { model: out.join(MODEL_FILE), graph: None, data: data.into(), transforms: vec![], seed: 0 };
         tokio::task::block_in_place(|| task.measure(&AtomicBool::new(false)))
     }
 

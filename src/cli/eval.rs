@@ -79,7 +79,7 @@ impl Task {
         let evaluation = exec::with_large_stack(|| -> Result<_, Failure> {
             let mut session = Session::new(&model.graph)?;
             Ok(metrics::evaluate(&mut session, &test, &|| stop.load(Ordering::Relaxed))?)
-        })?;
+        })??;
         let right = evaluation.correct.iter().filter(|right| **right).count();
         let cost = cost::of_graph(&model.graph);
         Ok(Measured {

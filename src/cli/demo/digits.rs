@@ -15,9 +15,9 @@ use crate::seed;
 pub const SIDE: usize = 28;
 
 /// How hard the pictures are. The spreads are those of uniform distributions, `±spread`.
-const TURN: f32 = 0.45;
-const SHEAR: f32 = 0.35;
-const SHIFT: f32 = 3.5;
+const TURN: f32 = 0.35;
+const SHEAR: f32 = 0.3;
+const SHIFT: f32 = 2.5;
 const JITTER: f32 = 0.055;
 const NOISE: f32 = 0.3;
 

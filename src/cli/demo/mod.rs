@@ -54,16 +54,17 @@ pub fn run(args: &DemoArgs, output: Output) -> Result<(), Failure> {
             let _ = ended.await;
         };
         let show = async {
+            let demo = Demo { args, output, server };
             let shown = tokio::select! {
-                shown = Demo { args, output, server }.show() => shown,
+                shown = demo.show() => shown,
                 _ = tokio::signal::ctrl_c() => Err(Failure::interrupted("the demo was stopped")),
             };
             drop(done);
             shown
         };
         let (served, shown) = tokio::join!(serve(listener, config, stop), show);
-        shown?;
-        Ok(served?)
+        served?;
+        shown
     })
 }
 

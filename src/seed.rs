@@ -21,3 +21,9 @@ pub fn stream(seed: u64, purpose: &str) -> ChaCha8Rng {
     hash.update(purpose.as_bytes());
     ChaCha8Rng::from_seed(hash.finalize().into())
 }
+
+/// A seed of its own for `purpose`, for parts that draw from several streams themselves (each training of a recipe, say).
+pub fn derive(seed: u64, purpose: &str) -> u64 {
+    use rand_chacha::rand_core::RngCore;
+    stream(seed, purpose).next_u64()
+}

@@ -1,23 +1,23 @@
 //! Data sets: labelled samples, their transforms and their splits.
+//!
+//! [`open`] reads files into [`Part`]s, [`split`] says which samples train, validate and test, and a [`Subset`] hands them
+//! out in batches, transformed.
 
+mod error;
+mod files;
+mod source;
 mod spec;
+mod split;
 mod subset;
+pub mod transform;
 
-pub use spec::{DataSource, DataSpec, IdxPair, SplitSpec, Transform};
-pub use subset::{Affine, Batch, Inputs, Part, Subset};
-
-use std::collections::BTreeMap;
-use std::path::PathBuf;
 use std::sync::Arc;
 
-use thiserror::Error;
-
-use crate::error::{Classify, Kind};
-
-/// The files of a data set: name to path. A name inside a recipe is a key of this table and never reaches the file
-/// system.
-#[derive(Debug, Clone, Default, PartialEq)]
-pub struct Files(pub BTreeMap<String, PathBuf>);
+pub use error::DataError;
+pub use files::Files;
+pub use spec::{DataSource, DataSpec, IdxPair, SplitSpec, Transform};
+pub use split::{Splits, split};
+pub use subset::{Affine, Batch, Inputs, Part, Subset};
 
 /// A data set in memory.
 #[derive(Debug, Clone)]
@@ -32,25 +32,10 @@ pub struct Dataset {
     pub test: Option<Arc<Part>>,
 }
 
-/// Why files are no data set.
-#[derive(Debug, Error)]
-pub enum DataError {
-    /// Not written yet.
-    #[error("not written yet")]
-    Stub,
-}
-
-impl Classify for DataError {
-    fn kind(&self) -> Kind {
-        Kind::InvalidArgument
-    }
-
-    fn reason(&self) -> &'static str {
-        "DATASET"
-    }
-}
-
 /// Reads a data set; `source` says which files are what, or else they are looked at.
-pub fn open(_files: &Files, _source: Option<&DataSource>) -> Result<Dataset, DataError> {
-    Err(DataError::Stub)
+pub fn open(files: &Files, source: Option<&DataSource>) -> Result<Dataset, DataError> {
+    match source {
+        Some(source) => source::read(files, source),
+        None => source::read(files, &source::detect(files)?),
+    }
 }

@@ -1,12 +1,22 @@
-//! Files to graphs and back. (Being written.)
+//! Files to graphs and back.
+//!
+//! A model is a `.safetensors` file. Written by niwaki, it carries its graph ([`native`]); from elsewhere it holds weights
+//! alone and needs an [`Architecture`]. [`safetensors`] is the container itself, which data sets use as well.
+
+mod error;
+pub mod native;
+mod pairs;
+pub mod safetensors;
 
 use std::collections::BTreeMap;
 
 use bytes::Bytes;
-use thiserror::Error;
 
-use crate::error::{Classify, Kind};
-use crate::graph::Graph;
+use crate::graph::{Graph, preset};
+use native::GraphText;
+use safetensors::Container;
+
+pub use error::{FormatError, Origin, TensorProblem};
 
 /// A network's graph, for weights that come without one.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -26,25 +36,67 @@ pub struct Model {
     pub metadata: BTreeMap<String, String>,
 }
 
-/// Why a file is no model.
-#[derive(Debug, Error)]
-pub enum FormatError {
-    /// Not written yet.
-    #[error("not written yet")]
-    Stub,
-}
-
-impl Classify for FormatError {
-    fn kind(&self) -> Kind {
-        Kind::InvalidArgument
+/// Reads a model from the bytes of a `.safetensors` file. Its tensors must be the graph's parameters, one for one, with
+/// the same shapes and finite values.
+///
+/// Where the file carries its own graph, an architecture is not needed; one that is given all the same must be the same
+/// graph under whatever name, or else one of the two is not what the client thinks it is.
+pub fn open_model(bytes: Bytes, architecture: Option<&Architecture>) -> Result<Model, FormatError> {
+    let Container { tensors, mut metadata } = safetensors::read(bytes)?;
+    for (tensor, data) in &tensors {
+        let count = safetensors::non_finite(data);
+        if count > 0 {
+            return Err(FormatError::NonFinite { tensor: tensor.clone(), count });
+        }
     }
+    let own = metadata.remove(native::GRAPH_KEY);
+    let own = own.map(|json| native::build(&GraphText::parse(&json, &Origin::Metadata)?, &tensors, &Origin::Metadata));
+    let given = architecture.map(|architecture| {
+        let (text, origin) = describe(architecture)?;
+        Ok((native::build(&text, &tensors, &origin)?, origin))
+    });
+    let graph = match (own.transpose()?, given.transpose()?) {
+        (None, None) => return Err(FormatError::ArchitectureMissing),
+        (None, Some((given, _))) => given,
+        (Some(own), None) => own,
+        (Some(own), Some((given, origin))) => match difference(&own, &given) {
+            Some(difference) => return Err(FormatError::Contradiction { origin, difference }),
+            None => own,
+        },
+    };
+    Ok(Model { graph, metadata })
+}
 
-    fn reason(&self) -> &'static str {
-        "FORMAT"
+fn describe(architecture: &Architecture) -> Result<(GraphText, Origin), FormatError> {
+    match architecture {
+        Architecture::Preset(name) => match preset::build(name) {
+            Some(graph) => Ok((GraphText::of(&graph), Origin::Preset(name.clone()))),
+            None => Err(FormatError::UnknownPreset { name: error::shorten(name) }),
+        },
+        Architecture::GraphJson(json) => Ok((GraphText::parse(json, &Origin::Json)?, Origin::Json)),
     }
 }
 
-/// Reads a model from the bytes of a `.safetensors` file.
-pub fn open_model(_bytes: Bytes, _architecture: Option<&Architecture>) -> Result<Model, FormatError> {
-    Err(FormatError::Stub)
+/// The first thing in which two graphs differ, other than their names and the order in which parameters are listed.
+fn difference(own: &Graph, given: &Graph) -> Option<String> {
+    if own.input_shape() != given.input_shape() {
+        return Some(format!("it takes samples of shape {:?}, not {:?}", own.input_shape(), given.input_shape()));
+    }
+    for (i, (a, b)) in own.nodes().iter().zip(given.nodes()).enumerate() {
+        let params = |graph: &Graph, node: &crate::graph::Node| -> Vec<String> {
+            node.params.iter().map(|p| graph.param(*p).name.clone()).collect()
+        };
+        // Both graphs were built in the order of their texts, so equal nodes have equal value ids.
+        if (&a.name, &a.op, &a.inputs, params(own, a)) != (&b.name, &b.op, &b.inputs, params(given, b)) {
+            let text = |n: &crate::graph::Node| format!("'{}' ({:?})", n.name, n.op);
+            return Some(format!("its node {i} is {}, not {}", text(a), text(b)));
+        }
+    }
+    if own.nodes().len() != given.nodes().len() {
+        return Some(format!("it has {} nodes, not {}", own.nodes().len(), given.nodes().len()));
+    }
+    (own.outputs() != given.outputs()).then(|| "its outputs are others".to_string())
 }
+
+#[cfg(test)]
+mod tests;

@@ -117,3 +117,66 @@ impl<'g> GraphEdit<'g> {
         id
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::graph::builder::GraphBuilder;
+    use crate::graph::op::Activation;
+    use expect_test::expect;
+
+    fn network() -> Graph {
+        GraphBuilder::new("test", &[4]).linear("fc1", 3).activation("relu", Activation::Relu).build().unwrap()
+    }
+
+    #[test]
+    fn a_draft_that_does_not_hold_together_leaves_the_graph_as_it_was() {
+        let mut graph = network();
+        let before = graph.clone();
+        let mut edit = graph.edit();
+        let weight = edit.graph().param_id("fc1.weight").unwrap();
+        edit.set_param(weight, TensorData::zeros(vec![5, 4]).unwrap());
+        let error = edit.commit().unwrap_err();
+        assert_eq!(error.to_string(), "node 'fc1': Linear wants a bias of shape [5], got [3]");
+        assert_eq!(graph, before);
+    }
+
+    #[test]
+    fn a_dropped_draft_leaves_the_graph_as_it_was() {
+        let mut graph = network();
+        let before = graph.clone();
+        let mut edit = graph.edit();
+        edit.add_param("loose", TensorData::zeros(vec![1]).unwrap());
+        drop(edit);
+        assert_eq!(graph, before);
+    }
+
+    #[test]
+    fn a_commit_says_what_changed() {
+        let mut graph = network();
+        let mut edit = graph.edit();
+        let top = edit.graph().outputs()[0];
+        let weight = edit.add_param("fc2.weight", TensorData::zeros(vec![2, 3]).unwrap());
+        let out = edit.add_node("fc2", Op::Linear, &[top], &[weight]).unwrap();
+        edit.set_outputs(&[out]);
+        let changes = edit.commit().unwrap();
+        assert_eq!(changes, [Change::AddParam("fc2.weight".into()), Change::AddNode("fc2".into())]);
+        expect![[r#"
+            input : [N, 4]
+            fc1 : [N, 3] = Linear(input) [fc1.weight F32[3, 4], fc1.bias F32[3]]
+            relu : [N, 3] = Relu(fc1)
+            fc2 : [N, 2] = Linear(relu) [fc2.weight F32[2, 3]]
+            return fc2
+        "#]]
+        .assert_eq(&graph.to_string());
+    }
+
+    #[test]
+    fn a_mask_of_another_length_is_refused() {
+        let mut graph = network();
+        let mut edit = graph.edit();
+        let weight = edit.graph().param_id("fc1.weight").unwrap();
+        edit.set_mask(weight, Some(vec![true; 11].into()));
+        assert_eq!(edit.commit().unwrap_err(), GraphError::Mask { name: "fc1.weight".into(), mask: 11, elements: 12 });
+    }
+}

@@ -13,6 +13,8 @@
 //! A graph changes only through [`Graph::edit`]: the draft is verified as a whole and either replaces the graph or is
 //! dropped. Layout is PyTorch's: activations `[batch, channels, height, width]`, parameter names `fc1.weight`.
 
+#[cfg(test)]
+pub(crate) mod arbitrary;
 pub mod builder;
 pub mod cost;
 mod display;

@@ -106,3 +106,44 @@ fn nodes(graph: &Graph) -> Result<Vec<bool>, GraphError> {
     }
     Ok(written)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::graph::builder::GraphBuilder;
+    use crate::graph::op::Activation;
+    use crate::graph::{ParamId, ValueId};
+
+    fn network() -> Graph {
+        GraphBuilder::new("test", &[4]).linear("fc1", 3).activation("relu", Activation::Relu).build().unwrap()
+    }
+
+    /// Each way to break a sound graph gives its own error, which names the place.
+    #[test]
+    fn every_broken_promise_is_named() {
+        type Break = fn(&mut Graph);
+        let broken: [(Break, &str); 9] = [
+            (|g| g.nodes[1].name = "fc1".into(), "two nodes are named 'fc1'"),
+            (|g| g.values[1].name = "input".into(), "two values are named 'input'"),
+            (
+                |g| g.params[0].name = "a\u{7}".into(),
+                "parameter name \"a\\u{7}\" is not allowed: 1 to 512 printable characters are",
+            ),
+            (|g| g.outputs.clear(), "the graph needs one input and one output or more, it has 1 and 0"),
+            (|g| g.nodes.swap(0, 1), "node 'relu' reads value 'fc1', which is not written before"),
+            (|g| g.nodes[1].output = ValueId(1), "node 'relu' writes value 'fc1', which is written before"),
+            (|g| g.nodes[0].params = vec![ParamId(0)], "parameter 'fc1.bias' is read by no node"),
+            (
+                |g| g.values[2].shape = vec![Dim::Batch, Dim::Fixed(9)],
+                "value 'relu' is said to have shape [N, 9], but its node produces [N, 3]",
+            ),
+            (|g| drop(g.nodes.pop()), "output 'relu' is written by no node"),
+        ];
+        for (change, expected) in broken {
+            let mut graph = network();
+            change(&mut graph);
+            assert_eq!(graph.verify().unwrap_err().to_string(), expected);
+        }
+        assert_eq!(network().verify(), Ok(()));
+    }
+}

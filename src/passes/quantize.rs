@@ -2,7 +2,7 @@
 //!
 //! A parameter that does not survive the rounding is kept in 32 bits, and the report says why.
 
-use crate::graph::{GraphEdit, Param, glob};
+use crate::graph::{Graph, GraphEdit, Param, glob};
 use crate::passes::{Pass, PassError};
 use crate::tensor::{DType, TensorError};
 
@@ -43,8 +43,14 @@ const MAX_RELATIVE_ERROR: f64 = 1e-3;
 const MAX_FLUSHED: f64 = 0.01;
 
 impl Quantize {
-    /// What the pass does to a parameter.
-    pub fn plan(&self, param: &Param, keep: bool) -> Result<Precision, TensorError> {
+    /// What the pass does to each parameter of a graph, in the graph's order.
+    pub fn plans(&self, graph: &Graph) -> Result<Vec<Precision>, PassError> {
+        let keep = glob::select(graph, &self.keep_f32)
+            .map_err(|pattern| PassError::NoSuchParam { field: "keep_f32", pattern: pattern.to_string() })?;
+        graph.param_ids().map(|id| Ok(self.plan(graph.param(id), keep.contains(&id))?)).collect()
+    }
+
+    fn plan(&self, param: &Param, keep: bool) -> Result<Precision, TensorError> {
         let Format::F16 = self.format;
         let before = param.data.to_f32()?;
         let after = param.data.to_float(DType::F16)?.to_f32()?;
@@ -83,12 +89,9 @@ impl Pass for Quantize {
     }
 
     fn apply(&self, edit: &mut GraphEdit<'_>) -> Result<(), PassError> {
-        let keep = glob::select(edit.graph(), &self.keep_f32)
-            .map_err(|pattern| PassError::NoSuchParam { field: "keep_f32", pattern: pattern.to_string() })?;
-        for id in edit.graph().param_ids() {
-            let param = edit.graph().param(id);
-            let plan = self.plan(param, keep.contains(&id))?;
-            let data = param.data.to_float(plan.dtype)?;
+        let plans = self.plans(edit.graph())?;
+        for (id, plan) in edit.graph().param_ids().zip(plans) {
+            let data = edit.graph().param(id).data.to_float(plan.dtype)?;
             edit.set_param(id, data);
         }
         Ok(())
@@ -98,7 +101,6 @@ impl Pass for Quantize {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::graph::Graph;
     use crate::graph::builder::GraphBuilder;
     use crate::passes::apply;
     use crate::tensor::TensorData;
@@ -132,8 +134,8 @@ mod tests {
     fn weights_that_would_overflow_stay_in_32_bits_and_the_plan_says_why() {
         let quantize = f16(&[]);
         let mut graph = network(&[0.5, 70_000.0, 1.0, 0.1]);
-        let plan = quantize.plan(&graph.params()[0], false).unwrap();
-        assert!(plan.kept_because.unwrap().starts_with("1 values are larger than 65504"));
+        let plans = quantize.plans(&graph).unwrap();
+        assert!(plans[0].kept_because.as_deref().unwrap().starts_with("1 values are larger than 65504"));
         let before = graph.params()[0].data.clone();
         apply(&quantize, &mut graph).unwrap();
         assert_eq!(graph.params()[0].data, before);

@@ -41,6 +41,23 @@ pub struct Report {
     pub machine: Machine,
 }
 
+/// Two models measured on the same test split.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Comparison {
+    /// The figures of the first.
+    pub baseline: Metrics,
+    /// The figures of the second.
+    pub result: Metrics,
+    /// Accuracy of the second minus that of the first.
+    pub delta: f64,
+    /// Low and high end of the delta's 95 % interval.
+    pub delta_ci95: [f64; 2],
+    /// Samples in the test split.
+    pub test_samples: u64,
+    /// What each class gained or lost.
+    pub classes: Vec<ClassChange>,
+}
+
 /// The figures of one model.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Metrics {
@@ -83,7 +100,7 @@ pub struct ClassChange {
 }
 
 /// What one step did; accuracies are of the validation split.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, Default)]
 pub struct StepEffect {
     /// The step's place in the recipe, counted from 1.
     pub step: u32,
@@ -109,7 +126,7 @@ pub struct StepEffect {
 }
 
 /// A model at one moment of a recipe.
-#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize, Default)]
 pub struct Snapshot {
     /// Share of the validation split that is classified rightly.
     pub validation_accuracy: f64,

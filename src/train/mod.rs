@@ -1,3 +1,143 @@
-//! Supervised training: one loop, readable on one screen.
+//! Supervised training: [`fit`] is one loop, readable on one screen.
+//!
+//! What it puts together has a file each: the loss and its gradient at the outputs ([`objective`]), how parameters follow
+//! the gradient ([`optim`]), the learning rate ([`schedule`]), bounds on the gradient ([`clip`]), accuracy and loss on a
+//! split ([`metrics`]), and which epoch's model is kept. Everything random follows from the seed and sums are taken in a
+//! fixed order, so the same training on the same machine gives the same bits.
 
+pub mod clip;
 pub mod config;
+mod fit;
+pub mod metrics;
+pub mod objective;
+pub mod optim;
+pub mod schedule;
+mod selection;
+#[cfg(test)]
+mod tests;
+
+use thiserror::Error;
+
+use crate::data::Subset;
+use crate::error::{Classify, Kind, Violation};
+use crate::exec::ExecError;
+use crate::passes::PassError;
+
+pub use fit::fit;
+
+/// What a training is given beside the graph and its configuration.
+pub struct TrainContext<'a> {
+    /// The samples to learn from.
+    pub train: &'a Subset,
+    /// The samples by which the best epoch is chosen.
+    pub validation: &'a Subset,
+    /// The order of the samples follows from it.
+    pub seed: u64,
+    /// Asked before every step; once true, the training ends with [`TrainError::Cancelled`].
+    pub cancelled: &'a dyn Fn() -> bool,
+    /// Told about a hundred times in a training, and after every epoch, how far it is.
+    pub progress: &'a mut dyn FnMut(&TrainProgress),
+}
+
+/// How far a training is.
+#[derive(Debug, Clone, Copy, PartialEq, Default)]
+pub struct TrainProgress {
+    /// The epoch at work, counted from 1.
+    pub epoch: u32,
+    /// Epochs in all.
+    pub epochs: u32,
+    /// Steps done.
+    pub step: u64,
+    /// Steps in all.
+    pub total_steps: u64,
+    /// The loss of the latest step.
+    pub loss: Option<f64>,
+    /// The accuracy on the validation split after the latest epoch.
+    pub validation_accuracy: Option<f64>,
+}
+
+/// Why a training did not end well.
+#[derive(Debug, Error)]
+pub enum TrainError {
+    /// It was cancelled.
+    #[error("cancelled")]
+    Cancelled,
+    /// Loss or gradient are no finite numbers any more.
+    #[error("the training diverged in epoch {epoch}, step {step}: try a lower learning rate, a warm-up or clipping")]
+    Diverged {
+        /// The epoch, counted from 1.
+        epoch: u32,
+        /// The step of the whole training, counted from 1.
+        step: u64,
+    },
+    /// A number in the configuration that makes no sense.
+    #[error("{field} {problem}")]
+    Config {
+        /// The field of [`config::TrainConfig`].
+        field: &'static str,
+        /// What is wrong with it.
+        problem: &'static str,
+    },
+    /// A split without samples.
+    #[error("the {split} split has no samples")]
+    Empty {
+        /// `training`, `validation` or, where samples are only measured on, `evaluation`.
+        split: &'static str,
+    },
+    /// A label for which the network has no output.
+    #[error("label {label} is out of range: the network has {classes} outputs")]
+    Label {
+        /// The label.
+        label: u32,
+        /// Outputs a sample.
+        classes: usize,
+    },
+    /// The network's output does not divide into the samples.
+    #[error("{outputs} output values do not belong to {samples} samples")]
+    Outputs {
+        /// Values of the first output.
+        outputs: usize,
+        /// Labels of the batch.
+        samples: usize,
+    },
+    /// The graph did not run.
+    #[error(transparent)]
+    Exec(#[from] ExecError),
+    /// The pruning within the training failed.
+    #[error(transparent)]
+    Pass(#[from] PassError),
+}
+
+impl Classify for TrainError {
+    fn kind(&self) -> Kind {
+        match self {
+            TrainError::Cancelled => Kind::Cancelled,
+            TrainError::Diverged { .. } => Kind::FailedPrecondition,
+            TrainError::Config { .. } | TrainError::Empty { .. } | TrainError::Label { .. } => Kind::InvalidArgument,
+            TrainError::Outputs { .. } => Kind::Internal,
+            TrainError::Exec(error) => error.kind(),
+            TrainError::Pass(error) => error.kind(),
+        }
+    }
+
+    fn reason(&self) -> &'static str {
+        match self {
+            TrainError::Cancelled => "CANCELLED",
+            TrainError::Diverged { .. } => "DIVERGED",
+            TrainError::Config { .. } => "TRAIN_CONFIG",
+            TrainError::Empty { .. } => "EMPTY_SPLIT",
+            TrainError::Label { .. } => "LABEL_OUT_OF_RANGE",
+            TrainError::Outputs { .. } => "TRAIN_FAILED",
+            TrainError::Exec(error) => error.reason(),
+            TrainError::Pass(error) => error.reason(),
+        }
+    }
+
+    fn violations(&self) -> Vec<Violation> {
+        match self {
+            TrainError::Config { field, problem } => vec![Violation::new(*field, *problem)],
+            TrainError::Pass(error) => error.violations(),
+            _ => Vec::new(),
+        }
+    }
+}

@@ -86,3 +86,44 @@ pub struct AvgPool2d {
     /// Whether padding counts as zeros (PyTorch's default) or is left out of the mean.
     pub count_padding: bool,
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    proptest! {
+        /// The formula against sliding the window by hand.
+        #[test]
+        fn the_output_is_as_large_as_there_are_places_for_the_window(
+            kernel in 1usize..6, stride in 1usize..4, before in 0usize..3, after in 0usize..3, dilation in 1usize..4,
+            image in 1usize..20,
+        ) {
+            let window = Window {
+                kernel: [kernel, 1],
+                stride: [stride, 1],
+                padding: [before, 0, after, 0],
+                dilation: [dilation, 1],
+            };
+            let reach = dilation * (kernel - 1) + 1;
+            let places = (0..image + before + after).step_by(stride).filter(|s| s + reach <= image + before + after);
+            match places.count() {
+                0 => prop_assert!(window.output("MaxPool2d", [image, 1]).is_err()),
+                n => prop_assert_eq!(window.output("MaxPool2d", [image, 1]).unwrap(), [n, 1]),
+            }
+        }
+    }
+
+    #[test]
+    fn numbers_that_make_no_sense_are_refused_without_overflow() {
+        let sound = Window::tiles(2);
+        for window in [
+            Window { stride: [0, 1], ..sound },
+            Window { kernel: [0, 0], ..sound },
+            Window { dilation: [usize::MAX, 1], ..sound },
+            Window { padding: [usize::MAX; 4], ..sound },
+        ] {
+            assert!(matches!(window.output("MaxPool2d", [8, 8]), Err(OpError::Config { .. })));
+        }
+    }
+}

@@ -1,0 +1,180 @@
+//! Transforms: composed to one factor and offset a channel, and written into a model's metadata, so that whoever gets the
+//! model knows what its input must go through.
+
+use serde::de::Error;
+use serde::{Deserialize, Deserializer, Serialize};
+use serde_json::value::RawValue;
+
+use super::{Affine, DataError, Transform};
+
+/// The metadata key of the transforms.
+pub const TRANSFORMS_KEY: &str = "niwaki.transforms";
+
+/// A transform as its JSON has it: the same form as in a recipe file.
+#[derive(Serialize, Deserialize)]
+#[serde(rename_all = "snake_case", deny_unknown_fields)]
+enum TransformText {
+    Scale { factor: Exact },
+    Normalize { mean: Vec<Exact>, std: Vec<Exact> },
+}
+
+/// A number that comes back bit for bit: serde_json's own reading of 17 digits may be off by the last bit, the standard
+/// library's never is.
+#[derive(Serialize, Clone, Copy)]
+#[serde(transparent)]
+struct Exact(f64);
+
+impl<'de> Deserialize<'de> for Exact {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let text = <&RawValue>::deserialize(deserializer)?.get();
+        text.parse().map(Exact).map_err(|_| D::Error::custom("a number is expected"))
+    }
+}
+
+/// The transforms as JSON, in a recipe file's form.
+///
+/// ```
+/// use niwaki::data::Transform;
+/// use niwaki::data::transform::{transforms_from_json, transforms_to_json};
+/// let transforms = [Transform::Scale { factor: 0.5 }, Transform::Normalize { mean: vec![0.1], std: vec![0.3] }];
+/// let json = transforms_to_json(&transforms);
+/// assert_eq!(json, r#"[{"scale":{"factor":0.5}},{"normalize":{"mean":[0.1],"std":[0.3]}}]"#);
+/// assert_eq!(transforms_from_json(&json)?, transforms);
+/// # Ok::<(), niwaki::data::DataError>(())
+/// ```
+pub fn transforms_to_json(transforms: &[Transform]) -> String {
+    let exact = |numbers: &[f64]| numbers.iter().copied().map(Exact).collect();
+    let text = |transform: &Transform| match transform {
+        Transform::Scale { factor } => TransformText::Scale { factor: Exact(*factor) },
+        Transform::Normalize { mean, std } => TransformText::Normalize { mean: exact(mean), std: exact(std) },
+    };
+    let texts: Vec<TransformText> = transforms.iter().map(text).collect();
+    serde_json::to_string(&texts).expect("numbers and lists of them always have a JSON form")
+}
+
+/// Reads what [`transforms_to_json`] wrote. Whether the numbers suit a data set is asked by [`compose`].
+pub fn transforms_from_json(json: &str) -> Result<Vec<Transform>, DataError> {
+    let texts: Vec<TransformText> = serde_json::from_str(json).map_err(|e| DataError::Spec {
+        field: TRANSFORMS_KEY.to_string(),
+        problem: format!("in the model's metadata is no list of transforms: {e}"),
+    })?;
+    let numbers = |exact: Vec<Exact>| exact.into_iter().map(|e| e.0).collect();
+    let transform = |text| match text {
+        TransformText::Scale { factor } => Transform::Scale { factor: factor.0 },
+        TransformText::Normalize { mean, std } => Transform::Normalize { mean: numbers(mean), std: numbers(std) },
+    };
+    Ok(texts.into_iter().map(transform).collect())
+}
+
+/// The transforms in one: a factor and an offset for each of `channels` channels. Computed in f64 and rounded once.
+pub fn compose(transforms: &[Transform], channels: usize) -> Result<Affine, DataError> {
+    let mut composed = vec![(1.0f64, 0.0f64); channels];
+    for (i, transform) in transforms.iter().enumerate() {
+        let bad = |field: &str, problem: String| {
+            Err(DataError::Spec { field: format!("data.transforms[{i}].{field}"), problem })
+        };
+        match transform {
+            Transform::Scale { factor } => {
+                if !factor.is_finite() || *factor == 0.0 {
+                    return bad("scale.factor", format!("must be finite and not 0, is {factor}"));
+                }
+                for (a, b) in &mut composed {
+                    (*a, *b) = (*a * factor, *b * factor);
+                }
+            }
+            Transform::Normalize { mean, std } => {
+                for (field, values) in [("normalize.mean", mean), ("normalize.std", std)] {
+                    if values.len() != 1 && values.len() != channels {
+                        let problem = format!("has {} numbers; the samples have {channels} channels", values.len());
+                        return bad(field, problem);
+                    }
+                }
+                if let Some(bad_mean) = mean.iter().find(|m| !m.is_finite()) {
+                    return bad("normalize.mean", format!("must be finite, is {bad_mean}"));
+                }
+                if let Some(bad_std) = std.iter().find(|s| !s.is_finite() || **s <= 0.0) {
+                    return bad("normalize.std", format!("must be finite and above 0, is {bad_std}"));
+                }
+                // One number stands for all channels: cycled, it meets each of them.
+                for ((a, b), (mean, std)) in composed.iter_mut().zip(mean.iter().cycle().zip(std.iter().cycle())) {
+                    (*a, *b) = (*a / std, (*b - mean) / std);
+                }
+            }
+        }
+    }
+    let channels: Vec<(f32, f32)> = composed.iter().map(|(a, b)| (*a as f32, *b as f32)).collect();
+    if channels.iter().any(|(a, b)| !a.is_finite() || !b.is_finite() || *a == 0.0) {
+        let problem = "come to a factor or an offset that is too large or too small for f32".to_string();
+        return Err(DataError::Spec { field: "data.transforms".to_string(), problem });
+    }
+    Ok(Affine { channels })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    fn transforms() -> impl Strategy<Value = Vec<Transform>> {
+        let number = prop::num::f64::NORMAL;
+        let transform = prop_oneof![
+            number.prop_map(|factor| Transform::Scale { factor }),
+            (prop::collection::vec(number, 0..4), prop::collection::vec(number, 0..4))
+                .prop_map(|(mean, std)| Transform::Normalize { mean, std }),
+        ];
+        prop::collection::vec(transform, 0..4)
+    }
+
+    /// The field that is blamed where samples have 3 channels.
+    fn blamed(transforms: &[Transform]) -> String {
+        match compose(transforms, 3).unwrap_err() {
+            DataError::Spec { field, .. } => field,
+            other => panic!("{other}"),
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn json_keeps_every_bit(transforms in transforms()) {
+            prop_assert_eq!(transforms_from_json(&transforms_to_json(&transforms)).unwrap(), transforms);
+        }
+    }
+
+    #[test]
+    fn transforms_happen_in_their_order_channel_by_channel() {
+        let normalize = Transform::Normalize { mean: vec![0.5, 0.25, 0.0], std: vec![0.5] };
+        let scale = Transform::Scale { factor: 2.0 };
+        let affine = |transforms: &[Transform]| compose(transforms, 3).unwrap().channels;
+        assert_eq!(affine(&[scale.clone(), normalize.clone()]), [(4.0, -1.0), (4.0, -0.5), (4.0, 0.0)]);
+        assert_eq!(affine(&[normalize, scale]), [(4.0, -2.0), (4.0, -1.0), (4.0, 0.0)]);
+        assert_eq!(affine(&[]), [(1.0, 0.0); 3]);
+    }
+
+    #[test]
+    fn a_number_of_no_use_is_named_by_its_field() {
+        let scale = |factor| Transform::Scale { factor };
+        let normalize = |mean: &[f64], std: &[f64]| Transform::Normalize { mean: mean.into(), std: std.into() };
+        assert_eq!(blamed(&[scale(0.0)]), "data.transforms[0].scale.factor");
+        assert_eq!(blamed(&[scale(1.0), scale(f64::NAN)]), "data.transforms[1].scale.factor");
+        assert_eq!(blamed(&[normalize(&[0.1, 0.2], &[1.0])]), "data.transforms[0].normalize.mean");
+        assert_eq!(blamed(&[normalize(&[], &[1.0])]), "data.transforms[0].normalize.mean");
+        assert_eq!(blamed(&[normalize(&[f64::INFINITY], &[1.0])]), "data.transforms[0].normalize.mean");
+        assert_eq!(blamed(&[normalize(&[0.0], &[1.0, 1.0, 0.0])]), "data.transforms[0].normalize.std");
+        assert_eq!(blamed(&[normalize(&[0.0], &[1.0, 1.0])]), "data.transforms[0].normalize.std");
+        assert_eq!(blamed(&[scale(1e300), scale(1e300)]), "data.transforms");
+    }
+
+    #[test]
+    fn other_json_is_refused() {
+        for json in [
+            "",
+            "{}",
+            "[{\"crop\":{}}]",
+            "[{\"scale\":{\"factor\":1,\"x\":2}}]",
+            "[{\"scale\":{}}]",
+            "[{\"scale\":{\"factor\":\"1\"}}]",
+        ] {
+            assert!(transforms_from_json(json).is_err(), "{json}");
+        }
+    }
+}

@@ -1,0 +1,153 @@
+//! From a description and tensors to a graph. Nothing the description says is believed: its parameters must be the
+//! tensors, and its nodes go through [`crate::graph::GraphEdit`], which infers every shape.
+
+use std::collections::{BTreeMap, HashMap, HashSet};
+
+use super::super::error::{MAX_PROBLEMS, Origin, TensorProblem, shorten};
+use super::super::safetensors::MAX_DIM;
+use super::FormatError;
+use super::text::{GraphText, NodeText, OpProblem};
+use crate::graph::{Graph, GraphError, Op, ParamId, ValueId};
+use crate::tensor::{self, TensorData};
+
+/// The graph that `text` describes, with these tensors as its parameters.
+pub(in super::super) fn build(
+    text: &GraphText,
+    tensors: &BTreeMap<String, TensorData>,
+    origin: &Origin,
+) -> Result<Graph, FormatError> {
+    let describe = |problem: String| FormatError::Description { origin: origin.clone(), problem };
+    let broken = |source: GraphError| FormatError::Graph { origin: origin.clone(), source };
+    check_names(text).map_err(broken)?;
+    let ops = ops(&text.nodes).map_err(describe)?;
+    check_tensors(text, tensors, origin)?;
+
+    let mut graph = Graph::new(&text.name);
+    let mut edit = graph.edit();
+    let mut values: HashMap<&str, ValueId> = HashMap::new();
+    let mut params: HashMap<&str, ParamId> = HashMap::new();
+    for input in &text.inputs {
+        check_size(&input.name, &input.shape).map_err(describe)?;
+        values.insert(&input.name, edit.add_input(&input.name, &input.shape));
+    }
+    for param in &text.params {
+        let data = tensors[&param.name].clone();
+        if params.insert(&param.name, edit.add_param(&param.name, data)).is_some() {
+            return Err(broken(GraphError::DuplicateName { what: "parameter", name: param.name.clone() }));
+        }
+    }
+    for (node, op) in text.nodes.iter().zip(ops) {
+        let inputs = look_up(&values, &node.inputs).map_err(|name| broken(dangling(node, "value", name)))?;
+        let roles = by_role(node, &op).map_err(describe)?;
+        let own = look_up(&params, &roles).map_err(|name| broken(dangling(node, "parameter", name)))?;
+        let output = edit.add_node(&node.name, op, &inputs, &own).map_err(broken)?;
+        check_size(&node.name, &edit.graph().value(output).sample_shape()).map_err(describe)?;
+        values.insert(&node.name, output);
+    }
+    let outputs =
+        look_up(&values, &text.outputs).map_err(|value| broken(GraphError::OutputMissing { value: shorten(value) }))?;
+    edit.set_outputs(&outputs);
+    edit.commit().map_err(broken)?;
+    Ok(graph)
+}
+
+/// Names go into error messages from here on, so they are checked before all else; [`Graph::verify`] has the same rule.
+fn check_names(text: &GraphText) -> Result<(), GraphError> {
+    let values = text.inputs.iter().map(|v| ("value", &v.name));
+    let params = text.params.iter().map(|p| ("parameter", &p.name));
+    let nodes = text.nodes.iter().map(|n| ("node", &n.name));
+    for (what, name) in values.chain(params).chain(nodes) {
+        if name.is_empty() || name.len() > 512 || name.chars().any(char::is_control) {
+            return Err(GraphError::BadName { what, name: name.chars().take(60).collect() });
+        }
+    }
+    Ok(())
+}
+
+/// The operators of all nodes, or what is wrong with them: unknown ones all at once, so that their owner sees how far
+/// the network is from being supported.
+fn ops(nodes: &[NodeText]) -> Result<Vec<Op>, String> {
+    let mut ops = Vec::with_capacity(nodes.len());
+    let mut unknown = Vec::new();
+    for node in nodes {
+        match node.op() {
+            Ok(op) => ops.push(op),
+            Err(OpProblem::Unknown) => unknown.push(format!("{} (node '{}')", shorten(&node.op), node.name)),
+            Err(OpProblem::Attributes(problem)) => return Err(format!("node '{}' {problem}", node.name)),
+        }
+    }
+    match unknown.len() {
+        0 => Ok(ops),
+        count => {
+            unknown.truncate(MAX_PROBLEMS);
+            let rest =
+                if count > unknown.len() { format!(" and {} more", count - unknown.len()) } else { String::new() };
+            Err(format!("unsupported operators: {}{rest}", unknown.join(", ")))
+        }
+    }
+}
+
+/// The described parameters must be the tensors, one for one; all that are not are told.
+fn check_tensors(text: &GraphText, tensors: &BTreeMap<String, TensorData>, origin: &Origin) -> Result<(), FormatError> {
+    let described: HashSet<&str> = text.params.iter().map(|p| p.name.as_str()).collect();
+    let of_params = text.params.iter().filter_map(|param| {
+        let (tensor, expected) = (param.name.clone(), param.shape.clone());
+        let Some(data) = tensors.get(&tensor) else {
+            return Some(TensorProblem::Missing { tensor, expected });
+        };
+        if data.shape() != expected {
+            return Some(TensorProblem::Shape { tensor, expected, actual: data.shape().to_vec() });
+        }
+        (!data.dtype().is_float()).then(|| TensorProblem::DType { tensor, dtype: data.dtype() })
+    });
+    let extra = tensors
+        .iter()
+        .filter(|(name, _)| !described.contains(name.as_str()))
+        .map(|(name, data)| TensorProblem::Extra { tensor: name.clone(), actual: data.shape().to_vec() });
+    let mut problems: Vec<TensorProblem> = of_params.chain(extra).collect();
+    let total = problems.len();
+    if total == 0 {
+        return Ok(());
+    }
+    problems.truncate(MAX_PROBLEMS);
+    Err(FormatError::Mismatch { origin: origin.clone(), problems, total })
+}
+
+/// A node's parameters in the order of its operator's roles.
+fn by_role(node: &NodeText, op: &Op) -> Result<Vec<String>, String> {
+    let twice = |role: String| format!("node '{}' has two parameters in the role '{}'", node.name, shorten(&role));
+    let mut given = node.params.clone().unique().map_err(twice)?;
+    let (roles, needed) = op.roles();
+    // Optional roles come last, so that the first absent one ends the list; one given after it is left over.
+    let params: Vec<String> = roles.iter().map_while(|role| given.remove(*role)).collect();
+    if let Some(role) = roles[..needed].get(params.len()) {
+        return Err(format!("node '{}' ({}) lacks the parameter '{role}'", node.name, op.name()));
+    }
+    match given.pop_first() {
+        Some((role, _)) => {
+            Err(format!("node '{}' ({}) has no use for a parameter '{}'", node.name, op.name(), shorten(&role)))
+        }
+        None => Ok(params),
+    }
+}
+
+/// No value may have more elements a sample than any axis may: beyond it, products of sizes might overflow.
+fn check_size(value: &str, sample_shape: &[usize]) -> Result<(), String> {
+    match tensor::elements(sample_shape) {
+        Some(n) if n as u64 <= MAX_DIM => Ok(()),
+        _ => Err(format!(
+            "value '{value}' has shape {}, more than {MAX_DIM} elements",
+            shorten(&format!("{sample_shape:?}"))
+        )),
+    }
+}
+
+/// The ids of these names, or the first name there is none for.
+fn look_up<'n, I: Copy>(ids: &HashMap<&str, I>, names: &'n [String]) -> Result<Vec<I>, &'n str> {
+    names.iter().map(|name| ids.get(name.as_str()).copied().ok_or(name.as_str())).collect()
+}
+
+fn dangling(node: &NodeText, what: &'static str, name: &str) -> GraphError {
+    let problem = if what == "value" { "is not written before" } else { "is not among the graph's params" };
+    GraphError::Dangling { node: node.name.clone(), what, name: shorten(name), problem }
+}

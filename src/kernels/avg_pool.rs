@@ -1,0 +1,135 @@
+//! Average pooling: the mean of each window.
+//!
+//! Padding counts as zeros or is left out, as [`AvgPool2d::count_padding`] says. A window under which there is no pixel at
+//! all gives 0.
+
+use candle_core::{CpuStorage, CustomOp1, Layout, Result, Shape, Tensor};
+use rayon::prelude::*;
+
+use super::grid::Grid;
+use super::{slice, tensor_like, with_slice};
+use crate::graph::op::AvgPool2d;
+
+const OP: &str = "avg_pool2d";
+
+/// The mean of each window of `x [n, c, h, w]`.
+pub fn avg_pool2d(x: &Tensor, config: &AvgPool2d) -> Result<Tensor> {
+    x.contiguous()?.apply_op1(AvgPool(*config))
+}
+
+struct AvgPool(AvgPool2d);
+
+impl AvgPool {
+    fn grid(&self, x: &Shape) -> Result<(usize, usize, Grid)> {
+        let (n, c, h, w) = x.dims4()?;
+        Ok((n, c, Grid::new(OP, self.0.window, [h, w])?))
+    }
+
+    /// What each pixel under the window at `place` is multiplied with.
+    fn share(&self, grid: &Grid, place: [usize; 2]) -> f32 {
+        let [kh, kw] = grid.window.kernel;
+        let taps = if self.0.count_padding { kh * kw } else { grid.window_pixels(place).count() };
+        1.0 / taps.max(1) as f32
+    }
+
+    fn forward(&self, grid: &Grid, planes: usize, x: &[f32]) -> Vec<f32> {
+        let mut y = vec![0.0; planes * grid.outputs()];
+        y.par_chunks_exact_mut(grid.outputs()).zip(x.par_chunks_exact(grid.pixels())).for_each(|(y, x)| {
+            for (y, place) in y.iter_mut().zip(grid.all_places()) {
+                let sum: f32 = grid.window_pixels(place).map(|pixel| x[pixel]).sum();
+                *y = sum * self.share(grid, place);
+            }
+        });
+        y
+    }
+
+    fn backward(&self, grid: &Grid, planes: usize, dy: &[f32]) -> Vec<f32> {
+        let mut dx = vec![0.0; planes * grid.pixels()];
+        dx.par_chunks_exact_mut(grid.pixels()).zip(dy.par_chunks_exact(grid.outputs())).for_each(|(dx, dy)| {
+            for (dy, place) in dy.iter().zip(grid.all_places()) {
+                let share = dy * self.share(grid, place);
+                grid.window_pixels(place).for_each(|pixel| dx[pixel] += share);
+            }
+        });
+        dx
+    }
+}
+
+impl CustomOp1 for AvgPool {
+    fn name(&self) -> &'static str {
+        OP
+    }
+
+    fn cpu_fwd(&self, x: &CpuStorage, layout: &Layout) -> Result<(CpuStorage, Shape)> {
+        let (n, c, grid) = self.grid(layout.shape())?;
+        let y = self.forward(&grid, n * c, slice(OP, x, layout)?);
+        Ok((CpuStorage::F32(y), Shape::from((n, c, grid.places[0], grid.places[1]))))
+    }
+
+    fn bwd(&self, x: &Tensor, _y: &Tensor, dy: &Tensor) -> Result<Option<Tensor>> {
+        let (n, c, grid) = self.grid(x.shape())?;
+        let dx = with_slice(OP, dy, |dy| self.backward(&grid, n * c, dy))?;
+        Ok(Some(tensor_like(dx, x)?))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use candle_core::Device;
+    use proptest::prelude::*;
+
+    use super::super::grid::strategy::grids;
+    use super::*;
+    use crate::graph::op::Window;
+    use crate::kernels::testing::{central_differences, close, gradients, numbers};
+
+    /// By the definition, in `f64`.
+    fn naive(grid: &Grid, count_padding: bool, x: &[f64]) -> Vec<f64> {
+        let taps = (grid.window.kernel[0] * grid.window.kernel[1]) as f64;
+        let mut y = Vec::new();
+        for plane in x.chunks(grid.pixels()) {
+            for place in grid.all_places() {
+                let under: Vec<f64> = grid.window_pixels(place).map(|p| plane[p]).collect();
+                let divisor = if count_padding { taps } else { under.len().max(1) as f64 };
+                y.push(under.iter().sum::<f64>() / divisor);
+            }
+        }
+        y
+    }
+
+    proptest! {
+        #[test]
+        fn results_and_gradients_are_those_of_the_definition(
+            grid in grids(), n in 1usize..3, c in 1usize..3, count_padding in any::<bool>(), seed in 0u64..1 << 40,
+        ) {
+            let config = AvgPool2d { window: grid.window, count_padding };
+            let values = numbers(n * c * grid.pixels(), seed);
+            let wide: Vec<f64> = values.iter().map(|v| f64::from(*v)).collect();
+            let x = Tensor::from_slice(&values, (n, c, grid.image[0], grid.image[1]), &Device::Cpu).unwrap();
+            let found: Vec<f32> = avg_pool2d(&x, &config).unwrap().flatten_all().unwrap().to_vec1().unwrap();
+            for (found, expected) in found.iter().zip(naive(&grid, count_padding, &wide)) {
+                prop_assert!(close(*found, expected, 1e-6), "{found} {expected}");
+            }
+
+            let upstream = numbers(found.len(), seed + 9);
+            let found = gradients(&[x], &upstream, |a| avg_pool2d(&a[0], &config).unwrap()).remove(0);
+            let expected = central_differences(&values, |x| {
+                naive(&grid, count_padding, x).iter().zip(&upstream).map(|(y, d)| y * f64::from(*d)).sum()
+            });
+            for (found, expected) in found.iter().zip(&expected) {
+                prop_assert!(close(*found, *expected, 1e-5), "{found} {expected}");
+            }
+        }
+    }
+
+    #[test]
+    fn padding_counts_only_where_asked() {
+        let x = Tensor::from_slice(&[6f32], (1, 1, 1, 1), &Device::Cpu).unwrap();
+        let mean = |count_padding| {
+            let config = AvgPool2d { window: Window::sliding(3, 1), count_padding };
+            avg_pool2d(&x, &config).unwrap().flatten_all().unwrap().to_vec1::<f32>().unwrap()[0]
+        };
+        assert!((mean(true) - 6.0 / 9.0).abs() < 1e-6);
+        assert_eq!(mean(false), 6.0);
+    }
+}

@@ -1,0 +1,109 @@
+//! CPU kernels where candle's own are wrong or missing, as candle `CustomOp`s with a backward of their own.
+//!
+//! candle 0.11's max-pooling has a wrong gradient (a share of the true one), its pooling knows no padding, its
+//! convolution has one number for both axes, and its ReLU turns NaN into 0, which would hide a diverged training. What is
+//! here replaces them.
+//!
+//! Every kernel is a plain function over `f32` slices plus a thin wrapper for candle. Results do not depend on the number
+//! of threads: work is divided by the problem's shape alone and partial sums are added in index order.
+//!
+//! A wrapper wants contiguous `f32` tensors, which its `apply` function sees to. Its `bwd` returns a gradient for every
+//! argument that candle tracks: candle panics where a tracked one is missing.
+
+mod avg_pool;
+mod conv2d;
+mod grid;
+mod im2col;
+mod matmul;
+mod max_pool;
+mod relu;
+
+use candle_core::backend::BackendStorage;
+use candle_core::{CpuStorage, Device, Error, Layout, Result, Storage, Tensor};
+
+pub use avg_pool::avg_pool2d;
+pub use conv2d::conv2d;
+pub use max_pool::max_pool2d;
+pub use relu::relu;
+
+/// The numbers of a kernel's argument.
+fn slice<'a>(op: &'static str, storage: &'a CpuStorage, layout: &Layout) -> Result<&'a [f32]> {
+    let (start, end) = layout.contiguous_offsets().ok_or(Error::RequiresContiguous { op })?;
+    match storage {
+        CpuStorage::F32(values) => Ok(&values[start..end]),
+        other => Err(Error::UnsupportedDTypeForOp(other.dtype(), op)),
+    }
+}
+
+/// Calls `read` with the numbers of `tensor`; they are copied only if they do not lie in a row.
+fn with_slice<T>(op: &'static str, tensor: &Tensor, read: impl FnOnce(&[f32]) -> T) -> Result<T> {
+    let tensor = tensor.contiguous()?;
+    let (storage, layout) = tensor.storage_and_layout();
+    match &*storage {
+        Storage::Cpu(storage) => Ok(read(slice(op, storage, layout)?)),
+        _ => Err(Error::Msg(format!("{op} runs on the CPU only"))),
+    }
+}
+
+/// A tensor like `like` over `values`.
+fn tensor_like(values: Vec<f32>, like: &Tensor) -> Result<Tensor> {
+    Tensor::from_vec(values, like.shape(), &Device::Cpu)
+}
+
+#[cfg(test)]
+mod testing {
+    //! What the kernels' tests share: random numbers and the comparison with central differences.
+
+    use candle_core::{Device, Tensor, Var};
+    use rand::Rng;
+
+    use crate::seed;
+
+    /// `n` numbers between -1 and 1, the same for the same seed.
+    pub fn numbers(n: usize, seed: u64) -> Vec<f32> {
+        let mut rng = seed::stream(seed, "kernel-test");
+        (0..n).map(|_| rng.random_range(-1.0..1.0)).collect()
+    }
+
+    /// `n` different numbers, at least 0.01 apart, in random order: no two are equal and a small step changes no order.
+    pub fn distinct_numbers(n: usize, seed: u64) -> Vec<f32> {
+        use rand::seq::SliceRandom;
+        let mut values: Vec<f32> = (0..n).map(|i| (i as f32 - n as f32 / 2.0) * 0.01 + 0.005).collect();
+        values.shuffle(&mut seed::stream(seed, "kernel-test"));
+        values
+    }
+
+    /// Two numbers that should be one: equal within `tolerance` of the larger magnitude, or of 1.
+    pub fn close(actual: f32, expected: f64, tolerance: f64) -> bool {
+        (f64::from(actual) - expected).abs() <= tolerance * expected.abs().max(1.0)
+    }
+
+    /// The gradient that candle's tape finds for each of `args`, where the gradient at `f`'s result is `upstream`.
+    pub fn gradients(args: &[Tensor], upstream: &[f32], f: impl Fn(&[Tensor]) -> Tensor) -> Vec<Vec<f32>> {
+        let vars: Vec<Var> = args.iter().map(|a| Var::from_tensor(a).unwrap()).collect();
+        // One operation in between, so that the arguments are no leaves: candle treats these more strictly.
+        let inner: Vec<Tensor> = vars.iter().map(|v| v.affine(1.0, 0.0).unwrap()).collect();
+        let result = f(&inner);
+        let upstream = Tensor::from_slice(upstream, result.shape(), &Device::Cpu).unwrap();
+        let grads = (result * upstream).unwrap().sum_all().unwrap().backward().unwrap();
+        vars.iter().map(|v| grads.get(v).unwrap().flatten_all().unwrap().to_vec1().unwrap()).collect()
+    }
+
+    /// The derivative of `loss` by each of `x`, by central differences. `loss` computes in `f64`, so the step may be
+    /// small and the error is that of the second order, about 1e-6 here.
+    pub fn central_differences(x: &[f32], loss: impl Fn(&[f64]) -> f64) -> Vec<f64> {
+        const STEP: f64 = 1e-3;
+        let mut x: Vec<f64> = x.iter().map(|v| f64::from(*v)).collect();
+        (0..x.len())
+            .map(|i| {
+                let at = x[i];
+                x[i] = at + STEP;
+                let above = loss(&x);
+                x[i] = at - STEP;
+                let below = loss(&x);
+                x[i] = at;
+                (above - below) / (2.0 * STEP)
+            })
+            .collect()
+    }
+}

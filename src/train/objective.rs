@@ -1,0 +1,139 @@
+//! What training makes small: a loss and its gradient at the network's outputs.
+
+use super::TrainError;
+use crate::exec::Activations;
+use crate::graph::ValueId;
+
+/// A loss of a batch.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Loss {
+    /// The mean over the batch.
+    pub value: f64,
+    /// Its gradient at each of the graph's outputs.
+    pub d_outputs: Vec<Vec<f32>>,
+    /// Its gradient at each tapped value.
+    pub d_taps: Vec<Vec<f32>>,
+}
+
+/// Something to be made small by training.
+pub trait Objective {
+    /// The values inside the network that the loss looks at, beside the outputs.
+    fn taps(&self) -> Vec<ValueId>;
+
+    /// The loss of a batch and its gradient; `labels` has one entry a sample.
+    fn loss(&mut self, activations: &Activations, labels: &[u32]) -> Result<Loss, TrainError>;
+}
+
+/// Softmax cross entropy of the first output `[n, classes]`, the mean over the batch, in nats:
+///
+/// ```text
+/// loss = 1/n sum_i ( log sum_j exp(x_ij) - x_i,label )        d loss / d x_ij = (softmax(x_i)_j - [j = label]) / n
+/// ```
+///
+/// The largest value of a row is taken off first, so that no exponential overflows.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct CrossEntropy;
+
+impl Objective for CrossEntropy {
+    fn taps(&self) -> Vec<ValueId> {
+        Vec::new()
+    }
+
+    fn loss(&mut self, activations: &Activations, labels: &[u32]) -> Result<Loss, TrainError> {
+        let logits = activations.outputs.first().map_or(&[][..], |output| output);
+        let samples = labels.len() as f64;
+        let mut value = 0.0;
+        let mut d_outputs: Vec<Vec<f32>> = activations.outputs.iter().map(|o| vec![0.0; o.len()]).collect();
+        let mut gradient = d_outputs.first_mut().map_or(&mut [][..], |d| d).iter_mut();
+        for (row, label) in rows(logits, labels)? {
+            let log_sum = log_sum_exp(row);
+            value += (log_sum - f64::from(row[label])) / samples;
+            for (class, (x, d)) in row.iter().zip(gradient.by_ref()).enumerate() {
+                let target = if class == label { 1.0 } else { 0.0 };
+                *d = (((f64::from(*x) - log_sum).exp() - target) / samples) as f32;
+            }
+        }
+        let d_taps = activations.taps.iter().map(|tap| vec![0.0; tap.len()]).collect();
+        Ok(Loss { value, d_outputs, d_taps })
+    }
+}
+
+/// Each sample's row of `logits [n, classes]` with its label, which is checked to be one of the classes.
+pub(super) fn rows<'a>(
+    logits: &'a [f32],
+    labels: &'a [u32],
+) -> Result<impl Iterator<Item = (&'a [f32], usize)>, TrainError> {
+    let classes = logits.len() / labels.len().max(1);
+    if classes == 0 || classes * labels.len() != logits.len() {
+        return Err(TrainError::Outputs { outputs: logits.len(), samples: labels.len() });
+    }
+    if let Some(&label) = labels.iter().find(|l| **l as usize >= classes) {
+        return Err(TrainError::Label { label, classes });
+    }
+    Ok(logits.chunks_exact(classes).zip(labels.iter().map(|l| *l as usize)))
+}
+
+/// `log sum exp(x)`, stably; NaN if any of `x` is.
+pub(super) fn log_sum_exp(x: &[f32]) -> f64 {
+    let largest = x.iter().copied().fold(f32::NEG_INFINITY, f32::max);
+    let largest = f64::from(largest);
+    largest + x.iter().map(|v| (f64::from(*v) - largest).exp()).sum::<f64>().ln()
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    fn loss(logits: &[f32], labels: &[u32]) -> Result<Loss, TrainError> {
+        CrossEntropy.loss(&Activations { outputs: vec![logits.to_vec()], taps: vec![] }, labels)
+    }
+
+    /// By the definition, in `f64`, with no care for overflow.
+    fn naive(logits: &[f64], labels: &[u32]) -> f64 {
+        let classes = logits.len() / labels.len();
+        let row = |(row, label): (&[f64], &u32)| row.iter().map(|x| x.exp()).sum::<f64>().ln() - row[*label as usize];
+        logits.chunks(classes).zip(labels).map(row).sum::<f64>() / labels.len() as f64
+    }
+
+    proptest! {
+        #[test]
+        fn the_gradient_is_the_central_difference(
+            logits in prop::collection::vec(-8f32..8.0, 12), labels in prop::collection::vec(0u32..4, 3),
+        ) {
+            const STEP: f64 = 1e-5;
+            let found = loss(&logits, &labels).unwrap();
+            let mut x: Vec<f64> = logits.iter().map(|v| f64::from(*v)).collect();
+            prop_assert!((found.value - naive(&x, &labels)).abs() < 1e-9);
+            for i in 0..x.len() {
+                let at = x[i];
+                x[i] = at + STEP;
+                let above = naive(&x, &labels);
+                x[i] = at - STEP;
+                let expected = (above - naive(&x, &labels)) / (2.0 * STEP);
+                x[i] = at;
+                // The gradient is rounded to f32; the difference's own error is about 1e-10.
+                prop_assert!((f64::from(found.d_outputs[0][i]) - expected).abs() < 1e-7);
+            }
+        }
+    }
+
+    #[test]
+    fn large_values_do_not_overflow() {
+        let found = loss(&[1e4, -1e4, 0.0, -1e4, 1e4, 0.0], &[0, 0]).unwrap();
+        assert_eq!(found.value, 1e4);
+        assert_eq!(found.d_outputs[0], [0.0, 0.0, 0.0, -0.5, 0.5, 0.0]);
+    }
+
+    #[test]
+    fn a_label_without_output_is_named() {
+        let error = loss(&[0.0; 6], &[0, 3]).unwrap_err();
+        assert!(matches!(error, TrainError::Label { label: 3, classes: 3 }), "{error}");
+    }
+
+    #[test]
+    fn not_a_number_shows_in_the_loss() {
+        assert!(loss(&[0.0, f32::NAN, 1.0], &[0]).unwrap().value.is_nan());
+    }
+}

@@ -5,8 +5,10 @@
 
 use std::error::Error;
 
+use serde::{Deserialize, Serialize};
+
 /// What kind of failure an error is; the words and meanings of gRPC's status codes.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Kind {
     /// The request is wrong in itself: a field, tensor or node is named.
     InvalidArgument,
@@ -33,7 +35,7 @@ pub enum Kind {
 }
 
 /// One bad field of a request, by its path (`steps[2].prune_weights.sparsity`).
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Violation {
     /// The path of the field.
     pub field: String,

@@ -115,7 +115,8 @@ impl Detail for DatasetDetail {
 const COLUMNS: &str = "tenant, id, display_name, files, detail, create_ms";
 
 impl Catalogue {
-    pub(super) fn new(database: Database) -> Self {
+    /// The catalogue in a database.
+    pub fn new(database: Database) -> Self {
         Self { database }
     }
 

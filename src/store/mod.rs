@@ -25,6 +25,7 @@ use std::path::{Path, PathBuf};
 use std::time::{SystemTime, UNIX_EPOCH};
 
 pub use blobs::Blobs;
+pub(crate) use catalogue::architecture;
 pub use catalogue::{Catalogue, DatasetDetail, Detail, Entry, FileRef, ModelDetail, NewEntry};
 pub use database::Database;
 pub use digest::{Digest, Hasher};

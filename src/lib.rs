@@ -27,6 +27,7 @@
 pub mod api;
 pub mod cli;
 pub mod data;
+pub mod digest;
 pub mod error;
 pub mod exec;
 pub mod format;

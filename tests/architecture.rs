@@ -31,12 +31,12 @@ fn violations(module: &str, source: &str) -> Vec<String> {
     for line in tested.lines().map(|line| line.split("//").next().unwrap_or("").trim()) {
         // `crate::x`, also without what follows; `use crate::{x, y}` is not written here, so that each use is seen.
         for path in line.split(|c: char| !c.is_alphanumeric() && c != '_' && c != ':') {
-            let (first, second) = path.split_once("::").unwrap_or((path, ""));
-            let used = second.split("::").next().unwrap_or("");
+            let Some((first, rest)) = path.split_once("::") else { continue };
+            let used = rest.split("::").next().unwrap_or("");
             if first == "crate" && (used.is_empty() || rank(used) > rank(module)) {
                 found.push(format!("{module} must not use crate::{used}: {line}"));
             }
-            let foreign = FOREIGN.iter().find(|(name, _)| path.contains("::") && first.starts_with(name));
+            let foreign = FOREIGN.iter().find(|(name, _)| first.starts_with(name));
             if foreign.is_some_and(|(_, allowed)| !lists(allowed, module)) {
                 found.push(format!("{module} must not use the crate {first}: {line}"));
             }

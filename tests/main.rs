@@ -2,5 +2,7 @@
 
 // Who may use whom, checked on the source text.
 mod architecture;
-// The real program: exit codes, output, a recipe from the command line.
+// The real program: exit codes, output, recipes from the command line.
 mod cli;
+// Whole recipes, run by the engine without a server.
+mod recipe;

@@ -16,8 +16,13 @@ use crate::recipe::run::Upload;
 pub fn model(path: &Path, graph: Option<&str>) -> Result<Upload, Failure> {
     let bytes = Bytes::from(read(path)?);
     let architecture = graph.map(architecture).transpose()?;
-    let model = open_model(bytes.clone(), architecture.as_ref())
-        .map_err(|error| Failure::from(error).within(path.display()))?;
+    let model = open_model(bytes.clone(), architecture.as_ref()).map_err(|error| {
+        let failure = Failure::from(error).within(path.display());
+        match failure.reason.as_str() {
+            "ARCHITECTURE_MISSING" => failure.hint("--graph PRESET|FILE gives the graph of a file that has none"),
+            _ => failure,
+        }
+    })?;
     Ok(Upload { bytes, model })
 }
 

@@ -64,7 +64,7 @@ impl Output {
             self.answer(String::new, || failure.to_json());
         }
         self.note(format!("error[{}]: {}", failure.reason, failure.message.trim_end()));
-        for violation in &failure.violations {
+        for violation in failure.violations.iter().filter(|v| !failure.message.contains(&v.description)) {
             self.note(format!("  {}: {}", violation.field, violation.description));
         }
         if let Some(hint) = &failure.hint {
@@ -87,6 +87,7 @@ pub fn table(header: &[&str], left: &[&str], rows: impl IntoIterator<Item = Vec<
     for (i, name) in header.iter().enumerate() {
         let flush_left = i == 0 || left.contains(name);
         if let Some(column) = table.column_mut(i) {
+            column.set_padding((0, 2));
             column.set_cell_alignment(if flush_left { CellAlignment::Left } else { CellAlignment::Right });
         }
     }
@@ -106,7 +107,11 @@ pub fn comparison(baseline: &Metrics, result: &Metrics, delta: f64, interval: [f
         &["", "baseline", "result", "change"],
         &["change"],
         [
-            row("file", &|m| bytes(m.bytes), times(baseline.bytes as f64, result.bytes as f64, "smaller", "larger")),
+            row(
+                "file",
+                &|m| bytes(m.bytes),
+                times(baseline.bytes as f64 / result.bytes as f64, 0.01, ["smaller", "larger"]),
+            ),
             row("accuracy", &|m| percent(m.accuracy), accuracy),
             row("loss", &|m| format!("{:.4}", m.loss), format!("{:+.4}", result.loss - baseline.loss)),
             row("parameters", &|m| grouped(m.params), String::new()),
@@ -115,7 +120,7 @@ pub fn comparison(baseline: &Metrics, result: &Metrics, delta: f64, interval: [f
             row(
                 "latency p50",
                 &|m| format!("{:.3} ms", m.latency_ms.p50),
-                times(baseline.latency_ms.p50, result.latency_ms.p50, "faster", "slower"),
+                times(baseline.latency_ms.p50 / result.latency_ms.p50, 0.1, ["faster", "slower"]),
             ),
         ],
     );
@@ -150,12 +155,11 @@ pub fn shape<T: ToString>(dims: &[T]) -> String {
     dims.iter().map(T::to_string).collect::<Vec<_>>().join("x")
 }
 
-/// How many times less or more: `2.01x smaller`. Changes below a hundredth are none.
-fn times(before: f64, after: f64, less: &str, more: &str) -> String {
-    let ratio = before / after;
+/// How many times less or more: `2.01x smaller`. A change by less than the share `noise` is none.
+fn times(ratio: f64, noise: f64, [less, more]: [&str; 2]) -> String {
     match ratio {
         r if !r.is_finite() || r <= 0.0 => String::new(),
-        r if (r - 1.0).abs() < 0.01 => "same".into(),
+        r if (r - 1.0).abs() < noise => "same".into(),
         r if r > 1.0 => format!("{r:.2}x {less}"),
         r => format!("{:.2}x {more}", 1.0 / r),
     }
@@ -179,7 +183,18 @@ mod tests {
         };
         let result = Metrics { accuracy: 0.979, bytes: 534_000, nonzero_params: 26_661, ..baseline.clone() };
         let text = comparison(&baseline, &result, -0.001, [-0.003, 0.001], 10_000);
-        expect_test::expect![[""]].assert_eq(&text);
+        expect_test::expect![[r#"
+                            baseline     result  change
+            file         1,068,000 B  534,000 B  2.00x smaller
+            accuracy         98.00 %    97.90 %  -0.10 pt [-0.30 pt, +0.10 pt]
+            loss              0.0600     0.0600  +0.0000
+            parameters       266,610    266,610
+            not zero         266,610     26,661  90.00 % are zeros
+            MACs             266,200    266,200
+            latency p50     0.050 ms   0.050 ms  same
+            Accuracy on 10,000 test samples; in brackets the change's 95 % interval.
+        "#]]
+        .assert_eq(&text);
     }
 
     #[test]

@@ -26,6 +26,7 @@
 
 pub mod api;
 pub mod data;
+pub mod digest;
 pub mod error;
 pub mod exec;
 pub mod format;

@@ -70,7 +70,7 @@ pub enum DataError {
         /// The file.
         file: String,
         /// Why not.
-        source: FormatError,
+        source: Box<FormatError>,
     },
     /// A label that is no class.
     #[error("file '{file}': label {value} of sample {sample} is not between 0 and {}", limit - 1)]

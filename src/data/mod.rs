@@ -5,7 +5,7 @@
 
 mod error;
 mod files;
-mod source;
+pub mod source;
 mod spec;
 mod split;
 mod subset;

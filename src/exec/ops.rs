@@ -1,7 +1,6 @@
 //! One node's computation: the operators in terms of candle and our kernels.
 
 use candle_core::{Result, Tensor};
-use candle_nn::{Linear, Module};
 
 use crate::graph::Op;
 use crate::graph::op::Activation;
@@ -10,9 +9,7 @@ use crate::kernels;
 /// The output of `op` for the value `x` and the parameters, which are in the order of [`Op::roles`].
 pub(super) fn compute(op: &Op, x: &Tensor, params: &[&Tensor]) -> Result<Tensor> {
     match (op, params) {
-        (Op::Linear, [weight, bias @ ..]) => {
-            Linear::new((*weight).clone(), bias.first().map(|b| (*b).clone())).forward(x)
-        }
+        (Op::Linear, [weight, bias @ ..]) => kernels::linear(x, weight, bias.first().copied()),
         (Op::Conv2d(config), [weight, bias @ ..]) => kernels::conv2d(x, weight, bias.first().copied(), config),
         (Op::Linear | Op::Conv2d(_), []) => candle_core::bail!("no weight"),
         (Op::MaxPool2d(config), _) => kernels::max_pool2d(x, &config.window),

@@ -131,7 +131,7 @@ pub enum FormatError {
         /// Where the graph comes from.
         origin: Origin,
         /// What is wrong.
-        source: GraphError,
+        source: Box<GraphError>,
     },
     /// Tensors that are not those of the graph.
     #[error("the file's tensors do not fit {origin}: {}{}", list(problems), more(problems.len(), *total))]

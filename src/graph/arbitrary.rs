@@ -79,6 +79,6 @@ fn weights(edit: &mut GraphEdit<'_>, layer: &str, shape: Vec<usize>, rng: &mut i
     };
     let out = shape[0];
     let weight = param("weight", shape);
-    let bias = (out % 3 != 0).then(|| param("bias", vec![out]));
+    let bias = (!out.is_multiple_of(3)).then(|| param("bias", vec![out]));
     std::iter::once(weight).chain(bias).collect()
 }

@@ -31,8 +31,18 @@ impl<'a> Matrix<'a> {
     }
 }
 
-/// `out += a b`, with `out` row-major, on the calling thread alone: the order of the additions is always the same.
+/// `out += a b`, with `out` row-major, on the calling thread alone.
 pub(super) fn multiply_add(out: &mut [f32], a: Matrix<'_>, b: Matrix<'_>) {
+    gemm(out, a, b, Parallelism::None);
+}
+
+/// `out += a b`, with `out` row-major, on all threads of the pool: they share out tiles of `out`, and within a tile the
+/// order of the additions is the same for any number of them.
+pub(super) fn multiply_add_on_all_threads(out: &mut [f32], a: Matrix<'_>, b: Matrix<'_>) {
+    gemm(out, a, b, Parallelism::Rayon(rayon::current_num_threads()));
+}
+
+fn gemm(out: &mut [f32], a: Matrix<'_>, b: Matrix<'_>, parallelism: Parallelism) {
     assert_eq!(a.columns, b.rows, "inner sizes of a matrix product");
     assert_eq!(out.len(), a.rows * b.columns, "size of a matrix product");
     if out.is_empty() || a.columns == 0 {
@@ -63,7 +73,7 @@ pub(super) fn multiply_add(out: &mut [f32], a: Matrix<'_>, b: Matrix<'_>) {
             false,
             false,
             false,
-            Parallelism::None,
+            parallelism,
         );
     }
 }
@@ -88,7 +98,7 @@ mod tests {
             multiply_add(&mut plain, Matrix::new(&a, m, k), Matrix::new(&b, k, n));
             let mut transposed = start.clone();
             let (at_, bt_) = (Matrix::new(&a_transposed, k, m), Matrix::new(&b_transposed, n, k));
-            multiply_add(&mut transposed, at_.transposed(), bt_.transposed());
+            multiply_add_on_all_threads(&mut transposed, at_.transposed(), bt_.transposed());
             for i in 0..m {
                 for j in 0..n {
                     let sum: f64 = (0..k).map(|p| at(i, p) * f64::from(b[p * n + j])).sum();

@@ -14,6 +14,7 @@ mod avg_pool;
 mod conv2d;
 mod grid;
 mod im2col;
+mod linear;
 mod matmul;
 mod max_pool;
 mod relu;
@@ -23,6 +24,7 @@ use candle_core::{CpuStorage, Device, Error, Layout, Result, Storage, Tensor};
 
 pub use avg_pool::avg_pool2d;
 pub use conv2d::conv2d;
+pub use linear::linear;
 pub use max_pool::max_pool2d;
 pub use relu::relu;
 

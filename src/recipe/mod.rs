@@ -3,7 +3,13 @@
 //! These types are what a recipe *means*; its file form is the proto3 JSON mapping of `niwaki.v1.Recipe`, read by
 //! `api::recipe`.
 
+mod error;
+mod measure;
 pub mod run;
+mod validate;
+mod warnings;
+
+pub use error::RecipeError;
 
 use crate::data::DataSpec;
 use crate::passes::prune::{Amount, Scope};

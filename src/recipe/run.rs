@@ -1,27 +1,51 @@
-//! Runs a recipe. (Being written.)
+//! Runs a recipe: the engine's single entry, for jobs and for `niwaki run` alike.
+//!
+//! ```text
+//! start (train a preset) or upload ──▶ baseline ──▶ step ──▶ step ──▶ … ──▶ emit ──▶ re-load ──▶ measure ──▶ report
+//! ```
+//!
+//! Steps are judged on the validation split. The test split is touched once, in the end, by the baseline and by the
+//! result as it was re-loaded from the emitted file.
 
+use std::collections::BTreeMap;
+use std::fs;
 use std::path::Path;
+use std::time::Instant;
 
 use bytes::Bytes;
-use thiserror::Error;
 
-use super::Recipe;
-use crate::data::Dataset;
-use crate::error::{Classify, Kind};
-use crate::graph::Graph;
-use crate::report::Report;
+use super::error::RecipeError;
+use super::measure::{self, Candidate};
+use super::{PruneWeightsStep, Recipe, Start, StepKind, warnings};
+use crate::data::{self, DataSpec, Dataset, Splits, Transform};
+use crate::exec::{self, Session};
+use crate::format::{self, native};
+use crate::graph::{Graph, cost, init, preset};
+use crate::passes::prune::{Amount, GradualPruning, PruneWeights};
+use crate::passes::quantize::Quantize;
+use crate::passes::{self, Pass};
+use crate::report::{
+    Comparison, EmittedFile, Machine, ParamPrecision, ParamSparsity, Report, Snapshot, StepEffect, TrainDetail,
+};
+use crate::seed;
+use crate::train::config::TrainConfig;
+use crate::train::metrics;
+use crate::train::objective::CrossEntropy;
+use crate::train::{self, TrainContext};
 
-/// The file names that a recipe emits.
+/// The emitted model's file name.
 pub const MODEL_FILE: &str = "model.safetensors";
 /// The report's file name.
 pub const REPORT_FILE: &str = "report.json";
+/// The key in an emitted file's metadata under which the transforms of its input lie.
+pub const TRANSFORMS_KEY: &str = "niwaki.transforms";
 
 /// What a running recipe is given by whoever runs it.
 pub struct Run<'a> {
     /// Asked often; once true, the run ends with [`RecipeError::Cancelled`] within a second.
-    pub cancelled: &'a dyn Fn() -> bool,
+    pub cancelled: &'a (dyn Fn() -> bool + Sync),
     /// Told often what the run is doing.
-    pub progress: &'a mut dyn FnMut(&Progress),
+    pub progress: &'a mut (dyn FnMut(&Progress) + Send),
 }
 
 /// What a running recipe is doing.
@@ -45,38 +69,290 @@ pub struct Progress {
 
 /// A model to start from.
 pub struct Upload {
-    /// The graph with its weights.
-    pub graph: Graph,
     /// The file as it was uploaded: its size is the baseline's.
     pub bytes: Bytes,
+    /// What was read from it.
+    pub model: format::Model,
 }
 
-/// Why a recipe did not end well.
-#[derive(Debug, Error)]
-pub enum RecipeError {
-    /// It was cancelled.
-    #[error("cancelled")]
-    Cancelled,
-}
-
-impl Classify for RecipeError {
-    fn kind(&self) -> Kind {
-        Kind::Cancelled
-    }
-
-    fn reason(&self) -> &'static str {
-        "CANCELLED"
-    }
-}
-
-/// Runs `recipe` on `model` (or on the preset it names) with `dataset`; writes [`MODEL_FILE`] and [`REPORT_FILE`] into
-/// the folder `out`.
+/// Runs `recipe` on `upload` (or on the preset it names) with `dataset`; writes [`MODEL_FILE`] and [`REPORT_FILE`] into
+/// the folder `out`, which must exist.
+///
+/// Errors: [`RecipeError::Invalid`] with every violation, before anything is computed; what a step says, with its number.
 pub fn run(
-    _recipe: &Recipe,
-    _model: Option<&Upload>,
-    _dataset: &Dataset,
-    _out: &Path,
-    _run: &mut Run<'_>,
+    recipe: &Recipe,
+    upload: Option<&Upload>,
+    dataset: &Dataset,
+    out: &Path,
+    run: &mut Run<'_>,
 ) -> Result<Report, RecipeError> {
-    Err(RecipeError::Cancelled)
+    // Gradients are walked recursively, one frame a node.
+    exec::with_large_stack(|| Kitchen::open(recipe, upload, dataset, run)?.cook(upload, out))?
+}
+
+/// A recipe at work: everything that its steps share.
+struct Kitchen<'a, 'r> {
+    recipe: &'a Recipe,
+    transforms: Vec<Transform>,
+    splits: Splits,
+    warnings: Vec<String>,
+    run: &'a mut Run<'r>,
+    step: u32,
+}
+
+impl<'a, 'r> Kitchen<'a, 'r> {
+    fn open(
+        recipe: &'a Recipe,
+        upload: Option<&Upload>,
+        dataset: &Dataset,
+        run: &'a mut Run<'r>,
+    ) -> Result<Self, RecipeError> {
+        let violations = recipe.validate(upload.map(|u| &u.model.graph), dataset);
+        if !violations.is_empty() {
+            return Err(RecipeError::Invalid { violations });
+        }
+        let mut warnings = Vec::new();
+        let transforms = transforms(recipe, upload, &mut warnings)?;
+        let spec = DataSpec { transforms: transforms.clone(), ..recipe.data.clone() };
+        let splits = data::split(dataset, &spec, recipe.seed)?;
+        Ok(Self { recipe, transforms, splits, warnings, run, step: 0 })
+    }
+
+    fn cook(mut self, upload: Option<&Upload>, out: &Path) -> Result<Report, RecipeError> {
+        let (baseline, start) = self.baseline(upload)?;
+        let mut graph = baseline.graph.clone();
+        let first = self.snapshot(&graph)?;
+        let mut before = first;
+        let mut steps = Vec::new();
+        for step in &self.recipe.steps {
+            self.step += 1;
+            let clock = Instant::now();
+            let mut effect = self.apply(&mut graph, &step.kind)?;
+            effect.before = before;
+            effect.after = self.snapshot(&graph)?;
+            effect.seconds = clock.elapsed().as_secs_f64();
+            effect.name = if step.name.is_empty() { effect.kind.clone() } else { step.name.clone() };
+            before = effect.after;
+            steps.push(effect);
+        }
+        self.report("measure", 0, 0);
+        let (result, file) = self.emit(&graph, out)?;
+        let Comparison { baseline: base, result, delta, delta_ci95, test_samples, classes } =
+            measure::compare(&baseline, &result, &self.splits.test, self.run)?;
+        self.warnings.extend(warnings::of(self.recipe, upload.is_some(), first, &base, &result));
+        let report = Report {
+            recipe: self.recipe.name.clone(),
+            seed: self.recipe.seed,
+            baseline: base,
+            result,
+            accuracy_delta: delta,
+            accuracy_delta_ci95: delta_ci95,
+            test_samples,
+            classes,
+            start,
+            steps,
+            files: vec![file],
+            warnings: self.warnings,
+            machine: machine(),
+        };
+        let json = serde_json::to_vec_pretty(&report).expect("a report is plain numbers and strings");
+        write(&out.join(REPORT_FILE), &json)?;
+        Ok(report)
+    }
+
+    /// The model that the steps start from, and what its training did if it is a preset.
+    fn baseline(&mut self, upload: Option<&Upload>) -> Result<(Candidate, Option<TrainDetail>), RecipeError> {
+        match (&self.recipe.start, upload) {
+            (Some(start), _) => {
+                let (graph, detail) = self.train_preset(start)?;
+                let file = native::write(&graph, &self.metadata())?;
+                Ok((Candidate { graph, bytes: file.len() as u64 }, Some(detail)))
+            }
+            (None, Some(upload)) => {
+                let graph = upload.model.graph.clone();
+                Ok((Candidate { graph, bytes: upload.bytes.len() as u64 }, None))
+            }
+            (None, None) => unreachable!("a recipe without start or model is invalid"),
+        }
+    }
+
+    fn train_preset(&mut self, start: &Start) -> Result<(Graph, TrainDetail), RecipeError> {
+        let mut graph = preset::build(&start.preset).expect("an unknown preset is invalid");
+        init::initialise(&mut graph, self.recipe.seed).map_err(passes::PassError::from)?;
+        let detail = self.train(&mut graph, "start", &start.train, None)?;
+        Ok((graph, detail))
+    }
+
+    fn apply(&mut self, graph: &mut Graph, kind: &StepKind) -> Result<StepEffect, RecipeError> {
+        self.report(kind.name(), 0, 0);
+        let mut effect = StepEffect { step: self.step, kind: kind.name().to_string(), ..StepEffect::default() };
+        match kind {
+            StepKind::Evaluate => {}
+            StepKind::Train(config) => effect.train = Some(self.train(graph, "train", config, None)?),
+            StepKind::PruneWeights(prune) => {
+                effect.train = self.prune(graph, prune)?;
+                effect.sparsity = sparsity(graph);
+            }
+            StepKind::Quantize(quantize) => effect.quantize = Some(self.quantize(graph, quantize)?),
+        }
+        Ok(effect)
+    }
+
+    fn prune(&mut self, graph: &mut Graph, step: &PruneWeightsStep) -> Result<Option<TrainDetail>, RecipeError> {
+        match (&step.cubic, step.amount) {
+            (Some(cubic), Amount::Sparsity(sparsity)) => {
+                let gradual = GradualPruning {
+                    sparsity,
+                    scope: step.scope,
+                    ignored: step.ignored.clone(),
+                    begin: cubic.begin,
+                    end: cubic.end,
+                    every: cubic.every,
+                };
+                self.train(graph, "prune-weights", &cubic.train, Some(&gradual)).map(Some)
+            }
+            (_, amount) => {
+                let pass = PruneWeights { amount, scope: step.scope, ignored: step.ignored.clone() };
+                self.pass(graph, &pass)?;
+                Ok(None)
+            }
+        }
+    }
+
+    fn quantize(&mut self, graph: &mut Graph, quantize: &Quantize) -> Result<Vec<ParamPrecision>, RecipeError> {
+        let plans = quantize.plans(graph).map_err(|source| RecipeError::Pass { step: self.step, source })?;
+        self.pass(graph, quantize)?;
+        Ok(plans
+            .into_iter()
+            .map(|plan| ParamPrecision {
+                name: plan.name,
+                dtype: plan.dtype.name().to_string(),
+                relative_error: plan.relative_error,
+                flushed_to_zero: plan.flushed_to_zero,
+                kept_because: plan.kept_because.unwrap_or_default(),
+            })
+            .collect())
+    }
+
+    fn pass(&self, graph: &mut Graph, pass: &dyn Pass) -> Result<(), RecipeError> {
+        let changes = passes::apply(pass, graph).map_err(|source| RecipeError::Pass { step: self.step, source })?;
+        tracing::debug!(pass = pass.name(), changes = changes.len(), "applied");
+        Ok(())
+    }
+
+    fn train(
+        &mut self,
+        graph: &mut Graph,
+        phase: &str,
+        config: &TrainConfig,
+        gradual: Option<&GradualPruning>,
+    ) -> Result<TrainDetail, RecipeError> {
+        let (step, step_count) = (self.step, self.recipe.steps.len() as u32);
+        let cancelled = self.run.cancelled;
+        let tell = &mut *self.run.progress;
+        let mut cx = TrainContext {
+            train: &self.splits.train,
+            validation: &self.splits.validation,
+            seed: seed::derive(self.recipe.seed, &format!("train/{step}")),
+            cancelled: &|| cancelled(),
+            progress: &mut |p| {
+                tell(&Progress {
+                    phase: phase.to_string(),
+                    step,
+                    step_count,
+                    done: p.step,
+                    total: p.total_steps,
+                    loss: p.loss,
+                    validation_accuracy: p.validation_accuracy,
+                });
+            },
+        };
+        train::fit(graph, config, gradual, &mut CrossEntropy, &mut cx)
+            .map_err(|source| RecipeError::of_training(step, source))
+    }
+
+    /// How the model stands on the validation split.
+    fn snapshot(&mut self, graph: &Graph) -> Result<Snapshot, RecipeError> {
+        let cancelled = self.run.cancelled;
+        let mut session = Session::new(graph)?;
+        let evaluation = metrics::evaluate(&mut session, &self.splits.validation, &|| cancelled())
+            .map_err(|source| RecipeError::of_training(self.step, source))?;
+        let cost = cost::of_graph(graph);
+        Ok(Snapshot {
+            validation_accuracy: evaluation.accuracy,
+            validation_loss: evaluation.loss,
+            params: cost.params,
+            nonzero_params: cost.nonzero_params,
+            macs: cost.macs,
+        })
+    }
+
+    /// Writes the model and reads it again: what is measured is the file.
+    fn emit(&self, graph: &Graph, out: &Path) -> Result<(Candidate, EmittedFile), RecipeError> {
+        let path = out.join(MODEL_FILE);
+        write(&path, &native::write(graph, &self.metadata())?)?;
+        let bytes = Bytes::from(fs::read(&path).map_err(|source| RecipeError::io(&path, source))?);
+        let digest = crate::digest::sha256(&bytes);
+        let size = bytes.len() as u64;
+        let graph = format::open_model(bytes, None)?.graph;
+        Ok((Candidate { graph, bytes: size }, EmittedFile { name: MODEL_FILE.to_string(), bytes: size, digest }))
+    }
+
+    fn metadata(&self) -> BTreeMap<String, String> {
+        BTreeMap::from([(TRANSFORMS_KEY.to_string(), data::transform::transforms_to_json(&self.transforms))])
+    }
+
+    fn report(&mut self, phase: &str, done: u64, total: u64) {
+        (self.run.progress)(&Progress {
+            phase: phase.to_string(),
+            step: self.step,
+            step_count: self.recipe.steps.len() as u32,
+            done,
+            total,
+            ..Progress::default()
+        });
+    }
+}
+
+/// The transforms that the recipe declares, or else those that the model says its input has been through.
+fn transforms(
+    recipe: &Recipe,
+    upload: Option<&Upload>,
+    warnings: &mut Vec<String>,
+) -> Result<Vec<Transform>, RecipeError> {
+    let declared = &recipe.data.transforms;
+    let Some(stored) = upload.and_then(|u| u.model.metadata.get(TRANSFORMS_KEY)) else { return Ok(declared.clone()) };
+    let stored = data::transform::transforms_from_json(stored)?;
+    if declared.is_empty() {
+        return Ok(stored);
+    }
+    if *declared != stored {
+        warnings.push(
+            "The recipe's transforms are not those that the model's file says it was trained with; the recipe's were used."
+                .to_string(),
+        );
+    }
+    Ok(declared.clone())
+}
+
+fn sparsity(graph: &Graph) -> Vec<ParamSparsity> {
+    let weights = graph.params().iter().filter(|p| p.is_weight());
+    weights
+        .map(|p| {
+            let values = p.data.elements() as u64;
+            ParamSparsity { name: p.name.clone(), values, zeros: values - p.data.nonzero() as u64 }
+        })
+        .collect()
+}
+
+fn machine() -> Machine {
+    Machine {
+        niwaki_version: env!("CARGO_PKG_VERSION").to_string(),
+        instruction_set: exec::instruction_set().to_string(),
+        threads: exec::threads() as u32,
+    }
+}
+
+fn write(path: &Path, bytes: &[u8]) -> Result<(), RecipeError> {
+    fs::write(path, bytes).map_err(|source| RecipeError::io(path, source))
 }

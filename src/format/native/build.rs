@@ -17,7 +17,7 @@ pub(in super::super) fn build(
     origin: &Origin,
 ) -> Result<Graph, FormatError> {
     let describe = |problem: String| FormatError::Description { origin: origin.clone(), problem };
-    let broken = |source: GraphError| FormatError::Graph { origin: origin.clone(), source };
+    let broken = |source: GraphError| FormatError::Graph { origin: origin.clone(), source: Box::new(source) };
     check_names(text).map_err(broken)?;
     let ops = ops(&text.nodes).map_err(describe)?;
     check_tensors(text, tensors, origin)?;

@@ -56,6 +56,21 @@ proptest! {
         prop_assert_eq!(model.graph, graph);
         prop_assert_eq!(model.metadata, metadata);
     }
+
+    #[test]
+    fn damaged_bytes_are_read_or_refused_but_never_panic(
+        graph in arbitrary::graphs(), damage in prop::collection::vec((any::<prop::sample::Index>(), any::<u8>()), 1..4),
+    ) {
+        let mut file = write(&graph, &BTreeMap::new()).unwrap();
+        // The header is where damage is interesting: weights are only asked whether they are finite.
+        let header = 8 + u64::from_le_bytes(file[..8].try_into().unwrap()) as usize;
+        for (place, byte) in damage {
+            file[place.index(header)] = byte;
+        }
+        if let Ok(model) = open_model(file.into(), None) {
+            prop_assert_eq!(model.graph.verify(), Ok(()));
+        }
+    }
 }
 
 #[test]

@@ -50,7 +50,8 @@ impl Collection {
 
     /// Reads a name that stands in `field`.
     pub fn parse(self, name: &str, field: &str) -> Result<Name, RequestError> {
-        let form = || RequestError::field(field, format!("{name:?} is not of the form tenants/TENANT/{}/ID", self.word()));
+        let form =
+            || RequestError::field(field, format!("{name:?} is not of the form tenants/TENANT/{}/ID", self.word()));
         let parts: Vec<&str> = name.split('/').collect();
         let ["tenants", tenant, word, id] = parts[..] else { return Err(form()) };
         if word != self.word() || !is_id(tenant) || !is_id(id) {
@@ -132,8 +133,15 @@ mod tests {
     #[test]
     fn what_is_no_name_is_the_callers_mistake_and_an_unknown_tenant_is_not_found() {
         for name in [
-            "", "models/1", "tenants/default/models/", "tenants/default/models/A", "tenants/default/models/1 ",
-            "tenants/default/models/1/x", "tenants/default/jobs/1", "tenants/De/models/1", "tenants//models/1",
+            "",
+            "models/1",
+            "tenants/default/models/",
+            "tenants/default/models/A",
+            "tenants/default/models/1 ",
+            "tenants/default/models/1/x",
+            "tenants/default/jobs/1",
+            "tenants/De/models/1",
+            "tenants//models/1",
             "tenants/default/models/..",
         ] {
             assert_eq!(Collection::Models.parse(name, "name").unwrap_err().kind(), Kind::InvalidArgument, "{name}");

@@ -119,9 +119,12 @@ impl Classify for RequestError {
 
 /// Bad fields as one sentence a field.
 pub fn list(violations: &[Violation]) -> String {
-    let each = violations.iter().map(|Violation { field, description }| {
-        if field.is_empty() { description.clone() } else { format!("{field}: {description}") }
-    });
+    let each =
+        violations.iter().map(
+            |Violation { field, description }| {
+                if field.is_empty() { description.clone() } else { format!("{field}: {description}") }
+            },
+        );
     each.collect::<Vec<_>>().join("; ")
 }
 
@@ -162,8 +165,7 @@ pub fn status(error: &impl Classify) -> Status {
 
 /// A job's failure as `Job.error`.
 pub fn failure(failure: &Failure) -> pb::Status {
-    let info =
-        pb::ErrorInfo { reason: failure.reason.clone(), domain: DOMAIN.into(), metadata: HashMap::new() };
+    let info = pb::ErrorInfo { reason: failure.reason.clone(), domain: DOMAIN.into(), metadata: HashMap::new() };
     let mut details = vec![any("google.rpc.ErrorInfo", &info)];
     if !failure.violations.is_empty() {
         let field_violations = failure

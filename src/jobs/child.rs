@@ -40,6 +40,7 @@ pub fn main(folder: &Path, read_recipe: impl Fn(&str) -> Result<Recipe, String>)
 }
 
 /// Waits in a thread of its own for the line that asks to stop, or for the worker's end.
+#[allow(clippy::disallowed_methods)] // Nobody joins it: it waits for input, and ends with the process.
 fn watch_stdin(cancelled: Arc<AtomicBool>) {
     thread::spawn(move || {
         for line in io::stdin().lock().lines() {

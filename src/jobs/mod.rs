@@ -4,6 +4,7 @@
 //! - [`queue`] jobs and leases in the database
 //! - [`worker`] claims a job, stages its inputs, watches over its process, publishes what it made
 //! - [`runner`] the process from outside, [`child`] from inside, [`protocol`] what they say to each other
+//! - [`reaper`] takes jobs away from workers that were lost
 //! - [`emitted`] looks over what a process left before anybody else sees it
 
 pub mod child;
@@ -11,6 +12,7 @@ pub mod emitted;
 pub mod job;
 pub mod protocol;
 pub mod queue;
+pub mod reaper;
 pub mod runner;
 pub mod state;
 pub mod worker;

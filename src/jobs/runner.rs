@@ -12,6 +12,7 @@ use std::process::{ExitStatus, Stdio};
 use tokio::io::{AsyncBufReadExt, AsyncRead, AsyncReadExt, AsyncWriteExt, BufReader};
 use tokio::process::{ChildStdin, Command};
 use tokio::sync::mpsc;
+use tokio::task::JoinSet;
 
 use super::protocol::{CANCEL, Line, MAX_LINE};
 
@@ -30,6 +31,8 @@ pub struct Process {
     child: tokio::process::Child,
     stdin: Option<ChildStdin>,
     lines: mpsc::Receiver<Result<Line, String>>,
+    /// Reads its output and its log; ends when this is dropped.
+    _readers: JoinSet<()>,
 }
 
 impl Process {
@@ -46,14 +49,15 @@ impl Process {
             .stderr(Stdio::piped())
             .kill_on_drop(true)
             .spawn()?;
+        let mut readers = JoinSet::new();
         let (sender, lines) = mpsc::channel(BACKLOG);
         if let Some(stdout) = child.stdout.take() {
-            tokio::spawn(read_lines(stdout, sender));
+            readers.spawn(read_lines(stdout, sender));
         }
         if let Some(stderr) = child.stderr.take() {
-            tokio::spawn(log(stderr, child.id().unwrap_or_default()));
+            readers.spawn(log(stderr, child.id().unwrap_or_default()));
         }
-        Ok(Self { stdin: child.stdin.take(), child, lines })
+        Ok(Self { stdin: child.stdin.take(), child, lines, _readers: readers })
     }
 
     /// The next line; `None` at the end of its output; an error if it wrote what is no line. Cancel safe.

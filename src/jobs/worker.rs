@@ -12,9 +12,9 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use tokio::sync::watch;
+use tokio::task::JoinSet;
 use tokio::time::{Instant, MissedTickBehavior, interval, sleep_until, timeout};
 use tokio_util::sync::CancellationToken;
-use tokio_util::task::AbortOnDropHandle;
 
 use super::JobError;
 use super::emitted;
@@ -87,7 +87,9 @@ impl Worker {
         let (progress, latest) = watch::channel(None);
         let (director, directive) = watch::channel(Directive::Continue);
         let heart = Heart { queue: self.queue.clone(), lease: lease.clone(), progress: latest, director };
-        let beating = AbortOnDropHandle::new(tokio::spawn(heart.beat()));
+        // The set ends the heart when it is dropped.
+        let mut beating = JoinSet::new();
+        beating.spawn(heart.beat());
         let outcome = match self.outcome(job, &progress, directive, shutdown).await {
             Some(outcome) => outcome,
             None => {

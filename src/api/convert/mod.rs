@@ -61,6 +61,11 @@ impl Checks {
         self.violations.push(Violation::new(at.0.clone(), description));
     }
 
+    /// Reports what another check has found.
+    pub fn add(&mut self, found: Option<Violation>) {
+        self.violations.extend(found);
+    }
+
     /// The value, if all was well.
     pub fn finish<T>(self, value: T) -> Result<T, Vec<Violation>> {
         if self.violations.is_empty() { Ok(value) } else { Err(self.violations) }
@@ -84,7 +89,7 @@ impl Checks {
     }
 
     /// Checks a text's length, and that it has no control characters but line ends.
-    pub(super) fn text(&mut self, at: &Path, value: String, most: usize) -> String {
+    pub fn text(&mut self, at: &Path, value: String, most: usize) -> String {
         if value.chars().count() > most {
             self.refuse(at, format!("has {} characters, at most {most} are allowed", value.chars().count()));
         }

@@ -107,9 +107,7 @@ fn prune(pb: v1::PruneWeights, at: &Path, checks: &mut Checks) -> PruneWeightsSt
 fn threshold(pb: v1::Threshold, at: &Path, checks: &mut Checks) -> Threshold {
     use v1::threshold::Kind;
     match pb.kind {
-        Some(Kind::Absolute(value)) => {
-            Threshold::Absolute(checks.number(&at.field("absolute"), value, &NOT_NEGATIVE))
-        }
+        Some(Kind::Absolute(value)) => Threshold::Absolute(checks.number(&at.field("absolute"), value, &NOT_NEGATIVE)),
         Some(Kind::Quality(value)) => Threshold::Quality(checks.number(&at.field("quality"), value, &NOT_NEGATIVE)),
         None => {
             checks.refuse(at, "has no value: one of absolute, quality is needed");
@@ -211,9 +209,9 @@ fn transform(pb: v1::Transform, at: &Path, checks: &mut Checks) -> Option<Transf
             checks.refuse(at, "says not what to do: one of scale, normalize is needed");
             None
         }
-        Some(Kind::Scale(pb)) => Some(Transform::Scale {
-            factor: checks.number(&at.field("scale").field("factor"), pb.factor, &NOT_ZERO),
-        }),
+        Some(Kind::Scale(pb)) => {
+            Some(Transform::Scale { factor: checks.number(&at.field("scale").field("factor"), pb.factor, &NOT_ZERO) })
+        }
         Some(Kind::Normalize(pb)) => {
             let at = at.field("normalize");
             if pb.mean.is_empty() || pb.mean.len() != pb.std.len() || pb.mean.len() > MAX_CHANNELS {

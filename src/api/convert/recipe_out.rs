@@ -70,12 +70,9 @@ fn train(config: &TrainConfig) -> v1::Train {
         OptimizerConfig::Sgd { momentum, nesterov, weight_decay } => {
             Optimizer::Sgd(v1::Sgd { momentum: Some(momentum), nesterov, weight_decay })
         }
-        OptimizerConfig::AdamW { beta1, beta2, epsilon, weight_decay } => Optimizer::Adamw(v1::AdamW {
-            beta1: Some(beta1),
-            beta2: Some(beta2),
-            epsilon: Some(epsilon),
-            weight_decay,
-        }),
+        OptimizerConfig::AdamW { beta1, beta2, epsilon, weight_decay } => {
+            Optimizer::Adamw(v1::AdamW { beta1: Some(beta1), beta2: Some(beta2), epsilon: Some(epsilon), weight_decay })
+        }
     };
     let schedule = match config.schedule {
         ScheduleConfig::Constant => Schedule::Constant(v1::ConstantSchedule {}),
@@ -96,9 +93,7 @@ fn train(config: &TrainConfig) -> v1::Train {
             value: clip.value.map(|(min, max)| v1::ClipValue { min, max }),
             norm: clip.norm.map(|max| v1::ClipNorm { max }),
         }),
-        early_stop: config
-            .early_stop
-            .map(|stop| v1::EarlyStop { patience: stop.patience, min_delta: stop.min_delta }),
+        early_stop: config.early_stop.map(|stop| v1::EarlyStop { patience: stop.patience, min_delta: stop.min_delta }),
     }
 }
 

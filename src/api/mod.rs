@@ -20,8 +20,6 @@ mod server_info;
 pub mod status;
 mod uploads;
 
-pub mod json;
-
 /// The messages, clients and servers generated from `proto/niwaki/v1`.
 #[allow(missing_docs, clippy::all, clippy::pedantic, rustdoc::all)]
 pub mod v1 {

@@ -9,11 +9,11 @@ use super::args::EvalArgs;
 use super::failure::Failure;
 use super::output::{Output, grouped, percent, table};
 use super::{interruptible, local};
-use crate::data::transform::transforms_from_json;
+use crate::data::transform::{self, METADATA_KEY};
 use crate::data::{self, DataSpec, Transform};
 use crate::exec::{self, Session};
 use crate::graph::cost;
-use crate::recipe::run::{TRANSFORMS_KEY, Upload};
+use crate::recipe::run::Upload;
 use crate::train::metrics;
 
 /// Measures and shows.
@@ -69,8 +69,8 @@ impl Task {
     /// Measures; `stop` ends it early.
     pub fn measure(&self, stop: &AtomicBool) -> Result<Measured, Failure> {
         let Upload { bytes, model } = local::model(&self.model, self.graph.as_deref())?;
-        let transforms = match model.metadata.get(TRANSFORMS_KEY) {
-            Some(stored) if self.transforms.is_empty() => transforms_from_json(stored)?,
+        let transforms = match model.metadata.get(METADATA_KEY) {
+            Some(stored) if self.transforms.is_empty() => transform::from_json(stored)?,
             _ => self.transforms.clone(),
         };
         let dataset = local::dataset(&self.data, None)?;

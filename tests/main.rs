@@ -1,1 +1,2 @@
 mod recipe;
+mod server;

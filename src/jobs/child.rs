@@ -17,7 +17,7 @@ use crate::data::{self, Files};
 use crate::error::Kind;
 use crate::format;
 use crate::recipe::Recipe;
-use crate::recipe::run::{self, Progress, RecipeError, Run, Upload};
+use crate::recipe::run::{self, Progress, Run, Upload};
 
 /// Progress within a phase is said at most so often.
 const PROGRESS_EVERY: Duration = Duration::from_millis(100);
@@ -73,7 +73,7 @@ fn work(
         Some(name) => {
             let bytes = bytes::Bytes::from(read(&folder.join(MODEL_FOLDER).join(name))?);
             let model = format::open_model(bytes.clone(), job.architecture.as_ref()).map_err(|e| Failure::of(&e))?;
-            Some(Upload { graph: model.graph, bytes })
+            Some(Upload { bytes, model })
         }
         None => None,
     };
@@ -91,7 +91,7 @@ fn work(
         },
     };
     let result = run::run(&recipe, model.as_ref(), &dataset, &folder.join(OUT_FOLDER), &mut run);
-    result.map(|_report| ()).map_err(|error: RecipeError| Failure::of(&error))
+    result.map(|_report| ()).map_err(|error| Failure::of(&error))
 }
 
 /// Says progress, but not every step of it.

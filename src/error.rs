@@ -5,8 +5,10 @@
 
 use std::error::Error;
 
+use serde::{Deserialize, Serialize};
+
 /// What kind of failure an error is; the words and meanings of gRPC's status codes.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Kind {
     /// The request is wrong in itself: a field, tensor or node is named.
     InvalidArgument,
@@ -33,7 +35,7 @@ pub enum Kind {
 }
 
 /// One bad field of a request, by its path (`steps[2].prune_weights.sparsity`).
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Violation {
     /// The path of the field.
     pub field: String,
@@ -55,6 +57,11 @@ pub trait Classify: Error {
 
     /// A stable word for machines, such as `DIGEST_MISMATCH`.
     fn reason(&self) -> &'static str;
+
+    /// Facts for machines, such as `committed_size`.
+    fn metadata(&self) -> Vec<(&'static str, String)> {
+        Vec::new()
+    }
 
     /// The bad fields, where there are any.
     fn violations(&self) -> Vec<Violation> {

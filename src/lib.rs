@@ -20,20 +20,24 @@
 //! - [`kernels`] what candle lacks; [`exec`] runs a graph forwards and backwards
 //! - [`passes`] what changes a graph; [`train`] the training loop
 //! - [`recipe`] what to do, step by step: the engine's single entry
-//! - [`api`] the gRPC services
+//! - [`store`] files and a database; [`jobs`] the queue, and workers that run each job in a child process
+//! - [`api`] the gRPC services; [`cli`] the command line
 #![deny(unsafe_code, missing_docs)]
 
 pub mod api;
+pub mod cli;
 pub mod data;
 pub mod digest;
 pub mod error;
 pub mod exec;
 pub mod format;
 pub mod graph;
+pub mod jobs;
 pub mod kernels;
 pub mod passes;
 pub mod recipe;
 pub mod report;
 pub mod seed;
+pub mod store;
 pub mod tensor;
 pub mod train;

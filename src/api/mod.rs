@@ -1,4 +1,24 @@
 //! The gRPC API: the only module that knows protobuf. One file a service.
+//!
+//! A handler is four moves: read the names, convert and check, delegate, convert back. [`status`] turns every error into
+//! a gRPC status, [`convert`] every message into what it means, [`names`] reads resource names, [`limits`] holds the
+//! bounds.
+
+mod artifacts;
+pub mod convert;
+mod datasets;
+mod files;
+mod jobs;
+pub mod json;
+pub mod limits;
+mod models;
+pub mod names;
+mod paging;
+pub mod recipe;
+pub mod server;
+mod server_info;
+pub mod status;
+mod uploads;
 
 /// The messages, clients and servers generated from `proto/niwaki/v1`.
 #[allow(missing_docs, clippy::all, clippy::pedantic, rustdoc::all)]
@@ -8,3 +28,28 @@ pub mod v1 {
 
 /// The encoded `google.protobuf.FileDescriptorSet` of the API, for reflection and for the recipe's JSON form.
 pub const DESCRIPTORS: &[u8] = include_bytes!(concat!(env!("OUT_DIR"), "/descriptors.bin"));
+
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use tokio::sync::Semaphore;
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
+
+use crate::jobs::queue::JobQueue;
+use crate::store::Store;
+
+/// What every service is given.
+#[derive(Debug, Clone)]
+struct Context {
+    store: Store,
+    queue: JobQueue,
+    /// Permits for reading whole files into memory.
+    readers: Arc<Semaphore>,
+    /// Where files lie while they are read.
+    scratch: PathBuf,
+    /// Cancelled when the server stops: streams end.
+    stop: CancellationToken,
+    /// Tasks that go on when their caller has gone; the server waits for them.
+    tasks: TaskTracker,
+}

@@ -1,0 +1,38 @@
+//! `niwaki.v1.ArtifactService`: results on their way out.
+
+use std::pin::Pin;
+
+use futures::{Stream, StreamExt};
+use tonic::{Request, Response, Status};
+
+use super::names::parse_artifact;
+use super::v1::artifact_service_server::ArtifactService;
+use super::{Context, v1};
+use crate::store::{Digest, StoreError};
+
+#[derive(Debug, Clone)]
+pub(super) struct Artifacts(pub Context);
+
+#[tonic::async_trait]
+impl ArtifactService for Artifacts {
+    type DownloadArtifactStream = Pin<Box<dyn Stream<Item = Result<v1::DownloadArtifactResponse, Status>> + Send>>;
+
+    async fn download_artifact(
+        &self,
+        request: Request<v1::DownloadArtifactRequest>,
+    ) -> Result<Response<Self::DownloadArtifactStream>, Status> {
+        let v1::DownloadArtifactRequest { name, read_offset, read_limit } = request.into_inner();
+        let (key, file_name) = parse_artifact(&name)?;
+        let job = self.0.queue.get(&key).await?;
+        let artifact = job.result.and_then(|result| result.artifacts.into_iter().find(|file| file.name == file_name));
+        let artifact = artifact.ok_or(StoreError::NotFound { what: "artifact", id: file_name })?;
+        let digest = Digest::parse(&artifact.digest)
+            .ok_or_else(|| StoreError::Row { what: format!("digest {:?}", artifact.digest) })?;
+        let pieces = self.0.store.blobs.read(&digest, read_offset, read_limit).await?;
+        let chunks = pieces.map(|piece| {
+            let (offset, data) = piece?;
+            Ok(v1::DownloadArtifactResponse { offset, crc32c: crc32c::crc32c(&data), data })
+        });
+        Ok(Response::new(Box::pin(chunks)))
+    }
+}

@@ -1,0 +1,86 @@
+//! `niwaki.v1.DatasetService`: labelled samples.
+
+use tokio::task::spawn_blocking;
+use tonic::{Request, Response, Status};
+
+use super::convert::catalogue::dataset as to_pb;
+use super::convert::{Checks, Path};
+use super::files::panicked;
+use super::limits::{MAX_DISPLAY_NAME, MAX_FILES};
+use super::names::{Collection, parse_parent};
+use super::paging::{check_request_id, cut, page};
+use super::status::RequestError;
+use super::v1::dataset_service_server::DatasetService;
+use super::{Context, v1};
+use crate::data;
+use crate::store::{self, DatasetDetail, NewEntry, now_ms};
+
+#[derive(Debug, Clone)]
+pub(super) struct Datasets(pub Context);
+
+#[tonic::async_trait]
+impl DatasetService for Datasets {
+    async fn create_dataset(
+        &self,
+        request: Request<v1::CreateDatasetRequest>,
+    ) -> Result<Response<v1::Dataset>, Status> {
+        let v1::CreateDatasetRequest { parent, dataset, request_id } = request.into_inner();
+        let tenant = parse_parent(&parent)?;
+        let dataset = dataset.unwrap_or_default();
+        check(&dataset, &request_id)?;
+        let files = self.0.references(&tenant, &dataset.files).await?;
+        let request = store::Request::new(request_id, &(&dataset.display_name, &files));
+        let catalogue = &self.0.store.catalogue;
+        if let Some(first) = catalogue.made_by::<DatasetDetail>(&tenant, &request).await? {
+            return Ok(Response::new(to_pb(first)));
+        }
+        let _permit = self.0.readers.acquire().await;
+        let (folder, paths) = self.0.checked_out(&files).await?;
+        let detail = spawn_blocking(move || {
+            let dataset = data::open(&paths, None).map_err(|error| RequestError::unreadable("files", &error));
+            drop(folder);
+            dataset.map(|dataset| summary(&dataset))
+        });
+        let detail = detail.await.map_err(panicked)??;
+        let new = NewEntry { tenant, display_name: dataset.display_name, files, detail };
+        Ok(Response::new(to_pb(catalogue.create(&new, &request, now_ms()).await?)))
+    }
+
+    async fn get_dataset(&self, request: Request<v1::GetDatasetRequest>) -> Result<Response<v1::Dataset>, Status> {
+        let name = Collection::Datasets.parse(&request.into_inner().name, "name")?;
+        Ok(Response::new(to_pb(self.0.store.catalogue.get(&name.tenant, &name.id).await?)))
+    }
+
+    async fn list_datasets(
+        &self,
+        request: Request<v1::ListDatasetsRequest>,
+    ) -> Result<Response<v1::ListDatasetsResponse>, Status> {
+        let v1::ListDatasetsRequest { parent, page_size, page_token } = request.into_inner();
+        let (tenant, page) = (parse_parent(&parent)?, page(page_size, &page_token)?);
+        let mut datasets = self.0.store.catalogue.list::<DatasetDetail>(&tenant, &page).await?;
+        let next_page_token = cut(&mut datasets, &page, |dataset| &dataset.id);
+        let datasets = datasets.into_iter().map(to_pb).collect();
+        Ok(Response::new(v1::ListDatasetsResponse { datasets, next_page_token }))
+    }
+}
+
+fn check(dataset: &v1::Dataset, request_id: &str) -> Result<(), RequestError> {
+    let mut checks = Checks::default();
+    checks.text(&Path::root("display_name"), dataset.display_name.clone(), MAX_DISPLAY_NAME);
+    if dataset.files.is_empty() || dataset.files.len() > MAX_FILES {
+        let given = dataset.files.len();
+        checks.refuse(&Path::root("files"), format!("has {given} files: a data set has 1 to {MAX_FILES}"));
+    }
+    checks.add(check_request_id(request_id));
+    checks.finish(()).map_err(|violations| RequestError::Invalid { violations })
+}
+
+fn summary(dataset: &data::Dataset) -> DatasetDetail {
+    DatasetDetail {
+        source: dataset.source.into(),
+        train_samples: dataset.train.labels.len() as u64,
+        test_samples: dataset.test.as_ref().map_or(0, |test| test.labels.len() as u64),
+        classes: dataset.classes,
+        sample_shape: dataset.train.sample_shape.iter().map(|&dim| dim as u64).collect(),
+    }
+}

@@ -1,0 +1,100 @@
+//! `niwaki.v1.ModelService`: networks that jobs can start from.
+
+use tokio::task::spawn_blocking;
+use tonic::{Request, Response, Status};
+
+use super::convert::catalogue::model as to_pb;
+use super::convert::{Checks, Path};
+use super::files::{digest, panicked};
+use super::limits::MAX_DISPLAY_NAME;
+use super::names::{Collection, parse_parent};
+use super::paging::{check_request_id, cut, page};
+use super::status::RequestError;
+use super::v1::model_service_server::ModelService;
+use super::{Context, v1};
+use crate::format::{self, Architecture};
+use crate::graph::{Graph, cost};
+use crate::store::{self, ModelDetail, NewEntry, now_ms};
+
+#[derive(Debug, Clone)]
+pub(super) struct Models(pub Context);
+
+#[tonic::async_trait]
+impl ModelService for Models {
+    async fn create_model(&self, request: Request<v1::CreateModelRequest>) -> Result<Response<v1::Model>, Status> {
+        let v1::CreateModelRequest { parent, model, request_id } = request.into_inner();
+        let tenant = parse_parent(&parent)?;
+        let model = model.unwrap_or_default();
+        let architecture = check(&model, &request_id)?;
+        let files = self.0.references(&tenant, &model.files).await?;
+        let request = store::Request::new(
+            request_id,
+            &(&model.display_name, &files, architecture.as_ref().map(|architecture| format!("{architecture:?}"))),
+        );
+        let catalogue = &self.0.store.catalogue;
+        if let Some(first) = catalogue.made_by::<ModelDetail>(&tenant, &request).await? {
+            return Ok(Response::new(to_pb(first)));
+        }
+        let _permit = self.0.readers.acquire().await;
+        let bytes = self.0.store.blobs.get(&digest(&files[0])?).await?;
+        let detail = spawn_blocking(move || {
+            let model = format::open_model(bytes, architecture.as_ref())
+                .map_err(|error| RequestError::unreadable("files[0]", &error))?;
+            Ok::<_, RequestError>(summary(&model.graph, architecture))
+        });
+        let detail = detail.await.map_err(panicked)??;
+        let new = NewEntry { tenant, display_name: model.display_name, files, detail };
+        Ok(Response::new(to_pb(catalogue.create(&new, &request, now_ms()).await?)))
+    }
+
+    async fn get_model(&self, request: Request<v1::GetModelRequest>) -> Result<Response<v1::Model>, Status> {
+        let name = Collection::Models.parse(&request.into_inner().name, "name")?;
+        Ok(Response::new(to_pb(self.0.store.catalogue.get(&name.tenant, &name.id).await?)))
+    }
+
+    async fn list_models(
+        &self,
+        request: Request<v1::ListModelsRequest>,
+    ) -> Result<Response<v1::ListModelsResponse>, Status> {
+        let v1::ListModelsRequest { parent, page_size, page_token } = request.into_inner();
+        let (tenant, page) = (parse_parent(&parent)?, page(page_size, &page_token)?);
+        let mut models = self.0.store.catalogue.list::<ModelDetail>(&tenant, &page).await?;
+        let next_page_token = cut(&mut models, &page, |model| &model.id);
+        let models = models.into_iter().map(to_pb).collect();
+        Ok(Response::new(v1::ListModelsResponse { models, next_page_token }))
+    }
+}
+
+fn check(model: &v1::Model, request_id: &str) -> Result<Option<Architecture>, RequestError> {
+    use v1::architecture::Kind;
+    let mut checks = Checks::default();
+    checks.text(&Path::root("display_name"), model.display_name.clone(), MAX_DISPLAY_NAME);
+    if model.files.len() != 1 {
+        let given = model.files.len();
+        checks.refuse(&Path::root("files"), format!("has {given} files: a model is one .safetensors file"));
+    }
+    let architecture = model.architecture.as_ref().and_then(|architecture| match &architecture.kind {
+        Some(Kind::Preset(name)) => Some(Architecture::Preset(name.clone())),
+        Some(Kind::GraphJson(json)) => Some(Architecture::GraphJson(json.clone())),
+        None => {
+            checks.refuse(&Path::root("architecture"), "is empty: one of preset, graph_json is needed");
+            None
+        }
+    });
+    checks.add(check_request_id(request_id));
+    checks.finish(architecture).map_err(|violations| RequestError::Invalid { violations })
+}
+
+fn summary(graph: &Graph, architecture: Option<Architecture>) -> ModelDetail {
+    let cost = cost::of_graph(graph);
+    let shape = |shape: Vec<usize>| shape.into_iter().map(|dim| dim as u64).collect();
+    ModelDetail {
+        architecture,
+        params: cost.params,
+        nonzero_params: cost.nonzero_params,
+        macs: cost.macs,
+        nodes: graph.nodes().len() as u32,
+        input_shape: shape(graph.input_shape()),
+        output_shape: shape(graph.output_shape()),
+    }
+}

@@ -1,0 +1,163 @@
+//! Resource names: `tenants/{tenant}/models/{model}` and the like.
+//!
+//! A name that is no name is a mistake of the caller; a well-formed name of what does not exist, or of another tenant's,
+//! is "not found", in the same words.
+
+use super::status::RequestError;
+use crate::error::Violation;
+use crate::jobs::job::JobKey;
+
+/// The only tenant there is, until there is authentication.
+pub const DEFAULT_TENANT: &str = "default";
+
+/// A collection of resources.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Collection {
+    /// `uploads`
+    Uploads,
+    /// `models`
+    Models,
+    /// `datasets`
+    Datasets,
+    /// `jobs`
+    Jobs,
+}
+
+/// A resource's tenant and id.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Name {
+    /// Whose it is.
+    pub tenant: String,
+    /// Its id.
+    pub id: String,
+}
+
+impl Collection {
+    /// The word in names.
+    pub fn word(self) -> &'static str {
+        match self {
+            Collection::Uploads => "uploads",
+            Collection::Models => "models",
+            Collection::Datasets => "datasets",
+            Collection::Jobs => "jobs",
+        }
+    }
+
+    /// The name of a resource.
+    pub fn name(self, tenant: &str, id: &str) -> String {
+        format!("tenants/{tenant}/{}/{id}", self.word())
+    }
+
+    /// Reads a name that stands in `field`.
+    pub fn parse(self, name: &str, field: &str) -> Result<Name, RequestError> {
+        let form =
+            || RequestError::field(field, format!("{name:?} is not of the form tenants/TENANT/{}/ID", self.word()));
+        let parts: Vec<&str> = name.split('/').collect();
+        let ["tenants", tenant, word, id] = parts[..] else { return Err(form()) };
+        if word != self.word() || !is_id(tenant) || !is_id(id) {
+            return Err(form());
+        }
+        Ok(Name { tenant: known(tenant)?, id: id.into() })
+    }
+}
+
+impl From<Name> for JobKey {
+    fn from(name: Name) -> Self {
+        JobKey { tenant: name.tenant, id: name.id }
+    }
+}
+
+/// Reads `tenants/{tenant}` in a request's `parent`.
+pub fn parse_parent(parent: &str) -> Result<String, RequestError> {
+    match parent.strip_prefix("tenants/") {
+        Some(tenant) if is_id(tenant) => known(tenant),
+        _ => Err(RequestError::field("parent", format!("{parent:?} is not of the form tenants/TENANT"))),
+    }
+}
+
+/// The name of a file that a job has produced.
+pub fn artifact_name(key: &JobKey, file_name: &str) -> String {
+    format!("{}/artifacts/{file_name}", Collection::Jobs.name(&key.tenant, &key.id))
+}
+
+/// Reads the name of a file that a job has produced.
+pub fn parse_artifact(name: &str) -> Result<(JobKey, String), RequestError> {
+    match name.split_once("/artifacts/") {
+        Some((job, file_name)) if is_file_name(file_name) => {
+            Ok((Collection::Jobs.parse(job, "name")?.into(), file_name.into()))
+        }
+        _ => Err(RequestError::field(
+            "name",
+            format!("{name:?} is not of the form tenants/TENANT/jobs/JOB/artifacts/FILE_NAME"),
+        )),
+    }
+}
+
+/// Checks a file's name: it becomes a path component, so it is plain and never hidden.
+pub fn check_file_name(name: &str, field: &str) -> Option<Violation> {
+    let allowed = "1 to 255 bytes of letters, digits, '.', '_' and '-' are allowed, not beginning with a dot";
+    (!is_file_name(name)).then(|| Violation::new(field, format!("{name:?} is no file name: {allowed}")))
+}
+
+fn is_file_name(name: &str) -> bool {
+    let plain = |c: u8| c.is_ascii_alphanumeric() || matches!(c, b'.' | b'_' | b'-');
+    (1..=255).contains(&name.len()) && !name.starts_with('.') && name.bytes().all(plain)
+}
+
+fn is_id(text: &str) -> bool {
+    let allowed = |c: u8| c.is_ascii_lowercase() || c.is_ascii_digit() || c == b'-';
+    (1..=63).contains(&text.len()) && text.bytes().all(allowed)
+}
+
+fn known(tenant: &str) -> Result<String, RequestError> {
+    if tenant != DEFAULT_TENANT {
+        return Err(RequestError::NoSuchTenant { tenant: tenant.into() });
+    }
+    Ok(tenant.into())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::error::{Classify, Kind};
+
+    #[test]
+    fn names_read_back() {
+        let name = Collection::Models.name("default", "0199-a");
+        assert_eq!(Collection::Models.parse(&name, "name").unwrap().id, "0199-a");
+        let key = JobKey { tenant: "default".into(), id: "7".into() };
+        let name = artifact_name(&key, "model.safetensors");
+        assert_eq!(parse_artifact(&name).unwrap(), (key, "model.safetensors".to_string()));
+    }
+
+    #[test]
+    fn what_is_no_name_is_the_callers_mistake_and_an_unknown_tenant_is_not_found() {
+        for name in [
+            "",
+            "models/1",
+            "tenants/default/models/",
+            "tenants/default/models/A",
+            "tenants/default/models/1 ",
+            "tenants/default/models/1/x",
+            "tenants/default/jobs/1",
+            "tenants/De/models/1",
+            "tenants//models/1",
+            "tenants/default/models/..",
+        ] {
+            assert_eq!(Collection::Models.parse(name, "name").unwrap_err().kind(), Kind::InvalidArgument, "{name}");
+        }
+        assert_eq!(Collection::Models.parse("tenants/other/models/1", "name").unwrap_err().kind(), Kind::NotFound);
+        assert_eq!(parse_parent("tenants/other").unwrap_err().kind(), Kind::NotFound);
+        assert_eq!(parse_parent("default").unwrap_err().kind(), Kind::InvalidArgument);
+    }
+
+    #[test]
+    fn file_names_are_plain() {
+        for name in ["train-images-idx3-ubyte.gz", "a", "MODEL_1.safetensors"] {
+            assert_eq!(check_file_name(name, "file_name"), None);
+        }
+        for name in ["", ".bashrc", "..", "a/b", "a\\b", "a\nb", "a b", "ä", "a%00", &"x".repeat(256)] {
+            assert!(check_file_name(name, "file_name").is_some(), "{name}");
+        }
+    }
+}

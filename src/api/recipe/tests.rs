@@ -1,0 +1,212 @@
+//! No field of a recipe is forgotten: the descriptor is walked, every field set, and the message taken through the file
+//! form and the meaning and back.
+
+use std::collections::BTreeSet;
+
+use prost::Message;
+use prost_reflect::{DescriptorPool, DynamicMessage, FieldDescriptor, Kind as FieldKind, MessageDescriptor, Value};
+
+use super::*;
+use crate::api::DESCRIPTORS;
+
+/// As many variants as make every choice of every `oneof` come up.
+const VARIANTS: usize = 12;
+
+fn recipe_descriptor() -> MessageDescriptor {
+    DescriptorPool::decode(DESCRIPTORS).unwrap().get_message_by_name("niwaki.v1.Recipe").unwrap()
+}
+
+/// A message with every field set; where only one of several can be, `variant` says which.
+fn fill(message: &MessageDescriptor, variant: usize, seen: &mut BTreeSet<String>) -> DynamicMessage {
+    let mut filled = DynamicMessage::new(message.clone());
+    for field in message.fields() {
+        if let Some(oneof) = field.containing_oneof().filter(|oneof| !oneof.is_synthetic()) {
+            let place = message.oneofs().position(|other| other == oneof).unwrap();
+            let chosen = variant / (place + 1) % oneof.fields().len();
+            if oneof.fields().nth(chosen) != Some(field.clone()) {
+                continue;
+            }
+        }
+        if field.full_name() == "niwaki.v1.PruneWeights.cubic" && filled.has_field_by_name("threshold") {
+            continue;
+        }
+        seen.insert(field.full_name().to_string());
+        // What a choice leaves of the variant decides inside.
+        let variant = field.containing_oneof().map_or(variant, |oneof| variant / oneof.fields().len());
+        let value = if field.is_list() {
+            let element = |i: usize| {
+                if field.kind().as_message().is_some() {
+                    value(&field, variant + i, seen)
+                } else {
+                    value(&field, variant, &mut BTreeSet::new())
+                }
+            };
+            Value::List((0..VARIANTS).map(element).collect())
+        } else {
+            value(&field, variant, seen)
+        };
+        filled.set_field(&field, value);
+    }
+    if message.full_name() == "niwaki.v1.PruneWeights" && !filled.has_field_by_name("cubic") {
+        filled.set_field_by_name("one_shot", filled_one_shot(message));
+    }
+    filled
+}
+
+fn filled_one_shot(message: &MessageDescriptor) -> Value {
+    let field = message.get_field_by_name("one_shot").unwrap();
+    Value::Message(DynamicMessage::new(field.kind().as_message().unwrap().clone()))
+}
+
+/// A value that the field takes and that is not its default.
+fn value(field: &FieldDescriptor, variant: usize, seen: &mut BTreeSet<String>) -> Value {
+    match field.kind() {
+        FieldKind::Message(message) => Value::Message(fill(&message, variant, seen)),
+        FieldKind::Enum(_) => Value::EnumNumber(1),
+        FieldKind::Bool => Value::Bool(true),
+        FieldKind::String => Value::String(format!("some {}", field.name())),
+        FieldKind::Uint32 if field.name() == "version" => Value::U32(1),
+        FieldKind::Uint32 => Value::U32(3),
+        FieldKind::Uint64 => Value::U64(u64::MAX),
+        FieldKind::Double if field.full_name() == "niwaki.v1.Cubic.begin" => Value::F64(0.125),
+        FieldKind::Double if field.full_name() == "niwaki.v1.ClipValue.min" => Value::F64(-0.5),
+        FieldKind::Double => Value::F64(0.3),
+        other => panic!("{}: no value for a {other:?}", field.full_name()),
+    }
+}
+
+fn all_fields(message: &MessageDescriptor, found: &mut BTreeSet<String>) {
+    for field in message.fields() {
+        if found.insert(field.full_name().to_string())
+            && let FieldKind::Message(inner) = field.kind()
+        {
+            all_fields(&inner, found);
+        }
+    }
+}
+
+#[test]
+fn every_field_survives_the_file_form_and_the_meaning() {
+    let descriptor = recipe_descriptor();
+    let mut seen = BTreeSet::new();
+    for variant in 0..VARIANTS {
+        let filled = fill(&descriptor, variant, &mut seen);
+        let text = serde_json::to_string(&filled).unwrap();
+        let expected = v1::Recipe::decode(filled.encode_to_vec().as_slice()).unwrap();
+        assert_eq!(json::from_str::<v1::Recipe>("Recipe", &text).unwrap(), expected);
+        let meaning = from_json(&text).unwrap_or_else(|error| panic!("{error}\n{text}"));
+        assert_eq!(recipe_to_pb(&meaning), expected);
+        assert_eq!(from_json(&to_json(&meaning)).unwrap(), meaning);
+    }
+    let mut all = BTreeSet::new();
+    all_fields(&descriptor, &mut all);
+    assert_eq!(all.difference(&seen).collect::<Vec<_>>(), Vec::<&String>::new());
+}
+
+#[test]
+fn what_is_left_out_has_the_defaults_that_the_comments_name() {
+    use crate::recipe::StepKind;
+    use crate::train::config::{OptimizerConfig, ScheduleConfig, TrainConfig};
+    let recipe = from_json(r#"{"version": 1, "steps": [{"train": {"epochs": 2}}]}"#).unwrap();
+    assert_eq!((recipe.seed, recipe.data.split.validation_fraction, recipe.data.split.test_fraction), (0, 0.1, None));
+    let expected = TrainConfig {
+        epochs: 2,
+        batch_size: 128,
+        optimizer: OptimizerConfig::Sgd { momentum: 0.9, nesterov: false, weight_decay: 0.0 },
+        learning_rate: 0.1,
+        schedule: ScheduleConfig::Constant,
+        warmup_steps: 0,
+        clip: Default::default(),
+        early_stop: None,
+    };
+    assert_eq!(recipe.steps[0].kind, StepKind::Train(expected));
+}
+
+#[track_caller]
+fn refused(text: &str) -> Vec<String> {
+    from_json(text).unwrap_err().violations().into_iter().map(|violation| violation.field).collect()
+}
+
+#[test]
+fn every_bad_field_is_named_by_its_path_in_one_answer() {
+    let text = r#"{"version": 2, "name": "a\u0007",
+        "data": {"transforms": [{"scale": {"factor": 0}}, {}, {"normalize": {"mean": [0], "std": [0]}}],
+                 "source": {"idx": {"train_inputs": "x", "test_labels": "y"}},
+                 "split": {"validation_fraction": 1, "test_fraction": 0}},
+        "start": {},
+        "steps": [{},
+                  {"prune_weights": {"sparsity": 1, "scope": 7, "ignored": [""]}},
+                  {"prune_weights": {"threshold": {}, "cubic": {"begin": 0.5, "every": 0}}},
+                  {"train": {"epochs": 0, "batch_size": 0, "adamw": {"beta1": 1, "epsilon": 0, "weight_decay": -1},
+                             "learning_rate": 0, "step": {"gamma": 2}, "clip": {"value": {"min": 2, "max": 1}, "norm": {}},
+                             "early_stop": {"min_delta": -1}}},
+                  {"train": {"epochs": 10001, "sgd": {"momentum": 1}, "cosine": {"floor": 1.5}}},
+                  {"quantize": {}}]}"#;
+    let expected = [
+        "version",
+        "name",
+        "data.split.validation_fraction",
+        "data.source.idx.train_labels",
+        "data.source.idx.test_inputs",
+        "data.transforms[0].scale.factor",
+        "data.transforms[1]",
+        "data.transforms[2].normalize.std[0]",
+        "data.split.test_fraction",
+        "start.train",
+        "start.preset",
+        "steps[0]",
+        "steps[1].prune_weights.sparsity",
+        "steps[1].prune_weights.scope",
+        "steps[1].prune_weights.ignored[0]",
+        "steps[2].prune_weights.threshold",
+        "steps[2].prune_weights.cubic",
+        "steps[2].prune_weights.cubic.train",
+        "steps[2].prune_weights.cubic.end",
+        "steps[2].prune_weights.cubic.every",
+        "steps[3].train.adamw.beta1",
+        "steps[3].train.adamw.epsilon",
+        "steps[3].train.adamw.weight_decay",
+        "steps[3].train.epochs",
+        "steps[3].train.batch_size",
+        "steps[3].train.learning_rate",
+        "steps[3].train.step.every_epochs",
+        "steps[3].train.step.gamma",
+        "steps[3].train.clip.value.min",
+        "steps[3].train.clip.norm.max",
+        "steps[3].train.early_stop.patience",
+        "steps[3].train.early_stop.min_delta",
+        "steps[4].train.sgd.momentum",
+        "steps[4].train.epochs",
+        "steps[4].train.cosine.floor",
+        "steps[5].quantize.format",
+    ];
+    assert_eq!(refused(text), expected);
+}
+
+#[test]
+fn numbers_that_are_no_numbers_are_refused() {
+    for number in ["\"NaN\"", "\"Infinity\"", "1e999", "-0.1", "1"] {
+        let text = format!(r#"{{"version": 1, "steps": [{{"prune_weights": {{"sparsity": {number}}}}}]}}"#);
+        assert!(from_json(&text).is_err(), "{number}");
+    }
+    for seed in ["-1", "1.5", "36893488147419103232", "true"] {
+        let text = format!(r#"{{"version": 1, "seed": {seed}, "steps": [{{"evaluate": {{}}}}]}}"#);
+        assert!(from_json(&text).is_err(), "{seed}");
+    }
+}
+
+#[test]
+fn unknown_steps_and_fields_and_what_follows_the_recipe_are_refused_by_name() {
+    let error = |text: &str| from_json(text).unwrap_err().to_string();
+    assert!(error(r#"{"version": 1, "steps": [{"prune_neurons": {}}]}"#).contains("prune_neurons"));
+    assert!(error(r#"{"version": 1, "steps": [{"evaluate": {}, "train": {"epochs": 1}}]}"#).contains("kind"));
+    assert!(error(r#"{"version": 1} {"version": 1}"#).contains("trailing"));
+    assert!(error(r#"{"version": 1"#).contains("line 1"));
+}
+
+#[test]
+fn more_steps_than_are_allowed_are_refused_in_one_line() {
+    let steps = vec![r#"{"evaluate": {}}"#; 10_000].join(",");
+    assert_eq!(refused(&format!(r#"{{"version": 1, "steps": [{steps}]}}"#)), ["steps"]);
+    assert_eq!(refused(r#"{"version": 1}"#), ["steps"]);
+}

@@ -1,0 +1,185 @@
+//! The server: services, workers and the reaper over one data folder, from a listener to an orderly end.
+//!
+//! Whoever starts it owns the socket and says when to stop. To stop, the server says that it no longer serves, ends watch
+//! streams and uploads with UNAVAILABLE (both can be taken up again), gives running jobs back, and waits for the rest; not
+//! longer than [`STOP_LIMIT`], because a client may keep a stream open for ever.
+
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+
+use thiserror::Error;
+use tokio::net::TcpListener;
+use tokio::sync::Semaphore;
+use tokio::time::timeout;
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
+use tonic::transport::Server;
+use tonic::transport::server::TcpIncoming;
+use tonic_health::ServingStatus;
+
+use super::artifacts::Artifacts;
+use super::datasets::Datasets;
+use super::jobs::Jobs;
+use super::limits::{MAX_MESSAGE_BYTES, MAX_READERS};
+use super::models::Models;
+use super::server_info::ServerInfo;
+use super::uploads::Uploads;
+use super::v1::artifact_service_server::ArtifactServiceServer;
+use super::v1::dataset_service_server::DatasetServiceServer;
+use super::v1::job_service_server::JobServiceServer;
+use super::v1::model_service_server::ModelServiceServer;
+use super::v1::server_service_server::ServerServiceServer;
+use super::v1::upload_service_server::UploadServiceServer;
+use super::{Context, DESCRIPTORS};
+use crate::error::{Classify, Kind};
+use crate::jobs::queue::JobQueue;
+use crate::jobs::reaper::reap;
+use crate::jobs::worker::Worker;
+use crate::store::{Store, StoreError};
+
+/// After so long a server that stops has stopped.
+pub const STOP_LIMIT: Duration = Duration::from_secs(9);
+/// Bytes that may be on their way on one stream: at 30 ms of round trip the usual window of 1 MiB would allow 30 MB/s.
+const STREAM_WINDOW: u32 = 8 << 20;
+/// Bytes that may be on their way on one connection.
+const CONNECTION_WINDOW: u32 = 16 << 20;
+/// How often a silent connection is asked whether it is still there, and how long it may take to answer.
+const KEEPALIVE: (Duration, Duration) = (Duration::from_secs(30), Duration::from_secs(10));
+const MAX_STREAMS: u32 = 256;
+
+/// How a server is set up.
+#[derive(Debug, Clone)]
+pub struct ServerConfig {
+    /// The folder for everything it keeps.
+    pub data: PathBuf,
+    /// Jobs that run at once.
+    pub workers: usize,
+    /// The program that is started for each job, as `PROGRAM job-child FOLDER`.
+    pub job_program: PathBuf,
+}
+
+/// Why a server could not start or go on.
+#[derive(Debug, Error)]
+pub enum ServeError {
+    /// Its data folder cannot be used.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+    /// The API's descriptors do not register.
+    #[error("reflection: {0}")]
+    Reflection(#[from] tonic_reflection::server::Error),
+    /// The transport failed.
+    #[error("transport: {0}")]
+    Transport(#[from] tonic::transport::Error),
+}
+
+impl Classify for ServeError {
+    fn kind(&self) -> Kind {
+        match self {
+            ServeError::Store(error) => error.kind(),
+            ServeError::Reflection(_) | ServeError::Transport(_) => Kind::Internal,
+        }
+    }
+
+    fn reason(&self) -> &'static str {
+        match self {
+            ServeError::Store(error) => error.reason(),
+            ServeError::Reflection(_) | ServeError::Transport(_) => "INTERNAL",
+        }
+    }
+}
+
+/// Serves the API on `listener` until `shutdown` ends.
+pub async fn serve(
+    listener: TcpListener,
+    config: ServerConfig,
+    shutdown: impl Future<Output = ()>,
+) -> Result<(), ServeError> {
+    let store = Store::open(&config.data).await?;
+    let queue = JobQueue::new(store.database.clone());
+    let (stop, tasks) = (CancellationToken::new(), TaskTracker::new());
+    // Whatever ends this function, or drops it, stops the tasks.
+    let _stop_at_the_end = stop.clone().drop_guard();
+    for i in 0..config.workers {
+        let worker = Worker {
+            name: format!("{}-{i}", std::process::id()),
+            queue: queue.clone(),
+            store: store.clone(),
+            job_program: config.job_program.clone(),
+        };
+        tasks.spawn(worker.run(stop.clone()));
+    }
+    tasks.spawn(reap(queue.clone(), stop.clone()));
+    let context = Context {
+        scratch: store.work.clone(),
+        store,
+        queue,
+        readers: Arc::new(Semaphore::new(MAX_READERS)),
+        stop: stop.clone(),
+        tasks: tasks.clone(),
+    };
+
+    let (health, health_service) = tonic_health::server::health_reporter();
+    let serving = |status: ServingStatus| {
+        let health = health.clone();
+        async move {
+            for name in [
+                "",
+                "niwaki.v1.UploadService",
+                "niwaki.v1.ModelService",
+                "niwaki.v1.DatasetService",
+                "niwaki.v1.JobService",
+                "niwaki.v1.ArtifactService",
+                "niwaki.v1.ServerService",
+            ] {
+                health.set_service_status(name, status).await;
+            }
+        }
+    };
+    serving(ServingStatus::Serving).await;
+    let reflection = || {
+        tonic_reflection::server::Builder::configure()
+            .register_encoded_file_descriptor_set(DESCRIPTORS)
+            .register_encoded_file_descriptor_set(tonic_health::pb::FILE_DESCRIPTOR_SET)
+    };
+    let limit = MAX_MESSAGE_BYTES;
+    let router = Server::builder()
+        .initial_stream_window_size(STREAM_WINDOW)
+        .initial_connection_window_size(CONNECTION_WINDOW)
+        .http2_keepalive_interval(Some(KEEPALIVE.0))
+        .http2_keepalive_timeout(Some(KEEPALIVE.1))
+        .max_concurrent_streams(MAX_STREAMS)
+        .add_service(health_service)
+        .add_service(reflection().build_v1()?)
+        .add_service(reflection().build_v1alpha()?)
+        .add_service(UploadServiceServer::new(Uploads(context.clone())).max_decoding_message_size(limit))
+        .add_service(ModelServiceServer::new(Models(context.clone())).max_decoding_message_size(limit))
+        .add_service(DatasetServiceServer::new(Datasets(context.clone())).max_decoding_message_size(limit))
+        .add_service(JobServiceServer::new(Jobs(context.clone())).max_decoding_message_size(limit))
+        .add_service(ArtifactServiceServer::new(Artifacts(context)).max_decoding_message_size(limit))
+        .add_service(ServerServiceServer::new(ServerInfo).max_decoding_message_size(limit));
+    let incoming = TcpIncoming::from(listener).with_nodelay(Some(true));
+    let served = router.serve_with_incoming_shutdown(incoming, stop.clone().cancelled_owned());
+    tokio::pin!(served);
+    tokio::select! {
+        ended = &mut served => return Ok(ended?),
+        () = shutdown => {}
+    }
+
+    tracing::info!("stopping");
+    serving(ServingStatus::NotServing).await;
+    stop.cancel();
+    tasks.close();
+    let rest = async {
+        let ended = served.await;
+        tasks.wait().await;
+        ended
+    };
+    match timeout(STOP_LIMIT, rest).await {
+        Ok(ended) => Ok(ended?),
+        Err(_) => {
+            tracing::warn!("stopped with streams open");
+            Ok(())
+        }
+    }
+}

@@ -1,0 +1,228 @@
+//! Errors to gRPC statuses, in one place.
+//!
+//! Each status carries `google.rpc.ErrorInfo` with a stable reason in the domain `niwaki`, and `google.rpc.BadRequest` where
+//! fields are bad. What went wrong inside is told to the log, not to the client.
+
+use std::collections::HashMap;
+
+use prost::Message;
+use prost_types::Any;
+use thiserror::Error;
+use tonic::{Code, Status};
+use tonic_types::{ErrorDetails, StatusExt, pb};
+
+use crate::error::{Classify, Kind, Violation};
+use crate::jobs::JobError;
+use crate::jobs::job::Failure;
+use crate::store::StoreError;
+
+/// The domain of the reasons.
+const DOMAIN: &str = "niwaki";
+/// What a client hears of a defect of ours.
+const INTERNAL: &str = "an internal error; the server's log has the details";
+
+/// What is wrong with a request itself.
+#[derive(Debug, Error)]
+pub enum RequestError {
+    /// Bad fields.
+    #[error("{}", list(violations))]
+    Invalid {
+        /// All of them.
+        violations: Vec<Violation>,
+    },
+    /// There is no such tenant.
+    #[error("tenant '{tenant}' does not exist")]
+    NoSuchTenant {
+        /// What was asked for.
+        tenant: String,
+    },
+    /// A file that is larger than the server takes.
+    #[error("a file of {bytes} bytes is larger than the limit of {limit}")]
+    TooLarge {
+        /// Its declared size.
+        bytes: u64,
+        /// The largest that is taken.
+        limit: u64,
+    },
+    /// An upload that must be complete first.
+    #[error("{field}: upload '{id}' is not complete")]
+    NotComplete {
+        /// The field that names it.
+        field: String,
+        /// The upload.
+        id: String,
+    },
+    /// A file that is not what it is said to be.
+    #[error("{message}")]
+    Unreadable {
+        /// The kind of the reader's error.
+        kind: Kind,
+        /// The reader's word for it.
+        reason: &'static str,
+        /// What the reader says.
+        message: String,
+        /// The bad fields.
+        violations: Vec<Violation>,
+    },
+    /// The server goes.
+    #[error("the server is stopping; try again")]
+    Stopping,
+}
+
+impl RequestError {
+    /// One bad field.
+    pub fn field(field: &str, description: impl Into<String>) -> Self {
+        RequestError::Invalid { violations: vec![Violation::new(field, description)] }
+    }
+
+    /// An error of a reader about the file that `field` names.
+    pub fn unreadable(field: &str, error: &impl Classify) -> Self {
+        let (kind, message) = (error.kind(), error.to_string());
+        let mut violations = error.violations();
+        if violations.is_empty() && kind == Kind::InvalidArgument {
+            violations.push(Violation::new(field, message.clone()));
+        }
+        RequestError::Unreadable { kind, reason: error.reason(), message, violations }
+    }
+}
+
+impl Classify for RequestError {
+    fn kind(&self) -> Kind {
+        match self {
+            RequestError::Invalid { .. } => Kind::InvalidArgument,
+            RequestError::NoSuchTenant { .. } => Kind::NotFound,
+            RequestError::TooLarge { .. } => Kind::ResourceExhausted,
+            RequestError::NotComplete { .. } => Kind::FailedPrecondition,
+            RequestError::Unreadable { kind, .. } => *kind,
+            RequestError::Stopping => Kind::Unavailable,
+        }
+    }
+
+    fn reason(&self) -> &'static str {
+        match self {
+            RequestError::Invalid { .. } => "INVALID_FIELDS",
+            RequestError::NoSuchTenant { .. } => "NOT_FOUND",
+            RequestError::TooLarge { .. } => "TOO_LARGE",
+            RequestError::NotComplete { .. } => "UPLOAD_INCOMPLETE",
+            RequestError::Unreadable { reason, .. } => reason,
+            RequestError::Stopping => "SERVER_STOPPING",
+        }
+    }
+
+    fn violations(&self) -> Vec<Violation> {
+        match self {
+            RequestError::Invalid { violations } | RequestError::Unreadable { violations, .. } => violations.clone(),
+            _ => Vec::new(),
+        }
+    }
+}
+
+/// Bad fields as one sentence a field.
+pub fn list(violations: &[Violation]) -> String {
+    let each =
+        violations.iter().map(
+            |Violation { field, description }| {
+                if field.is_empty() { description.clone() } else { format!("{field}: {description}") }
+            },
+        );
+    each.collect::<Vec<_>>().join("; ")
+}
+
+/// The gRPC code of a kind of failure.
+pub fn code(kind: Kind) -> Code {
+    match kind {
+        Kind::InvalidArgument => Code::InvalidArgument,
+        Kind::NotFound => Code::NotFound,
+        Kind::AlreadyExists => Code::AlreadyExists,
+        Kind::FailedPrecondition => Code::FailedPrecondition,
+        Kind::Aborted => Code::Aborted,
+        Kind::OutOfRange => Code::OutOfRange,
+        Kind::ResourceExhausted => Code::ResourceExhausted,
+        Kind::Unavailable => Code::Unavailable,
+        Kind::DataLoss => Code::DataLoss,
+        Kind::Cancelled => Code::Cancelled,
+        Kind::Internal => Code::Internal,
+    }
+}
+
+/// The status of an error.
+pub fn status(error: &impl Classify) -> Status {
+    if error.kind() == Kind::Internal {
+        tracing::error!(%error, "a request failed");
+        return Status::with_error_details(
+            Code::Internal,
+            INTERNAL,
+            ErrorDetails::with_error_info("INTERNAL", DOMAIN, HashMap::new()),
+        );
+    }
+    let metadata = error.metadata().into_iter().map(|(key, value)| (key.to_string(), value));
+    let mut details = ErrorDetails::with_error_info(error.reason(), DOMAIN, metadata.collect::<HashMap<_, _>>());
+    for Violation { field, description } in error.violations() {
+        details.add_bad_request_violation(field, description);
+    }
+    Status::with_error_details(code(error.kind()), error.to_string(), details)
+}
+
+/// A job's failure as `Job.error`.
+pub fn failure(failure: &Failure) -> pb::Status {
+    let info = pb::ErrorInfo { reason: failure.reason.clone(), domain: DOMAIN.into(), metadata: HashMap::new() };
+    let mut details = vec![any("google.rpc.ErrorInfo", &info)];
+    if !failure.violations.is_empty() {
+        let field_violations = failure
+            .violations
+            .iter()
+            .map(|Violation { field, description }| pb::bad_request::FieldViolation {
+                field: field.clone(),
+                description: description.clone(),
+                ..Default::default()
+            })
+            .collect();
+        details.push(any("google.rpc.BadRequest", &pb::BadRequest { field_violations }));
+    }
+    pb::Status { code: code(failure.kind) as i32, message: failure.message.clone(), details }
+}
+
+fn any(name: &str, message: &impl Message) -> Any {
+    Any { type_url: format!("type.googleapis.com/{name}"), value: message.encode_to_vec() }
+}
+
+impl From<RequestError> for Status {
+    fn from(error: RequestError) -> Self {
+        status(&error)
+    }
+}
+
+impl From<StoreError> for Status {
+    fn from(error: StoreError) -> Self {
+        status(&error)
+    }
+}
+
+impl From<JobError> for Status {
+    fn from(error: JobError) -> Self {
+        status(&error)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn bad_fields_are_named_in_the_message_and_in_the_details() {
+        let status = Status::from(RequestError::Invalid {
+            violations: vec![Violation::new("a", "is 0"), Violation::new("b[1]", "is empty")],
+        });
+        assert_eq!((status.code(), status.message()), (Code::InvalidArgument, "a: is 0; b[1]: is empty"));
+        let fields = status.get_details_bad_request().unwrap().field_violations;
+        assert_eq!(fields.iter().map(|v| v.field.as_str()).collect::<Vec<_>>(), ["a", "b[1]"]);
+        assert_eq!(status.get_details_error_info().unwrap().domain, "niwaki");
+    }
+
+    #[test]
+    fn a_defect_of_ours_says_nothing_of_our_inside() {
+        let status = Status::from(StoreError::Row { what: "secret column".into() });
+        assert_eq!(status.code(), Code::Internal);
+        assert!(!format!("{status:?}").contains("secret"));
+    }
+}

@@ -1,0 +1,111 @@
+//! `niwaki.v1.UploadService`: files on their way in.
+
+use tonic::{Request, Response, Status, Streaming};
+
+use super::convert::catalogue::upload as to_pb;
+use super::limits::{MAX_CHUNK_BYTES, MAX_UPLOAD_BYTES};
+use super::names::{Collection, check_file_name, parse_parent};
+use super::paging::check_request_id;
+use super::status::RequestError;
+use super::v1::upload_service_server::UploadService;
+use super::{Context, v1};
+use crate::error::Violation;
+use crate::store::{self, Chunk, Digest, NewUpload, UploadWriter, now_ms};
+
+#[derive(Debug, Clone)]
+pub(super) struct Uploads(pub Context);
+
+#[tonic::async_trait]
+impl UploadService for Uploads {
+    async fn create_upload(&self, request: Request<v1::CreateUploadRequest>) -> Result<Response<v1::Upload>, Status> {
+        let v1::CreateUploadRequest { parent, upload, request_id } = request.into_inner();
+        let new = new_upload(parse_parent(&parent)?, upload.unwrap_or_default(), &request_id)?;
+        let content = (&new.file_name, new.size_bytes, new.digest.to_string());
+        let request = store::Request::new(request_id, &content);
+        Ok(Response::new(to_pb(self.0.store.uploads.create(&new, &request, now_ms()).await?)))
+    }
+
+    async fn write_upload(
+        &self,
+        request: Request<Streaming<v1::WriteUploadRequest>>,
+    ) -> Result<Response<v1::WriteUploadResponse>, Status> {
+        // When a caller breaks off, this future is dropped; what has arrived must be committed all the same.
+        let writing = self.0.tasks.spawn(receive(self.0.clone(), request.into_inner()));
+        let committed_size = writing.await.map_err(super::files::panicked)??;
+        Ok(Response::new(v1::WriteUploadResponse { committed_size }))
+    }
+
+    async fn complete_upload(
+        &self,
+        request: Request<v1::CompleteUploadRequest>,
+    ) -> Result<Response<v1::Upload>, Status> {
+        let name = Collection::Uploads.parse(&request.into_inner().name, "name")?;
+        let uploads = self.0.store.uploads.clone();
+        // As above: bytes that are published get their row.
+        let completing = self.0.tasks.spawn(async move { uploads.complete(&name.tenant, &name.id).await });
+        Ok(Response::new(to_pb(completing.await.map_err(super::files::panicked)??)))
+    }
+
+    async fn get_upload(&self, request: Request<v1::GetUploadRequest>) -> Result<Response<v1::Upload>, Status> {
+        let name = Collection::Uploads.parse(&request.into_inner().name, "name")?;
+        Ok(Response::new(to_pb(self.0.store.uploads.get(&name.tenant, &name.id).await?)))
+    }
+}
+
+fn new_upload(tenant: String, upload: v1::Upload, request_id: &str) -> Result<NewUpload, RequestError> {
+    let mut violations: Vec<Violation> = check_file_name(&upload.file_name, "file_name").into_iter().collect();
+    violations.extend(check_request_id(request_id));
+    if upload.size_bytes == 0 {
+        violations.push(Violation::new("size_bytes", "is 0: a file has at least one byte"));
+    }
+    let digest = Digest::parse(&upload.digest);
+    if digest.is_none() {
+        let description = format!("{:?} is not `sha256:` and 64 lower-case hexadecimal digits", upload.digest);
+        violations.push(Violation::new("digest", description));
+    }
+    let (Some(digest), true) = (digest, violations.is_empty()) else {
+        return Err(RequestError::Invalid { violations });
+    };
+    if upload.size_bytes > MAX_UPLOAD_BYTES {
+        return Err(RequestError::TooLarge { bytes: upload.size_bytes, limit: MAX_UPLOAD_BYTES });
+    }
+    Ok(NewUpload { tenant, file_name: upload.file_name, size_bytes: upload.size_bytes, digest })
+}
+
+/// Takes chunks to the end of the stream. However that comes, the chunks before it are kept.
+async fn receive(context: Context, mut stream: Streaming<v1::WriteUploadRequest>) -> Result<u64, Status> {
+    let Some(first) = stream.message().await? else {
+        return Err(RequestError::field("name", "the stream ended before its first message").into());
+    };
+    let name = Collection::Uploads.parse(&first.name, "name")?;
+    let mut writer = context.store.uploads.writer(&name.tenant, &name.id).await?;
+    let taken = take(&context, &mut stream, first, &mut writer).await;
+    let committed = writer.commit().await?;
+    taken?;
+    Ok(committed)
+}
+
+async fn take(
+    context: &Context,
+    stream: &mut Streaming<v1::WriteUploadRequest>,
+    first: v1::WriteUploadRequest,
+    writer: &mut UploadWriter,
+) -> Result<(), Status> {
+    let name = first.name.clone();
+    let mut next = Some(first);
+    while let Some(message) = next {
+        if !message.name.is_empty() && message.name != name {
+            return Err(RequestError::field("name", "one stream writes one upload").into());
+        }
+        if message.data.len() > MAX_CHUNK_BYTES {
+            let (size, limit) = (message.data.len(), MAX_CHUNK_BYTES);
+            return Err(RequestError::field("data", format!("has {size} bytes, a chunk has at most {limit}")).into());
+        }
+        writer.append(&Chunk { offset: message.offset, crc32c: message.crc32c, data: message.data }).await?;
+        next = tokio::select! {
+            next = stream.message() => next?,
+            () = context.stop.cancelled() => return Err(RequestError::Stopping.into()),
+        };
+    }
+    Ok(())
+}

@@ -1,0 +1,79 @@
+//! Jobs: a queue of recipes, and workers that run each in a child process.
+//!
+//! - [`state`] the job machine: its invariants, its diagram; [`job`] a job as a value, and what happens to it
+//! - [`queue`] jobs and leases in the database
+//! - [`worker`] claims a job, stages its inputs, watches over its process, publishes what it made
+//! - [`runner`] the process from outside, [`child`] from inside, [`protocol`] what they say to each other
+//! - [`reaper`] takes jobs away from workers that were lost
+//! - [`emitted`] looks over what a process left before anybody else sees it
+
+pub mod child;
+pub mod emitted;
+pub mod job;
+pub mod protocol;
+pub mod queue;
+pub mod reaper;
+pub mod runner;
+pub mod state;
+pub mod worker;
+
+#[cfg(test)]
+mod contract;
+
+use thiserror::Error;
+
+use crate::error::{Classify, Kind};
+use crate::store::StoreError;
+
+/// What can go wrong with a job in the queue.
+#[derive(Debug, Error)]
+pub enum JobError {
+    /// An event that the state does not know.
+    #[error("a job that is {state} cannot {event}")]
+    Impossible {
+        /// The state.
+        state: &'static str,
+        /// The event.
+        event: &'static str,
+    },
+    /// The worker does not hold the job (any more).
+    #[error("the lease of attempt {attempt} has ended")]
+    LeaseLost {
+        /// The attempt that the worker held.
+        attempt: u32,
+    },
+    /// The store failed.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+}
+
+impl From<sqlx::Error> for JobError {
+    fn from(error: sqlx::Error) -> Self {
+        JobError::Store(error.into())
+    }
+}
+
+impl Classify for JobError {
+    fn kind(&self) -> Kind {
+        match self {
+            JobError::Impossible { .. } => Kind::FailedPrecondition,
+            JobError::LeaseLost { .. } => Kind::Aborted,
+            JobError::Store(error) => error.kind(),
+        }
+    }
+
+    fn reason(&self) -> &'static str {
+        match self {
+            JobError::Impossible { .. } => "JOB_STATE",
+            JobError::LeaseLost { .. } => "LEASE_LOST",
+            JobError::Store(error) => error.reason(),
+        }
+    }
+
+    fn metadata(&self) -> Vec<(&'static str, String)> {
+        match self {
+            JobError::Store(error) => error.metadata(),
+            _ => Vec::new(),
+        }
+    }
+}

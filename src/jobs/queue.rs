@@ -1,0 +1,299 @@
+//! The queue: jobs and their leases in the database.
+//!
+//! Each step is one transaction: read the row and lock it, let [`Job`] make the step, write the row back. The machine is
+//! therefore in one place, in Rust, and SQL only stores it. Whoever follows a job is told in this process at once;
+//! across processes they look again every second.
+
+use std::time::Duration;
+
+use serde::de::DeserializeOwned;
+use serde::{Deserialize, Serialize};
+use sqlx::any::AnyRow;
+use sqlx::{Any, AssertSqlSafe, Row, Transaction};
+use tokio::sync::broadcast;
+use tokio::sync::broadcast::error::RecvError;
+
+use super::JobError;
+use super::job::{Directive, Job, JobKey, Lease, NewJob, Outcome};
+use super::protocol::ProgressForm;
+use super::state::JobState;
+use crate::recipe::run::Progress;
+use crate::store::{Database, Page, Request, StoreError, new_id};
+
+/// How often whoever waits for a change looks without being told.
+const POLL: Duration = Duration::from_secs(1);
+/// Changes that a slow watcher may be behind; one that is further behind looks again.
+const BACKLOG: usize = 256;
+
+const COLUMNS: &str = "tenant, id, model, dataset, recipe, state, revision, attempt, losses, worker, lease_expires_ms,
+    progress, failure, result, create_ms, start_ms, finish_ms";
+
+/// The queue.
+#[derive(Debug, Clone)]
+pub struct JobQueue {
+    database: Database,
+    changes: broadcast::Sender<JobKey>,
+}
+
+/// Hears of changes.
+#[derive(Debug)]
+pub struct Changes(broadcast::Receiver<JobKey>);
+
+impl JobQueue {
+    /// The queue in a database.
+    pub fn new(database: Database) -> Self {
+        Self { database, changes: broadcast::Sender::new(BACKLOG) }
+    }
+
+    /// Puts a job into the queue, or returns the one that an earlier call with this request put there.
+    pub async fn submit(&self, new: &NewJob, request: &Request, now: i64) -> Result<Job, JobError> {
+        let job = Job::new(new_id(), new.clone(), now);
+        let inserted = sqlx::query(
+            "INSERT INTO jobs (tenant, id, request_id, request_digest, model, dataset, recipe, state, revision, attempt,
+                 losses, create_ms)
+             VALUES ($1, $2, $3, $4, $5, $6, $7, $8, 1, 0, 0, $9)
+             ON CONFLICT (tenant, request_id) WHERE request_id <> '' DO NOTHING",
+        )
+        .bind(&job.key.tenant)
+        .bind(&job.key.id)
+        .bind(&request.id)
+        .bind(&request.digest)
+        .bind(&job.model)
+        .bind(&job.dataset)
+        .bind(&job.recipe)
+        .bind(job.state.name())
+        .bind(now)
+        .execute(self.database.pool())
+        .await?;
+        if inserted.rows_affected() == 0 {
+            return Ok(self.made_by(&new.tenant, request).await?.ok_or_else(|| not_found(&job.key))?);
+        }
+        self.tell(&job.key);
+        Ok(job)
+    }
+
+    /// The job that an earlier call with this request made, if there was one; an error if that call said something else.
+    pub async fn made_by(&self, tenant: &str, request: &Request) -> Result<Option<Job>, JobError> {
+        if request.id.is_empty() {
+            return Ok(None);
+        }
+        let sql = format!("SELECT {COLUMNS}, request_digest FROM jobs WHERE tenant = $1 AND request_id = $2");
+        let query = sqlx::query(AssertSqlSafe(sql)).bind(tenant).bind(&request.id);
+        let Some(row) = query.fetch_optional(self.database.pool()).await? else { return Ok(None) };
+        request.matches("job", row.try_get("request_digest")?)?;
+        Ok(Some(from_row(&row)?))
+    }
+
+    /// Reads a job.
+    pub async fn get(&self, key: &JobKey) -> Result<Job, JobError> {
+        let sql = format!("SELECT {COLUMNS} FROM jobs WHERE tenant = $1 AND id = $2");
+        let query = sqlx::query(AssertSqlSafe(sql)).bind(&key.tenant).bind(&key.id);
+        let row = query.fetch_optional(self.database.pool()).await?;
+        Ok(from_row(&row.ok_or_else(|| not_found(key))?)?)
+    }
+
+    /// A page of a tenant's jobs.
+    pub async fn list(&self, tenant: &str, page: &Page) -> Result<Vec<Job>, JobError> {
+        let sql =
+            format!("SELECT {COLUMNS} FROM jobs WHERE tenant = $1 AND ($2 = '' OR id < $2) ORDER BY id DESC LIMIT $3");
+        let query = sqlx::query(AssertSqlSafe(sql))
+            .bind(tenant)
+            .bind(page.before.as_deref().unwrap_or_default())
+            .bind(i64::from(page.size));
+        let rows = query.fetch_all(self.database.pool()).await?;
+        Ok(rows.iter().map(from_row).collect::<Result<_, _>>()?)
+    }
+
+    /// Asks a job to stop.
+    pub async fn cancel(&self, key: &JobKey, now: i64) -> Result<Job, JobError> {
+        self.step(key, |job| job.cancel(now)).await.map(|(job, ())| job)
+    }
+
+    /// Gives the oldest queued job to a worker for `ttl` milliseconds.
+    pub async fn claim(&self, worker: &str, now: i64, ttl: i64) -> Result<Option<(Job, Lease)>, JobError> {
+        let mut tx = self.database.begin().await?;
+        let sql = format!(
+            "SELECT {COLUMNS} FROM jobs WHERE state = 'QUEUED' ORDER BY create_ms, id LIMIT 1 {}",
+            self.database.skip_locked()
+        );
+        let Some(row) = sqlx::query(AssertSqlSafe(sql)).fetch_optional(&mut *tx).await? else { return Ok(None) };
+        let mut job = from_row(&row)?;
+        let lease = job.claim(worker, now, ttl)?;
+        job.revision += 1;
+        save(&mut tx, &job).await?;
+        tx.commit().await?;
+        self.tell(&job.key);
+        Ok(Some((job, lease)))
+    }
+
+    /// A worker is alive, and may have got further. It hears what to do next.
+    pub async fn heartbeat(
+        &self,
+        lease: &Lease,
+        now: i64,
+        ttl: i64,
+        progress: Option<Progress>,
+    ) -> Result<Directive, JobError> {
+        let step = self.step(&lease.key, |job| Ok(job.heartbeat(lease, now, ttl, progress))).await;
+        step.map(|(_, directive)| directive)
+    }
+
+    /// A worker ends a job.
+    pub async fn finish(&self, lease: &Lease, outcome: Outcome, now: i64) -> Result<Job, JobError> {
+        self.step(&lease.key, |job| job.finish(lease, outcome, now)).await.map(|(job, ())| job)
+    }
+
+    /// Takes the jobs of workers that were not heard of away from them; returns these jobs.
+    pub async fn expire(&self, now: i64) -> Result<Vec<Job>, JobError> {
+        let mut tx = self.database.begin().await?;
+        let sql = format!(
+            "SELECT {COLUMNS} FROM jobs WHERE lease_expires_ms IS NOT NULL AND lease_expires_ms <= $1 ORDER BY id {}",
+            self.database.skip_locked()
+        );
+        let rows = sqlx::query(AssertSqlSafe(sql)).bind(now).fetch_all(&mut *tx).await?;
+        let mut expired = Vec::new();
+        for row in &rows {
+            let mut job = from_row(row)?;
+            job.expire(now)?;
+            job.revision += 1;
+            save(&mut tx, &job).await?;
+            expired.push(job);
+        }
+        tx.commit().await?;
+        for job in &expired {
+            self.tell(&job.key);
+        }
+        Ok(expired)
+    }
+
+    /// Hears of changes from now on.
+    pub fn changes(&self) -> Changes {
+        Changes(self.changes.subscribe())
+    }
+
+    /// Lets something happen to a job, in one transaction.
+    async fn step<T>(
+        &self,
+        key: &JobKey,
+        happen: impl FnOnce(&mut Job) -> Result<T, JobError>,
+    ) -> Result<(Job, T), JobError> {
+        let mut tx = self.database.begin().await?;
+        let sql = format!("SELECT {COLUMNS} FROM jobs WHERE tenant = $1 AND id = $2 {}", self.database.lock_row());
+        let row = sqlx::query(AssertSqlSafe(sql)).bind(&key.tenant).bind(&key.id).fetch_optional(&mut *tx).await?;
+        let before = from_row(&row.ok_or_else(|| not_found(key))?)?;
+        let mut job = before.clone();
+        let value = happen(&mut job)?;
+        if job == before {
+            return Ok((job, value));
+        }
+        // That a lease goes on is nothing that a watcher can see.
+        let seen = job != Job { lease_expires_ms: job.lease_expires_ms, ..before };
+        if seen {
+            job.revision += 1;
+        }
+        save(&mut tx, &job).await?;
+        tx.commit().await?;
+        if seen {
+            self.tell(key);
+        }
+        Ok((job, value))
+    }
+
+    fn tell(&self, key: &JobKey) {
+        // An error says that nobody listens.
+        let _ = self.changes.send(key.clone());
+    }
+}
+
+impl Changes {
+    /// Waits until this job may have changed.
+    pub async fn of(&mut self, key: &JobKey) {
+        self.wait(|changed| changed == key).await;
+    }
+
+    /// Waits until any job may have changed.
+    pub async fn any(&mut self) {
+        self.wait(|_| true).await;
+    }
+
+    async fn wait(&mut self, concerns: impl Fn(&JobKey) -> bool) {
+        let told = async {
+            loop {
+                match self.0.recv().await {
+                    Ok(key) if !concerns(&key) => {}
+                    Ok(_) | Err(RecvError::Lagged(_)) => return,
+                    // The queue is gone; the time-out below ends the wait.
+                    Err(RecvError::Closed) => std::future::pending().await,
+                }
+            }
+        };
+        let _ = tokio::time::timeout(POLL, told).await;
+    }
+}
+
+/// The stored form of a [`Progress`].
+#[derive(Serialize, Deserialize)]
+struct StoredProgress(#[serde(with = "ProgressForm")] Progress);
+
+async fn save(tx: &mut Transaction<'static, Any>, job: &Job) -> Result<(), StoreError> {
+    sqlx::query(
+        "UPDATE jobs SET state = $1, revision = $2, attempt = $3, losses = $4, worker = $5, lease_expires_ms = $6,
+             progress = $7, failure = $8, result = $9, start_ms = $10, finish_ms = $11
+         WHERE tenant = $12 AND id = $13",
+    )
+    .bind(job.state.name())
+    .bind(job.revision as i64)
+    .bind(i64::from(job.attempt))
+    .bind(i64::from(job.losses))
+    .bind(&job.worker)
+    .bind(job.lease_expires_ms)
+    .bind(to_json(&job.progress.clone().map(StoredProgress))?)
+    .bind(to_json(&job.failure)?)
+    .bind(to_json(&job.result)?)
+    .bind(job.start_ms)
+    .bind(job.finish_ms)
+    .bind(&job.key.tenant)
+    .bind(&job.key.id)
+    .execute(&mut **tx)
+    .await?;
+    Ok(())
+}
+
+fn from_row(row: &AnyRow) -> Result<Job, StoreError> {
+    let state: &str = row.try_get("state")?;
+    let number = |column: &'static str| -> Result<u32, StoreError> {
+        let value: i64 = row.try_get(column)?;
+        value.try_into().map_err(|_| StoreError::Row { what: format!("{column} {value}") })
+    };
+    Ok(Job {
+        key: JobKey { tenant: row.try_get("tenant")?, id: row.try_get("id")? },
+        model: row.try_get("model")?,
+        dataset: row.try_get("dataset")?,
+        recipe: row.try_get("recipe")?,
+        state: JobState::from_name(state).ok_or_else(|| StoreError::Row { what: format!("job state {state:?}") })?,
+        revision: row.try_get::<i64, _>("revision")? as u64,
+        attempt: number("attempt")?,
+        losses: number("losses")?,
+        worker: row.try_get("worker")?,
+        lease_expires_ms: row.try_get("lease_expires_ms")?,
+        progress: from_json::<StoredProgress>(row, "progress")?.map(|stored| stored.0),
+        failure: from_json(row, "failure")?,
+        result: from_json(row, "result")?,
+        create_ms: row.try_get("create_ms")?,
+        start_ms: row.try_get("start_ms")?,
+        finish_ms: row.try_get("finish_ms")?,
+    })
+}
+
+fn from_json<T: DeserializeOwned>(row: &AnyRow, column: &'static str) -> Result<Option<T>, StoreError> {
+    let text: Option<&str> = row.try_get(column)?;
+    text.map(serde_json::from_str).transpose().map_err(|e| StoreError::Row { what: format!("{column}: {e}") })
+}
+
+fn to_json<T: Serialize>(value: &Option<T>) -> Result<Option<String>, StoreError> {
+    value.as_ref().map(serde_json::to_string).transpose().map_err(|e| StoreError::Row { what: e.to_string() })
+}
+
+fn not_found(key: &JobKey) -> StoreError {
+    StoreError::NotFound { what: "job", id: key.id.clone() }
+}

@@ -1,0 +1,148 @@
+//! The job machine.
+//!
+//! # Invariants
+//!
+//! 1. A job has at most one unexpired lease.
+//! 2. The attempt grows by one with every claim and never otherwise.
+//! 3. A write with a stale attempt changes nothing.
+//! 4. A terminal state never changes.
+//! 5. The artifacts of a SUCCEEDED job are in the blob store before the state says so.
+//! 6. Every change that a watcher can see makes the revision grow.
+//! 7. A job whose lease is lost [`MAX_LOSSES`] times has FAILED: what kills its workers is not tried for ever. A lease
+//!    that is given back (a server shuts down) is not lost.
+//!
+//! # Diagram
+//!
+//! ```text
+//!               release, or lease lost with tries left
+//!             ┌──────────────────────────────────────┐
+//!             ▼                                      │
+//! submit ──▶ QUEUED ────────────claim────────────▶ RUNNING ──succeed──▶ SUCCEEDED
+//!             │                                    │  │  └──fail, or lease lost for the last time──▶ FAILED
+//!             │ cancel                      cancel │  │
+//!             ▼                                    ▼  ╵
+//!         CANCELLED ◀──the process has ended, or its lease is lost── CANCELLING
+//! ```
+//!
+//! A job that is CANCELLING ends as CANCELLED however its process ends: who asked for a cancel wants no result.
+//! `JobState::next` is this diagram; [`super::job::Job`] keeps the attempt and the lease with it, and is what the
+//! property test below drives; [`super::queue::JobQueue`] makes each step one transaction.
+
+use std::fmt;
+
+use super::JobError;
+
+/// After so many lost leases a job has failed.
+pub const MAX_LOSSES: u32 = 3;
+
+/// Where a job stands.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum JobState {
+    /// Waiting for a worker.
+    Queued,
+    /// A worker computes.
+    Running,
+    /// A cancel was asked for and the worker is stopping.
+    Cancelling,
+    /// Done.
+    Succeeded,
+    /// Ended without a result.
+    Failed,
+    /// Ended by a cancel.
+    Cancelled,
+}
+
+/// What happens to a job.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Event {
+    /// A worker takes it.
+    Claim,
+    /// Somebody asks it to stop.
+    Cancel,
+    /// The worker has published its artifacts.
+    Succeed,
+    /// The worker says that it cannot be done.
+    Fail,
+    /// The worker has stopped it, as asked.
+    Stop,
+    /// The worker gives it back.
+    Release,
+    /// The worker was not heard of, and another may try.
+    LoseLease,
+    /// The worker was not heard of, as too often before.
+    LoseLastLease,
+}
+
+impl JobState {
+    /// The state after `event`.
+    pub fn next(self, event: Event) -> Result<JobState, JobError> {
+        use Event::*;
+        use JobState::*;
+        match (self, event) {
+            (Queued, Claim) => Ok(Running),
+            (Queued, Cancel) => Ok(Cancelled),
+            (Running, Cancel) => Ok(Cancelling),
+            (Running, Succeed) => Ok(Succeeded),
+            (Running, Fail | LoseLastLease) => Ok(Failed),
+            (Running, Release | LoseLease) => Ok(Queued),
+            (Cancelling, Cancel) => Ok(Cancelling),
+            (Cancelling, Succeed | Fail | Stop | Release | LoseLease | LoseLastLease) => Ok(Cancelled),
+            // To cancel what has ended is no mistake: the caller could not know.
+            (Succeeded | Failed | Cancelled, Cancel) => Ok(self),
+            (Queued, Succeed | Fail | Stop | Release | LoseLease | LoseLastLease)
+            | (Running, Claim | Stop)
+            | (Cancelling, Claim)
+            | (Succeeded | Failed | Cancelled, Claim | Succeed | Fail | Stop | Release | LoseLease | LoseLastLease) => {
+                Err(JobError::Impossible { state: self.name(), event: event.name() })
+            }
+        }
+    }
+
+    /// Whether nothing can happen to the job any more.
+    pub fn is_terminal(self) -> bool {
+        matches!(self, JobState::Succeeded | JobState::Failed | JobState::Cancelled)
+    }
+
+    /// Whether a worker has it.
+    pub fn is_leased(self) -> bool {
+        matches!(self, JobState::Running | JobState::Cancelling)
+    }
+
+    /// The name in the database.
+    pub fn name(self) -> &'static str {
+        match self {
+            JobState::Queued => "QUEUED",
+            JobState::Running => "RUNNING",
+            JobState::Cancelling => "CANCELLING",
+            JobState::Succeeded => "SUCCEEDED",
+            JobState::Failed => "FAILED",
+            JobState::Cancelled => "CANCELLED",
+        }
+    }
+
+    /// The state of that name.
+    pub fn from_name(name: &str) -> Option<Self> {
+        use JobState::*;
+        [Queued, Running, Cancelling, Succeeded, Failed, Cancelled].into_iter().find(|state| state.name() == name)
+    }
+}
+
+impl fmt::Display for JobState {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.name())
+    }
+}
+
+impl Event {
+    fn name(self) -> &'static str {
+        match self {
+            Event::Claim => "be claimed",
+            Event::Cancel => "be cancelled",
+            Event::Succeed => "succeed",
+            Event::Fail => "fail",
+            Event::Stop => "be stopped",
+            Event::Release => "be given back",
+            Event::LoseLease | Event::LoseLastLease => "lose its lease",
+        }
+    }
+}

@@ -1,0 +1,148 @@
+//! The database: SQLite in a file, or PostgreSQL, behind one set of SQL texts.
+//!
+//! sqlx's `Any` driver knows no UUID, time or JSON column on both engines, so columns are TEXT and BIGINT. What differs
+//! between the engines is in this file: how a writing transaction begins and how rows are locked. There are no macros
+//! that check SQL at build time; the contract suite that runs on both engines is the check.
+
+use std::path::Path;
+use std::time::Duration;
+
+use sqlx::any::AnyPoolOptions;
+use sqlx::migrate::Migrator;
+use sqlx::{Any, AnyPool, Transaction};
+
+use super::StoreError;
+
+static MIGRATIONS: Migrator = sqlx::migrate!("./migrations");
+
+/// SQLite before this could lose committed pages when two connections checkpointed a WAL at once.
+const MIN_SQLITE: (&str, [u32; 3]) = ("3.51.3", [3, 51, 3]);
+/// For SQLite more connections than a few only wait for one another.
+const MAX_CONNECTIONS: u32 = 8;
+const ACQUIRE_TIMEOUT: Duration = Duration::from_secs(15);
+
+/// A pool of connections.
+#[derive(Debug, Clone)]
+pub struct Database {
+    pool: AnyPool,
+    engine: Engine,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Engine {
+    Sqlite,
+    Postgres,
+}
+
+impl Database {
+    /// Opens (or makes) a SQLite database in a file.
+    pub async fn open_file(path: &Path) -> Result<Self, StoreError> {
+        // The URL is percent-decoded by the driver, so that `?` and `#` may stand in a path.
+        let path = path.to_string_lossy().replace('%', "%25").replace('?', "%3F").replace('#', "%23");
+        Self::open(&format!("sqlite://{path}?mode=rwc")).await
+    }
+
+    /// Opens the database at a URL, `sqlite:` or `postgres:`, and brings its tables up to date.
+    pub async fn open(url: &str) -> Result<Self, StoreError> {
+        sqlx::any::install_default_drivers();
+        let engine = if url.starts_with("postgres") { Engine::Postgres } else { Engine::Sqlite };
+        let pool = AnyPoolOptions::new()
+            .max_connections(MAX_CONNECTIONS)
+            .acquire_timeout(ACQUIRE_TIMEOUT)
+            .after_connect(move |connection, _| {
+                Box::pin(async move {
+                    for setting in settings(engine) {
+                        sqlx::query(*setting).execute(&mut *connection).await?;
+                    }
+                    Ok(())
+                })
+            })
+            .connect(url)
+            .await?;
+        if engine == Engine::Sqlite {
+            let (found,): (String,) = sqlx::query_as("SELECT sqlite_version()").fetch_one(&pool).await?;
+            check_sqlite_version(found)?;
+        }
+        MIGRATIONS.run(&pool).await?;
+        Ok(Self { pool, engine })
+    }
+
+    /// For statements that stand alone.
+    pub fn pool(&self) -> &AnyPool {
+        &self.pool
+    }
+
+    /// Begins a transaction that will write. On SQLite it takes the write lock at once: a transaction that begins as a
+    /// reader and then writes cannot wait for another writer, it fails.
+    pub async fn begin(&self) -> Result<Transaction<'static, Any>, StoreError> {
+        let begin = match self.engine {
+            Engine::Sqlite => "BEGIN IMMEDIATE",
+            Engine::Postgres => "BEGIN",
+        };
+        Ok(self.pool.begin_with(begin).await?)
+    }
+
+    /// What ends a SELECT whose row this transaction will change.
+    pub fn lock_row(&self) -> &'static str {
+        match self.engine {
+            Engine::Sqlite => "",
+            Engine::Postgres => "FOR UPDATE",
+        }
+    }
+
+    /// What ends a SELECT that passes over rows that another transaction is changing.
+    pub fn skip_locked(&self) -> &'static str {
+        match self.engine {
+            Engine::Sqlite => "",
+            Engine::Postgres => "FOR UPDATE SKIP LOCKED",
+        }
+    }
+}
+
+fn settings(engine: Engine) -> &'static [&'static str] {
+    match engine {
+        // `synchronous=FULL` makes a commit durable before it is acknowledged; in WAL mode the default would not.
+        Engine::Sqlite => &[
+            "PRAGMA busy_timeout=10000",
+            "PRAGMA journal_mode=WAL",
+            "PRAGMA synchronous=FULL",
+            "PRAGMA foreign_keys=ON",
+        ],
+        Engine::Postgres => &[],
+    }
+}
+
+fn check_sqlite_version(found: String) -> Result<(), StoreError> {
+    let numbers: Vec<u32> = found.split('.').map(|part| part.parse().unwrap_or(0)).collect();
+    if numbers.as_slice() < MIN_SQLITE.1.as_slice() {
+        return Err(StoreError::SqliteTooOld { found, needed: MIN_SQLITE.0 });
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_old_sqlite_is_refused_by_number_not_by_text() {
+        assert!(check_sqlite_version("3.51.3".into()).is_ok());
+        assert!(check_sqlite_version("3.100.0".into()).is_ok());
+        assert!(check_sqlite_version("3.51.2".into()).is_err());
+        assert!(check_sqlite_version("3.9.3".into()).is_err());
+    }
+
+    #[tokio::test]
+    async fn a_path_with_odd_characters_is_opened_and_commits_are_durable() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("50% of #1?.sqlite");
+        let database = Database::open_file(&path).await.unwrap();
+        assert!(path.exists());
+        let (mode,): (String,) = sqlx::query_as("PRAGMA journal_mode").fetch_one(database.pool()).await.unwrap();
+        assert_eq!(mode, "wal");
+        let (full,): (i64,) = sqlx::query_as("PRAGMA synchronous").fetch_one(database.pool()).await.unwrap();
+        assert_eq!(full, 2);
+        let (keys,): (i64,) = sqlx::query_as("PRAGMA foreign_keys").fetch_one(database.pool()).await.unwrap();
+        assert_eq!(keys, 1);
+    }
+}

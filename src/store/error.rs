@@ -1,0 +1,216 @@
+//! What can go wrong in the store.
+
+use std::io;
+use std::path::{Path, PathBuf};
+
+use thiserror::Error;
+
+use super::Digest;
+use crate::error::{Classify, Kind};
+
+/// What can go wrong in the store.
+#[derive(Debug, Error)]
+pub enum StoreError {
+    /// There is no such thing, or it belongs to another tenant.
+    #[error("{what} '{id}' does not exist")]
+    NotFound {
+        /// `upload`, `model`, `dataset`, `job` or `artifact`.
+        what: &'static str,
+        /// What was asked for.
+        id: String,
+    },
+    /// The request_id came before, with other content.
+    #[error("request_id '{request_id}' was used before for another {what}")]
+    RequestIdReused {
+        /// What was to be made.
+        what: &'static str,
+        /// The key.
+        request_id: String,
+    },
+    /// A chunk that does not follow the bytes that are there.
+    #[error("the chunk begins at {offset}, but {committed_size} bytes are stored")]
+    OffsetMismatch {
+        /// Where the chunk says it belongs.
+        offset: u64,
+        /// Where it would have to begin.
+        committed_size: u64,
+    },
+    /// A chunk whose bytes are not what was sent.
+    #[error("the chunk at {offset} has CRC-32C {actual:#010x}, the sender says {stated:#010x}")]
+    ChunkChecksum {
+        /// Where the chunk belongs.
+        offset: u64,
+        /// What the sender says.
+        stated: u32,
+        /// What the bytes have.
+        actual: u32,
+    },
+    /// More bytes than were declared.
+    #[error("the chunk ends at {end}, but the file was declared to have {declared} bytes")]
+    TooManyBytes {
+        /// Where the chunk would end.
+        end: u64,
+        /// The declared size.
+        declared: u64,
+    },
+    /// Bytes for a complete upload.
+    #[error("upload '{id}' is complete")]
+    UploadComplete {
+        /// The upload.
+        id: String,
+    },
+    /// Bytes are missing.
+    #[error("upload '{id}' has {committed_size} of {declared} bytes")]
+    UploadIncomplete {
+        /// The upload.
+        id: String,
+        /// Bytes that are stored.
+        committed_size: u64,
+        /// Bytes that were declared.
+        declared: u64,
+    },
+    /// Somebody else is at it.
+    #[error("upload '{id}' is being written or completed by another call")]
+    UploadBusy {
+        /// The upload.
+        id: String,
+    },
+    /// Bytes that are not what was declared.
+    #[error("the bytes have digest {actual}, declared was {declared}")]
+    DigestMismatch {
+        /// What was declared.
+        declared: Digest,
+        /// What the bytes have.
+        actual: Digest,
+    },
+    /// Stored bytes have changed or are gone.
+    #[error("the stored bytes of {digest} are not what was written: {problem}")]
+    Corrupt {
+        /// What was written.
+        digest: Digest,
+        /// What was found.
+        problem: String,
+    },
+    /// A read beyond the end.
+    #[error("read_offset {offset} is beyond the end, the file has {size} bytes")]
+    ReadOffset {
+        /// Where the read was to begin.
+        offset: u64,
+        /// The file's size.
+        size: u64,
+    },
+    /// No room on the disk.
+    #[error("the server's disk is full")]
+    DiskFull,
+    /// Another server has the data folder.
+    #[error("the data folder {} is in use by another niwaki server", path.display())]
+    FolderInUse {
+        /// The folder.
+        path: PathBuf,
+    },
+    /// A SQLite with known corruption bugs.
+    #[error("SQLite {found} is too old, {needed} or later is needed")]
+    SqliteTooOld {
+        /// What was found.
+        found: String,
+        /// What is needed.
+        needed: &'static str,
+    },
+    /// A row that this version cannot read.
+    #[error("the database holds what this version cannot read: {what}")]
+    Row {
+        /// Which column and why.
+        what: String,
+    },
+    /// The database failed.
+    #[error("database: {0}")]
+    Database(#[from] sqlx::Error),
+    /// The tables could not be made.
+    #[error("database migration: {0}")]
+    Migration(#[from] sqlx::migrate::MigrateError),
+    /// The blob store failed.
+    #[error("blob store: {0}")]
+    Blobs(object_store::Error),
+    /// A file could not be read or written.
+    #[error("{}: {source}", path.display())]
+    File {
+        /// The file.
+        path: PathBuf,
+        /// Why.
+        source: io::Error,
+    },
+}
+
+impl StoreError {
+    /// Makes an error of an I/O error; to be used with `map_err`.
+    pub(crate) fn file(path: &Path) -> impl FnOnce(io::Error) -> Self + '_ {
+        move |source| match source.kind() {
+            io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded => StoreError::DiskFull,
+            _ => StoreError::File { path: path.to_path_buf(), source },
+        }
+    }
+}
+
+impl Classify for StoreError {
+    fn kind(&self) -> Kind {
+        match self {
+            StoreError::NotFound { .. } => Kind::NotFound,
+            StoreError::RequestIdReused { .. } => Kind::AlreadyExists,
+            StoreError::OffsetMismatch { .. } | StoreError::ChunkChecksum { .. } | StoreError::UploadBusy { .. } => {
+                Kind::Aborted
+            }
+            StoreError::TooManyBytes { .. } | StoreError::ReadOffset { .. } => Kind::OutOfRange,
+            StoreError::UploadComplete { .. }
+            | StoreError::UploadIncomplete { .. }
+            | StoreError::FolderInUse { .. }
+            | StoreError::SqliteTooOld { .. } => Kind::FailedPrecondition,
+            StoreError::DigestMismatch { .. } => Kind::InvalidArgument,
+            StoreError::Corrupt { .. } => Kind::DataLoss,
+            StoreError::DiskFull => Kind::ResourceExhausted,
+            StoreError::Database(sqlx::Error::PoolTimedOut) => Kind::Unavailable,
+            StoreError::Row { .. }
+            | StoreError::Database(_)
+            | StoreError::Migration(_)
+            | StoreError::Blobs(_)
+            | StoreError::File { .. } => Kind::Internal,
+        }
+    }
+
+    fn reason(&self) -> &'static str {
+        match self {
+            StoreError::NotFound { .. } => "NOT_FOUND",
+            StoreError::RequestIdReused { .. } => "REQUEST_ID_REUSED",
+            StoreError::OffsetMismatch { .. } => "OFFSET_MISMATCH",
+            StoreError::ChunkChecksum { .. } => "CHUNK_CHECKSUM",
+            StoreError::TooManyBytes { .. } => "TOO_MANY_BYTES",
+            StoreError::UploadComplete { .. } => "UPLOAD_COMPLETE",
+            StoreError::UploadIncomplete { .. } => "UPLOAD_INCOMPLETE",
+            StoreError::UploadBusy { .. } => "UPLOAD_BUSY",
+            StoreError::DigestMismatch { .. } => "DIGEST_MISMATCH",
+            StoreError::Corrupt { .. } => "STORED_BYTES_CORRUPT",
+            StoreError::ReadOffset { .. } => "READ_OFFSET",
+            StoreError::DiskFull => "DISK_FULL",
+            StoreError::FolderInUse { .. } => "FOLDER_IN_USE",
+            StoreError::SqliteTooOld { .. } => "SQLITE_TOO_OLD",
+            StoreError::Database(sqlx::Error::PoolTimedOut) => "DATABASE_BUSY",
+            StoreError::Row { .. }
+            | StoreError::Database(_)
+            | StoreError::Migration(_)
+            | StoreError::Blobs(_)
+            | StoreError::File { .. } => "INTERNAL",
+        }
+    }
+
+    fn metadata(&self) -> Vec<(&'static str, String)> {
+        match self {
+            StoreError::OffsetMismatch { committed_size, .. } | StoreError::UploadIncomplete { committed_size, .. } => {
+                vec![("committed_size", committed_size.to_string())]
+            }
+            StoreError::ChunkChecksum { offset, .. } => vec![("committed_size", offset.to_string())],
+            StoreError::DigestMismatch { declared, actual } => {
+                vec![("declared", declared.to_string()), ("actual", actual.to_string())]
+            }
+            _ => Vec::new(),
+        }
+    }
+}

@@ -1,0 +1,121 @@
+//! What the service keeps: bytes by their digest, and a database of what they are.
+//!
+//! ```text
+//! data folder
+//! ├── lock             held while a server runs
+//! ├── niwaki.sqlite    uploads, models, data sets, jobs: one database, so that one transaction sees them all
+//! ├── blobs/sha256/ab/cdef…   complete files, never changed
+//! ├── uploads/TENANT/ID       files on their way in
+//! └── work/            a folder for each job at work
+//! ```
+//!
+//! A file is published in two steps: its bytes first, then the row that names them. A crash between the two leaves bytes
+//! that nobody names, never a name without bytes.
+
+mod blobs;
+mod catalogue;
+mod database;
+mod digest;
+mod error;
+mod request;
+mod uploads;
+
+use std::fs::{self, File, TryLockError};
+use std::path::{Path, PathBuf};
+use std::time::{SystemTime, UNIX_EPOCH};
+
+pub use blobs::Blobs;
+pub(crate) use catalogue::architecture;
+pub use catalogue::{Catalogue, DatasetDetail, Detail, Entry, FileRef, ModelDetail, NewEntry};
+pub use database::Database;
+pub use digest::{Digest, Hasher};
+pub use error::StoreError;
+pub use request::Request;
+pub use uploads::{Chunk, NewUpload, Upload, UploadState, UploadWriter, Uploads};
+
+/// The parts of the store.
+#[derive(Debug, Clone)]
+pub struct Store {
+    /// The database, for the job queue.
+    pub database: Database,
+    /// Complete files.
+    pub blobs: Blobs,
+    /// Files on their way in.
+    pub uploads: Uploads,
+    /// Models and data sets.
+    pub catalogue: Catalogue,
+    /// Where jobs work.
+    pub work: PathBuf,
+    /// Held as long as any part of the store lives.
+    _lock: std::sync::Arc<File>,
+}
+
+/// A page of a list, newest first.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Page {
+    /// At most so many.
+    pub size: u32,
+    /// Only those older than this id.
+    pub before: Option<String>,
+}
+
+impl Store {
+    /// Opens the data folder, or makes it.
+    pub async fn open(data: &Path) -> Result<Self, StoreError> {
+        let (blobs, uploads, work) = (data.join("blobs"), data.join("uploads"), data.join("work"));
+        fs::create_dir_all(data).map_err(StoreError::file(data))?;
+        let lock = lock(data)?;
+        if work.exists() {
+            // What is left of jobs that were at work when the server died; they will be tried again elsewhere.
+            fs::remove_dir_all(&work).map_err(StoreError::file(&work))?;
+        }
+        for folder in [&blobs, &uploads, &work] {
+            fs::create_dir_all(folder).map_err(StoreError::file(folder))?;
+        }
+        let database = Database::open_file(&data.join("niwaki.sqlite")).await?;
+        let blobs = Blobs::open(&blobs)?;
+        Ok(Self {
+            uploads: Uploads::new(database.clone(), blobs.clone(), uploads),
+            catalogue: Catalogue::new(database.clone()),
+            database,
+            blobs,
+            work,
+            _lock: std::sync::Arc::new(lock),
+        })
+    }
+}
+
+/// Two servers on one folder would write the same uploads.
+fn lock(data: &Path) -> Result<File, StoreError> {
+    let path = data.join("lock");
+    let file = File::create(&path).map_err(StoreError::file(&path))?;
+    match file.try_lock() {
+        Ok(()) => Ok(file),
+        Err(TryLockError::WouldBlock) => Err(StoreError::FolderInUse { path: data.to_path_buf() }),
+        Err(TryLockError::Error(source)) => Err(StoreError::File { path, source }),
+    }
+}
+
+/// A new id. Ids grow with time, so that the order of ids is the order of making.
+pub fn new_id() -> String {
+    uuid::Uuid::now_v7().to_string()
+}
+
+/// The time, in milliseconds since 1970.
+pub fn now_ms() -> i64 {
+    SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_millis() as i64)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn a_folder_serves_one_server_at_a_time() {
+        let folder = tempfile::tempdir().unwrap();
+        let first = Store::open(folder.path()).await.unwrap();
+        assert!(matches!(Store::open(folder.path()).await, Err(StoreError::FolderInUse { .. })));
+        drop(first);
+        Store::open(folder.path()).await.unwrap();
+    }
+}

@@ -21,10 +21,11 @@
 //! - [`passes`] what changes a graph; [`train`] the training loop
 //! - [`recipe`] what to do, step by step: the engine's single entry
 //! - [`store`] files and a database; [`jobs`] the queue, and workers that run each job in a child process
-//! - [`api`] the gRPC services
+//! - [`api`] the gRPC services; [`cli`] the command line
 #![deny(unsafe_code, missing_docs)]
 
 pub mod api;
+pub mod cli;
 pub mod data;
 pub mod digest;
 pub mod error;

@@ -1,2 +1,9 @@
+//! The one integration test binary.
+
+// Who may use whom, checked on the source text.
+mod architecture;
+// The real program: exit codes, output, recipes from the command line.
+mod cli;
+// Whole recipes, run by the engine without a server.
 mod recipe;
 mod server;

@@ -8,7 +8,7 @@ use serde_json::value::RawValue;
 use super::{Affine, DataError, Transform};
 
 /// The metadata key of the transforms.
-pub const TRANSFORMS_KEY: &str = "niwaki.transforms";
+pub const METADATA_KEY: &str = "niwaki.transforms";
 
 /// A transform as its JSON has it: the same form as in a recipe file.
 #[derive(Serialize, Deserialize)]
@@ -35,14 +35,14 @@ impl<'de> Deserialize<'de> for Exact {
 ///
 /// ```
 /// use niwaki::data::Transform;
-/// use niwaki::data::transform::{transforms_from_json, transforms_to_json};
+/// use niwaki::data::transform::{from_json, to_json};
 /// let transforms = [Transform::Scale { factor: 0.5 }, Transform::Normalize { mean: vec![0.1], std: vec![0.3] }];
-/// let json = transforms_to_json(&transforms);
+/// let json = to_json(&transforms);
 /// assert_eq!(json, r#"[{"scale":{"factor":0.5}},{"normalize":{"mean":[0.1],"std":[0.3]}}]"#);
-/// assert_eq!(transforms_from_json(&json)?, transforms);
+/// assert_eq!(from_json(&json)?, transforms);
 /// # Ok::<(), niwaki::data::DataError>(())
 /// ```
-pub fn transforms_to_json(transforms: &[Transform]) -> String {
+pub fn to_json(transforms: &[Transform]) -> String {
     let exact = |numbers: &[f64]| numbers.iter().copied().map(Exact).collect();
     let text = |transform: &Transform| match transform {
         Transform::Scale { factor } => TransformText::Scale { factor: Exact(*factor) },
@@ -52,10 +52,10 @@ pub fn transforms_to_json(transforms: &[Transform]) -> String {
     serde_json::to_string(&texts).expect("numbers and lists of them always have a JSON form")
 }
 
-/// Reads what [`transforms_to_json`] wrote. Whether the numbers suit a data set is asked by [`compose`].
-pub fn transforms_from_json(json: &str) -> Result<Vec<Transform>, DataError> {
+/// Reads what [`to_json`] wrote. Whether the numbers suit a data set is asked by [`compose`].
+pub fn from_json(json: &str) -> Result<Vec<Transform>, DataError> {
     let texts: Vec<TransformText> = serde_json::from_str(json).map_err(|e| DataError::Spec {
-        field: TRANSFORMS_KEY.to_string(),
+        field: METADATA_KEY.to_string(),
         problem: format!("in the model's metadata is no list of transforms: {e}"),
     })?;
     let numbers = |exact: Vec<Exact>| exact.into_iter().map(|e| e.0).collect();
@@ -136,7 +136,7 @@ mod tests {
     proptest! {
         #[test]
         fn json_keeps_every_bit(transforms in transforms()) {
-            prop_assert_eq!(transforms_from_json(&transforms_to_json(&transforms)).unwrap(), transforms);
+            prop_assert_eq!(from_json(&to_json(&transforms)).unwrap(), transforms);
         }
     }
 
@@ -174,7 +174,7 @@ mod tests {
             "[{\"scale\":{}}]",
             "[{\"scale\":{\"factor\":\"1\"}}]",
         ] {
-            assert!(transforms_from_json(json).is_err(), "{json}");
+            assert!(from_json(json).is_err(), "{json}");
         }
     }
 }

@@ -17,7 +17,7 @@ use bytes::Bytes;
 use super::error::RecipeError;
 use super::measure::{self, Candidate};
 use super::{PruneWeightsStep, Recipe, Start, StepKind, warnings};
-use crate::data::{self, DataSpec, Dataset, Splits, Transform};
+use crate::data::{self, DataSpec, Dataset, Splits, Transform, transform};
 use crate::exec::{self, Session};
 use crate::format::{self, native};
 use crate::graph::{Graph, cost, init, preset};
@@ -37,8 +37,6 @@ use crate::train::{self, TrainContext};
 pub const MODEL_FILE: &str = "model.safetensors";
 /// The report's file name.
 pub const REPORT_FILE: &str = "report.json";
-/// The key in an emitted file's metadata under which the transforms of its input lie.
-pub const TRANSFORMS_KEY: &str = "niwaki.transforms";
 
 /// What a running recipe is given by whoever runs it.
 pub struct Run<'a> {
@@ -299,7 +297,7 @@ impl<'a, 'r> Kitchen<'a, 'r> {
     }
 
     fn metadata(&self) -> BTreeMap<String, String> {
-        BTreeMap::from([(TRANSFORMS_KEY.to_string(), data::transform::transforms_to_json(&self.transforms))])
+        BTreeMap::from([(transform::METADATA_KEY.to_string(), transform::to_json(&self.transforms))])
     }
 
     fn report(&mut self, phase: &str, done: u64, total: u64) {
@@ -321,8 +319,10 @@ fn transforms(
     warnings: &mut Vec<String>,
 ) -> Result<Vec<Transform>, RecipeError> {
     let declared = &recipe.data.transforms;
-    let Some(stored) = upload.and_then(|u| u.model.metadata.get(TRANSFORMS_KEY)) else { return Ok(declared.clone()) };
-    let stored = data::transform::transforms_from_json(stored)?;
+    let Some(stored) = upload.and_then(|u| u.model.metadata.get(transform::METADATA_KEY)) else {
+        return Ok(declared.clone());
+    };
+    let stored = transform::from_json(stored)?;
     if declared.is_empty() {
         return Ok(stored);
     }

@@ -59,7 +59,7 @@ pub fn fit(
             let lr = schedule.lr(step);
             let batch = cx.train.batch(places.iter().copied());
             let activations = session.forward(&batch.inputs, batch.labels.len(), Mode::Train, &taps)?;
-            let loss = objective.loss(&activations, &batch.labels)?;
+            let loss = objective.loss(&activations, &batch)?;
             session.backward(&loss.d_outputs, &loss.d_taps)?;
             let (params, gradients) = session.buffers_mut();
             let clipped = clip::clip(gradients, &config.clip);

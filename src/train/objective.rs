@@ -1,6 +1,7 @@
 //! What training makes small: a loss and its gradient at the network's outputs.
 
 use super::TrainError;
+use crate::data::Batch;
 use crate::exec::Activations;
 use crate::graph::ValueId;
 
@@ -20,8 +21,8 @@ pub trait Objective {
     /// The values inside the network that the loss looks at, beside the outputs.
     fn taps(&self) -> Vec<ValueId>;
 
-    /// The loss of a batch and its gradient; `labels` has one entry a sample.
-    fn loss(&mut self, activations: &Activations, labels: &[u32]) -> Result<Loss, TrainError>;
+    /// The loss of a batch and its gradient, given what the network made of the batch.
+    fn loss(&mut self, activations: &Activations, batch: &Batch) -> Result<Loss, TrainError>;
 }
 
 /// Softmax cross entropy of the first output `[n, classes]`, the mean over the batch, in nats:
@@ -39,7 +40,8 @@ impl Objective for CrossEntropy {
         Vec::new()
     }
 
-    fn loss(&mut self, activations: &Activations, labels: &[u32]) -> Result<Loss, TrainError> {
+    fn loss(&mut self, activations: &Activations, batch: &Batch) -> Result<Loss, TrainError> {
+        let labels = &batch.labels;
         let logits = activations.outputs.first().map_or(&[][..], |output| output);
         let samples = labels.len() as f64;
         let mut value = 0.0;
@@ -87,7 +89,8 @@ mod tests {
     use super::*;
 
     fn loss(logits: &[f32], labels: &[u32]) -> Result<Loss, TrainError> {
-        CrossEntropy.loss(&Activations { outputs: vec![logits.to_vec()], taps: vec![] }, labels)
+        let batch = Batch { inputs: vec![], labels: labels.to_vec() };
+        CrossEntropy.loss(&Activations { outputs: vec![logits.to_vec()], taps: vec![] }, &batch)
     }
 
     /// By the definition, in `f64`, with no care for overflow.

@@ -59,11 +59,16 @@ impl Window {
         let &[Dim::Batch, Dim::Fixed(c), Dim::Fixed(h), Dim::Fixed(w)] = input else {
             return Err(OpError::Input { op, expected: "[N, c, h, w]".into(), actual: shape_text(input) });
         };
-        for axis in 0..2 {
-            // A window that lies in the padding altogether would have no pixel to look at.
+        for (axis, pixels) in [h, w].into_iter().enumerate() {
+            // A window that saw no pixel would have no largest value and no mean. Less padding than the kernel is wide
+            // makes every window reach the image, and an image no smaller than the gaps catches one of its taps.
             if self.padding[axis].max(self.padding[axis + 2]) >= self.kernel[axis].max(1) {
                 let problem = format!("{:?} must be smaller than the kernel {:?}", self.padding, self.kernel);
                 return Err(OpError::Config { op, field: "padding", problem });
+            }
+            if self.kernel[axis] > 1 && pixels < self.dilation[axis] {
+                let problem = format!("{:?} leaps over the image of {pixels} pixels", self.dilation);
+                return Err(OpError::Config { op, field: "dilation", problem });
             }
         }
         let [oh, ow] = self.output(op, [h, w])?;
@@ -110,6 +115,28 @@ mod tests {
             match places.count() {
                 0 => prop_assert!(window.output("MaxPool2d", [image, 1]).is_err()),
                 n => prop_assert_eq!(window.output("MaxPool2d", [image, 1]).unwrap(), [n, 1]),
+            }
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn every_window_of_a_pooling_that_is_accepted_sees_a_pixel(
+            kernel in 1usize..5, stride in 1usize..4, before in 0usize..5, after in 0usize..5, dilation in 1usize..5,
+            image in 1usize..8,
+        ) {
+            let window = Window {
+                kernel: [kernel, 1],
+                stride: [stride, 1],
+                padding: [before, 0, after, 0],
+                dilation: [dilation, 1],
+            };
+            let input = [Dim::Batch, Dim::Fixed(1), Dim::Fixed(image), Dim::Fixed(1)];
+            let Ok(output) = window.infer("MaxPool2d", &input) else { return Ok(()) };
+            let Dim::Fixed(places) = output[2] else { unreachable!() };
+            for place in 0..places {
+                let mut taps = (0..kernel).map(|k| place * stride + k * dilation);
+                prop_assert!(taps.any(|tap| (before..before + image).contains(&tap)));
             }
         }
     }

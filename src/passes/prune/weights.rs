@@ -61,7 +61,11 @@ impl Pass for PruneWeights {
             }
             (Amount::Threshold(threshold), _) => layers.iter().map(|layer| keep_above(layer, threshold)).collect(),
         };
-        for (layer, mask) in layers.iter().zip(masks) {
+        for (layer, mut mask) in layers.iter().zip(masks) {
+            // What was pruned before stays pruned, also where less is asked for now.
+            if let Some(before) = &edit.graph().param(layer.id).mask {
+                mask.iter_mut().zip(before.iter()).for_each(|(keep, before)| *keep &= *before);
+            }
             let values: Vec<f32> =
                 layer.values.iter().zip(&mask).map(|(v, keep)| if *keep { *v } else { 0.0 }).collect();
             let old = &edit.graph().param(layer.id).data;
@@ -179,6 +183,19 @@ mod tests {
         apply(&prune(Amount::Sparsity(0.5), Scope::Layer, &[]), &mut graph).unwrap();
         assert_eq!(weights(&graph, "fc1.weight"), [0., 0., 0., 4., 5., 6.]);
         assert_eq!(weights(&graph, "fc2.weight"), [0., 0., 0., 40., 50., 60.]);
+    }
+
+    #[test]
+    fn what_was_pruned_stays_pruned() {
+        let mut graph = network(&[1., 2., 3., 4., 5., 6.], &[7., 8., 9., 10., 11., 12.]);
+        apply(&prune(Amount::Sparsity(0.5), Scope::Global, &[]), &mut graph).unwrap();
+        let before = graph.clone();
+        apply(&prune(Amount::Sparsity(0.25), Scope::Global, &[]), &mut graph).unwrap();
+        assert_eq!(graph, before);
+        // As the last: half of each layer, and fc1 had lost more.
+        apply(&prune(Amount::Sparsity(0.5), Scope::Layer, &[]), &mut graph).unwrap();
+        assert_eq!(weights(&graph, "fc1.weight"), [0.; 6]);
+        assert_eq!(weights(&graph, "fc2.weight"), [0., 0., 0., 10., 11., 12.]);
     }
 
     #[test]

@@ -1,0 +1,34 @@
+# niwaki in a small image: `docker build -t niwaki .`, then
+# `docker run --rm -p 127.0.0.1:7700:7700 -v niwaki:/var/lib/niwaki niwaki`.
+
+FROM rust:1.95-bookworm AS build
+WORKDIR /src
+# rust-toolchain.toml stays outside: it asks for tools that only developers need.
+COPY Cargo.toml Cargo.lock build.rs ./
+COPY proto proto
+COPY migrations migrations
+COPY examples examples
+COPY src src
+# Cargo names every test and bench target, also those that are not built here.
+COPY tests/main.rs tests/main.rs
+RUN --mount=type=cache,target=/usr/local/cargo/registry \
+    --mount=type=cache,target=/src/target \
+    cargo build --release --locked --bin niwaki && cp target/release/niwaki /niwaki && mkdir /data
+
+FROM debian:bookworm-slim
+LABEL org.opencontainers.image.title="niwaki" \
+      org.opencontainers.image.description="Makes neural networks smaller and says honestly what that cost" \
+      org.opencontainers.image.licenses="MIT OR Apache-2.0" \
+      org.opencontainers.image.source="https://github.com/niwaki/niwaki"
+COPY --from=build --chmod=755 /niwaki /usr/local/bin/niwaki
+COPY --from=build --chown=65532:65532 /data /var/lib/niwaki
+USER 65532:65532
+# There is no authentication yet. A container must listen on all its addresses; publish the port to trusted networks only.
+ENV NIWAKI_LISTEN=0.0.0.0:7700 \
+    NIWAKI_ALLOW_REMOTE=true \
+    NIWAKI_DATA=/var/lib/niwaki
+VOLUME /var/lib/niwaki
+EXPOSE 7700
+HEALTHCHECK --interval=10s --timeout=5s --start-period=5s CMD ["niwaki", "server", "info"]
+ENTRYPOINT ["niwaki"]
+CMD ["serve"]

@@ -1,0 +1,269 @@
+//! `niwaki jobs`: jobs on the server.
+
+use std::path::{Path, PathBuf};
+
+use serde_json::{Value, json};
+
+use super::args::JobsVerb;
+use super::client::{Client, TENANT, back_off, id, is_passing, request_id, resource};
+use super::failure::{Exit, Failure};
+use super::local;
+use super::output::{Output, comparison, percent, points, table};
+use super::progress::Meter;
+use crate::api::{self, v1};
+use crate::recipe::run::Progress;
+use crate::report::{Latency, Metrics};
+use v1::job::State;
+
+/// How often a broken watch is taken up again in a row before it fails.
+const ATTEMPTS: u32 = 6;
+
+/// Does what was asked for.
+pub async fn run(client: &Client, verb: JobsVerb, output: Output) -> Result<(), Failure> {
+    match verb {
+        JobsVerb::Create { recipe, model, dataset, watch } => {
+            let model = model.map(|model| resource("models", &model)).unwrap_or_default();
+            let recipe = recipe_message(&local::text(&recipe)?).map_err(|f| f.within(recipe.display()))?;
+            let job = create(client, model, resource("datasets", &dataset), recipe).await?;
+            if watch {
+                return show_watched(client, &job.name, output).await;
+            }
+            output.answer(|| id(&job.name).to_string(), || to_json(&job));
+            output.next([format!("niwaki jobs watch {}", id(&job.name))]);
+        }
+        JobsVerb::Ls => {
+            let jobs = list(client).await?;
+            output.answer(|| overview(&jobs), || Value::Array(jobs.iter().map(to_json).collect()));
+            if let Some(job) = jobs.first() {
+                output.next([format!("niwaki jobs get {}", id(&job.name))]);
+            }
+        }
+        JobsVerb::Get { job } => {
+            let request = v1::GetJobRequest { name: resource("jobs", &job) };
+            show(&client.jobs().get_job(request).await?.into_inner(), output);
+        }
+        JobsVerb::Watch { job } => return show_watched(client, &resource("jobs", &job), output).await,
+        JobsVerb::Cancel { job } => {
+            let request = v1::CancelJobRequest { name: resource("jobs", &job) };
+            show(&client.jobs().cancel_job(request).await?.into_inner(), output);
+        }
+        JobsVerb::Download { job, out } => {
+            let request = v1::GetJobRequest { name: resource("jobs", &job) };
+            let job = client.jobs().get_job(request).await?.into_inner();
+            let files = download(client, &job, &out).await?;
+            let lines = || files.iter().map(|file| format!("{}\n", file.display())).collect();
+            output.answer(lines, || json!({"files": files}));
+            output.next([format!("niwaki inspect {}", out.join("model.safetensors").display())]);
+        }
+    }
+    Ok(())
+}
+
+/// Queues a job; `model` and `dataset` are full names.
+pub async fn create(client: &Client, model: String, dataset: String, recipe: v1::Recipe) -> Result<v1::Job, Failure> {
+    let job = v1::Job { model, dataset, recipe: Some(recipe), ..Default::default() };
+    let request = v1::CreateJobRequest { parent: TENANT.into(), job: Some(job), request_id: request_id() };
+    Ok(client.jobs().create_job(request).await?.into_inner())
+}
+
+/// Reads a recipe as the API sends it. What it means is checked by the server.
+pub fn recipe_message(text: &str) -> Result<v1::Recipe, Failure> {
+    api::json::from_str("Recipe", text)
+        .map_err(|error| Failure::new(Exit::Invalid, "RECIPE_JSON", format!("the recipe cannot be read: {error}")))
+}
+
+/// Follows a job to its end, over broken connections too, and gives it as it then is: SUCCEEDED. A job that ended
+/// otherwise is a failure.
+pub async fn watch(client: &Client, name: &str, meter: &mut Meter) -> Result<v1::Job, Failure> {
+    let mut job = v1::Job::default();
+    let mut attempt = 0;
+    while !is_terminal(job.state()) {
+        let request = v1::WatchJobRequest { name: name.into(), after_revision: job.revision };
+        let revision = job.revision;
+        match follow(client, request, &mut job, meter).await {
+            Ok(()) => {}
+            Err(failure) if is_passing(&failure) => {}
+            Err(failure) => return Err(failure),
+        }
+        attempt = if job.revision > revision { 0 } else { attempt + 1 };
+        if attempt > ATTEMPTS {
+            let message = format!("the server stopped telling of job {}", id(name));
+            return Err(Failure::new(Exit::Unavailable, "WATCH_BROKEN", message)
+                .hint(format!("niwaki jobs watch {}", id(name))));
+        }
+        if attempt > 0 {
+            back_off(attempt).await;
+        }
+    }
+    let error = job.error.clone().unwrap_or_default().message;
+    match job.state() {
+        State::Cancelled => {
+            Err(Failure::new(Exit::JobFailed, "JOB_CANCELLED", format!("job {} was cancelled", id(name))))
+        }
+        State::Failed => Err(Failure::new(Exit::JobFailed, "JOB_FAILED", format!("job {} failed: {error}", id(name)))),
+        _ => Ok(job),
+    }
+}
+
+/// Downloads a succeeded job's artifacts into the folder `out`.
+pub async fn download(client: &Client, job: &v1::Job, out: &Path) -> Result<Vec<PathBuf>, Failure> {
+    let Some(result) = &job.result else {
+        let message = format!("job {} has produced nothing: it is {}", id(&job.name), state(job));
+        return Err(
+            Failure::new(Exit::Failure, "NO_RESULT", message).hint(format!("niwaki jobs watch {}", id(&job.name)))
+        );
+    };
+    let mut files = Vec::new();
+    for artifact in &result.artifacts {
+        files.push(client.download(artifact, out).await?);
+    }
+    Ok(files)
+}
+
+/// The figures of a message.
+pub fn metrics(metrics: Option<&v1::Metrics>) -> Metrics {
+    let metrics = metrics.cloned().unwrap_or_default();
+    let latency = metrics.latency_ms.unwrap_or_default();
+    Metrics {
+        accuracy: metrics.accuracy,
+        loss: metrics.loss,
+        bytes: metrics.bytes,
+        params: metrics.params,
+        nonzero_params: metrics.nonzero_params,
+        macs: metrics.macs,
+        latency_ms: Latency { p50: latency.p50, p95: latency.p95 },
+    }
+}
+
+/// Baseline and result of a job, side by side.
+pub fn result_text(result: &v1::JobResult) -> String {
+    let interval = result.accuracy_delta_ci95.unwrap_or_default();
+    let mut text = comparison(
+        &metrics(result.baseline.as_ref()),
+        &metrics(result.result.as_ref()),
+        result.accuracy_delta,
+        [interval.low, interval.high],
+        result.test_samples,
+    );
+    for warning in &result.warnings {
+        text += &format!("note: {warning}\n");
+    }
+    text
+}
+
+/// Reads one stream of changes until it ends or the job does.
+async fn follow(
+    client: &Client,
+    request: v1::WatchJobRequest,
+    job: &mut v1::Job,
+    meter: &mut Meter,
+) -> Result<(), Failure> {
+    let mut changes = client.jobs().watch_job(request).await?.into_inner();
+    while let Some(change) = changes.message().await? {
+        let Some(next) = change.job else { continue };
+        if next.state() != job.state() {
+            meter.say(&format!("job {} is {}", id(&next.name), state(&next)));
+        }
+        if let Some(now) = &next.progress {
+            meter.update(&progress(now));
+        }
+        *job = next;
+    }
+    Ok(())
+}
+
+/// Follows a job and shows its result; Ctrl-C leaves it running.
+async fn show_watched(client: &Client, name: &str, output: Output) -> Result<(), Failure> {
+    let mut meter = Meter::new(output);
+    output.note(format!("job {} (Ctrl-C leaves it running)", id(name)));
+    let watched = tokio::select! {
+        watched = watch(client, name, &mut meter) => Some(watched),
+        _ = tokio::signal::ctrl_c() => None,
+    };
+    meter.finish();
+    let Some(watched) = watched else {
+        let id = id(name);
+        return Err(Failure::interrupted(format!("no longer watching; job {id} goes on"))
+            .hint(format!("niwaki jobs watch {id}, niwaki jobs cancel {id}")));
+    };
+    show(&watched?, output);
+    Ok(())
+}
+
+fn show(job: &v1::Job, output: Output) {
+    output.answer(
+        || {
+            let mut text = overview(std::slice::from_ref(job));
+            if let Some(error) = &job.error {
+                text += &format!("error: {}\n", error.message);
+            }
+            if let Some(result) = &job.result {
+                text += &format!("\n{}", result_text(result));
+            }
+            text
+        },
+        || to_json(job),
+    );
+    let id = id(&job.name);
+    match job.state() {
+        State::Succeeded => output.next([format!("niwaki jobs download {id} --out DIR")]),
+        State::Failed | State::Cancelled => output.next(["niwaki jobs ls".into()]),
+        _ => output.next([format!("niwaki jobs watch {id}"), format!("niwaki jobs cancel {id}")]),
+    }
+}
+
+async fn list(client: &Client) -> Result<Vec<v1::Job>, Failure> {
+    let mut jobs = Vec::new();
+    let mut page_token = String::new();
+    loop {
+        let request = v1::ListJobsRequest { parent: TENANT.into(), page_size: 500, page_token };
+        let page = client.jobs().list_jobs(request).await?.into_inner();
+        jobs.extend(page.jobs);
+        page_token = page.next_page_token;
+        if page_token.is_empty() {
+            return Ok(jobs);
+        }
+    }
+}
+
+fn overview(jobs: &[v1::Job]) -> String {
+    let rows = jobs.iter().map(|job| {
+        let recipe = job.recipe.as_ref().map(|recipe| recipe.name.clone()).unwrap_or_default();
+        let now = job.progress.clone().unwrap_or_default();
+        let result = job.result.as_ref();
+        vec![
+            id(&job.name).to_string(),
+            state(job),
+            recipe,
+            if result.is_none() { now.phase } else { String::new() },
+            result.map(|r| percent(metrics(r.result.as_ref()).accuracy)).unwrap_or_default(),
+            result.map(|r| points(r.accuracy_delta)).unwrap_or_default(),
+        ]
+    });
+    table(&["id", "state", "recipe", "phase", "accuracy", "change"], &["state", "recipe", "phase"], rows)
+}
+
+fn is_terminal(state: State) -> bool {
+    matches!(state, State::Succeeded | State::Failed | State::Cancelled)
+}
+
+/// A job's state as people write it.
+fn state(job: &v1::Job) -> String {
+    job.state().as_str_name().trim_start_matches("STATE_").to_lowercase()
+}
+
+fn progress(message: &v1::Progress) -> Progress {
+    Progress {
+        phase: message.phase.clone(),
+        step: message.step,
+        step_count: message.step_count,
+        done: message.done,
+        total: message.total,
+        loss: message.loss,
+        validation_accuracy: message.validation_accuracy,
+    }
+}
+
+fn to_json(job: &v1::Job) -> Value {
+    api::json::to_value("Job", job)
+}

@@ -1,0 +1,68 @@
+//! What the local verbs read: a model file, a `--graph`, a recipe, a data set.
+
+use std::path::Path;
+
+use bytes::Bytes;
+
+use super::failure::{Exit, Failure};
+use crate::api;
+use crate::data::{DataSource, Dataset, Files};
+use crate::format::{Architecture, open_model};
+use crate::graph::preset;
+use crate::recipe::Recipe;
+use crate::recipe::run::Upload;
+
+/// Reads a model; `graph` is what `--graph` said.
+pub fn model(path: &Path, graph: Option<&str>) -> Result<Upload, Failure> {
+    let bytes = Bytes::from(read(path)?);
+    let architecture = graph.map(architecture).transpose()?;
+    let model = open_model(bytes.clone(), architecture.as_ref()).map_err(|error| {
+        let failure = Failure::from(error).within(path.display());
+        match failure.reason.as_str() {
+            "ARCHITECTURE_MISSING" => failure.hint("--graph PRESET|FILE gives the graph of a file that has none"),
+            _ => failure,
+        }
+    })?;
+    Ok(Upload { bytes, model })
+}
+
+/// What `--graph` names: an existing file holds graph JSON, everything else is a built-in network.
+pub fn architecture(graph: &str) -> Result<Architecture, Failure> {
+    let path = Path::new(graph);
+    if path.is_file() {
+        return Ok(Architecture::GraphJson(text(path)?));
+    }
+    if preset::names().any(|name| name == graph) {
+        return Ok(Architecture::Preset(graph.to_string()));
+    }
+    let names: Vec<&str> = preset::names().collect();
+    let message = format!("--graph {graph}: no such file, and no built-in network of that name: {}", names.join(", "));
+    Err(Failure::new(Exit::Invalid, "UNKNOWN_GRAPH", message))
+}
+
+/// Reads a recipe.
+pub fn recipe(path: &Path) -> Result<Recipe, Failure> {
+    api::recipe::from_json(&text(path)?).map_err(|error| Failure::from(error).within(path.display()))
+}
+
+/// Reads a data set from a folder or a file.
+pub fn dataset(path: &Path, source: Option<&DataSource>) -> Result<Dataset, Failure> {
+    let files = files(path)?;
+    crate::data::open(&files, source).map_err(|error| Failure::from(error).within(path.display()))
+}
+
+/// The files that `path` stands for: itself, or what lies in the folder.
+pub fn files(path: &Path) -> Result<Files, Failure> {
+    std::fs::metadata(path).map_err(|error| Failure::io(path, &error))?;
+    Files::from_path(path).map_err(|error| Failure::from(error).within(path.display()))
+}
+
+/// Reads a text file.
+pub fn text(path: &Path) -> Result<String, Failure> {
+    String::from_utf8(read(path)?)
+        .map_err(|_| Failure::new(Exit::Invalid, "NOT_UTF8", format!("{}: the file is no UTF-8 text", path.display())))
+}
+
+fn read(path: &Path) -> Result<Vec<u8>, Failure> {
+    std::fs::read(path).map_err(|error| Failure::io(path, &error))
+}

@@ -1,0 +1,97 @@
+//! The command line. [`args`] says what may be typed, one file a verb does it.
+//!
+//! Conventions: data goes to stdout, everything else to stderr; `--json` makes stdout one JSON document; every answer
+//! ends (on stderr) with the command that comes next; exit codes are those of [`failure::Exit`].
+
+pub mod args;
+mod client;
+mod datasets;
+mod demo;
+mod eval;
+pub mod failure;
+mod inspect;
+mod jobs;
+mod local;
+mod models;
+mod output;
+mod progress;
+mod run;
+mod serve;
+mod server;
+
+use std::future::Future;
+use std::path::PathBuf;
+use std::process::ExitCode;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use args::{Args, Verb};
+use client::Client;
+use failure::{Exit, Failure};
+use output::Output;
+
+/// Does what the command line asks for.
+pub fn run(args: Args) -> ExitCode {
+    let output = if args.json { Output::json() } else { Output::text() };
+    let server = &args.server;
+    let done = match args.verb {
+        Verb::Serve(args) => serve::run(&args, output),
+        Verb::Demo(args) => demo::run(&args, output),
+        Verb::Run(args) => run::run(&args, output),
+        Verb::Eval(args) => eval::run(&args, output),
+        Verb::Inspect(args) => inspect::run(&args, output),
+        Verb::Models(verb) => connected(server, async |client| models::run(&client, verb, output).await),
+        Verb::Datasets(verb) => connected(server, async |client| datasets::run(&client, verb, output).await),
+        Verb::Jobs(verb) => connected(server, async |client| jobs::run(&client, verb, output).await),
+        Verb::Server(verb) => connected(server, async |client| server::run(&client, verb, output).await),
+        Verb::JobChild { folder } => {
+            let read = |text: &str| crate::api::recipe::from_json(text).map_err(|error| error.to_string());
+            return crate::jobs::child::main(&folder, read);
+        }
+    };
+    match done {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(failure) => output.fail(&failure),
+    }
+}
+
+/// Connects to the server and lets `verb` talk to it.
+fn connected(server: &str, verb: impl AsyncFnOnce(Client) -> Result<(), Failure>) -> Result<(), Failure> {
+    block_on(async { verb(Client::connect(server).await?).await })
+}
+
+/// Runs a future on this thread.
+fn block_on<T>(future: impl Future<Output = Result<T, Failure>>) -> Result<T, Failure> {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
+    runtime.map_err(|error| Failure::new(Exit::Failure, "RUNTIME", error.to_string()))?.block_on(future)
+}
+
+/// Runs `work`, which computes for long and asks the flag it is given whether Ctrl-C was pressed.
+fn interruptible<T, W>(work: W) -> Result<T, Failure>
+where
+    T: Send + 'static,
+    W: FnOnce(&AtomicBool) -> Result<T, Failure> + Send + 'static,
+{
+    let pressed = Arc::new(AtomicBool::new(false));
+    let seen = pressed.clone();
+    block_on(async move {
+        let mut work = tokio::task::spawn_blocking(move || work(&seen));
+        let done = tokio::select! {
+            done = &mut work => done,
+            _ = tokio::signal::ctrl_c() => {
+                pressed.store(true, Ordering::Relaxed);
+                work.await
+            }
+        };
+        match done {
+            Ok(_) if pressed.load(Ordering::Relaxed) => Err(Failure::interrupted("stopped; nothing was written")),
+            Ok(result) => result,
+            Err(panic) => Err(Failure::new(Exit::Failure, "PANIC", format!("a defect in niwaki: {panic}"))),
+        }
+    })
+}
+
+/// The path of this program, which the server starts again for each job.
+fn this_program() -> Result<PathBuf, Failure> {
+    std::env::current_exe().map_err(|error| Failure::new(Exit::Failure, "PROGRAM", error.to_string()))
+}

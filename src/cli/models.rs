@@ -1,0 +1,114 @@
+//! `niwaki models`: models on the server.
+
+use std::path::Path;
+
+use serde_json::Value;
+
+use super::args::ModelsVerb;
+use super::client::{Client, TENANT, id, request_id, resource};
+use super::failure::{Exit, Failure};
+use super::local;
+use super::output::{Output, grouped, shape, table};
+use crate::api::{json, v1};
+use crate::format::Architecture;
+
+/// Does what was asked for.
+pub async fn run(client: &Client, verb: ModelsVerb, output: Output) -> Result<(), Failure> {
+    match verb {
+        ModelsVerb::Put { file, graph, name } => {
+            let model = put(client, &file, graph.as_deref(), name).await?;
+            output.answer(|| id(&model.name).to_string(), || to_json(&model));
+            output.note(describe(&model));
+            output.next([format!("niwaki jobs create RECIPE --model {} --dataset DATASET --watch", id(&model.name))]);
+        }
+        ModelsVerb::Ls => {
+            let models = list(client).await?;
+            output.answer(|| text(&models), || Value::Array(models.iter().map(to_json).collect()));
+            output.next(["niwaki models put FILE".into()]);
+        }
+        ModelsVerb::Get { model } => {
+            let request = v1::GetModelRequest { name: resource("models", &model) };
+            let model = client.models().get_model(request).await?.into_inner();
+            output.answer(|| text(std::slice::from_ref(&model)), || to_json(&model));
+            output.next([format!("niwaki jobs create RECIPE --model {} --dataset DATASET --watch", id(&model.name))]);
+        }
+    }
+    Ok(())
+}
+
+/// Uploads a file and makes a model of it; `graph` is what `--graph` said.
+pub async fn put(
+    client: &Client,
+    file: &Path,
+    graph: Option<&str>,
+    name: Option<String>,
+) -> Result<v1::Model, Failure> {
+    let architecture = graph.map(local::architecture).transpose()?.map(|architecture| v1::Architecture {
+        kind: Some(match architecture {
+            Architecture::Preset(name) => v1::architecture::Kind::Preset(name),
+            Architecture::GraphJson(text) => v1::architecture::Kind::GraphJson(text),
+        }),
+    });
+    let file_name = file_name(file)?;
+    let upload = client.upload(file, &file_name).await?;
+    let model =
+        v1::Model { display_name: name.unwrap_or(file_name), files: vec![upload], architecture, ..Default::default() };
+    let request = v1::CreateModelRequest { parent: TENANT.into(), model: Some(model), request_id: request_id() };
+    let created = client.models().create_model(request).await;
+    Ok(created.map_err(|status| Failure::from(status).within(file.display()))?.into_inner())
+}
+
+/// The last part of a path, as uploads are named.
+pub fn file_name(path: &Path) -> Result<String, Failure> {
+    let name = path.file_name().and_then(|name| name.to_str());
+    name.map(str::to_string)
+        .ok_or_else(|| Failure::new(Exit::Invalid, "FILE_NAME", format!("{}: no file name in UTF-8", path.display())))
+}
+
+async fn list(client: &Client) -> Result<Vec<v1::Model>, Failure> {
+    let mut models = Vec::new();
+    let mut page_token = String::new();
+    loop {
+        let request = v1::ListModelsRequest { parent: TENANT.into(), page_size: 500, page_token };
+        let page = client.models().list_models(request).await?.into_inner();
+        models.extend(page.models);
+        page_token = page.next_page_token;
+        if page_token.is_empty() {
+            return Ok(models);
+        }
+    }
+}
+
+fn to_json(model: &v1::Model) -> Value {
+    json::to_value("Model", model)
+}
+
+fn describe(model: &v1::Model) -> String {
+    let summary = model.summary.clone().unwrap_or_default();
+    format!(
+        "{}: {} parameters of which {} are not zero, {} MACs, input {}",
+        model.display_name,
+        grouped(summary.params),
+        grouped(summary.nonzero_params),
+        grouped(summary.macs),
+        shape(&summary.input_shape),
+    )
+}
+
+fn text(models: &[v1::Model]) -> String {
+    let rows = models.iter().map(|model| {
+        let summary = model.summary.clone().unwrap_or_default();
+        vec![
+            id(&model.name).to_string(),
+            model.display_name.clone(),
+            grouped(model.files.iter().map(|file| file.size_bytes).sum()),
+            grouped(summary.params),
+            grouped(summary.nonzero_params),
+            grouped(summary.macs),
+            shape(&summary.input_shape),
+            shape(&summary.output_shape),
+        ]
+    });
+    let header = ["id", "name", "bytes", "params", "not zero", "MACs", "input", "output"];
+    table(&header, &["name", "input", "output"], rows)
+}

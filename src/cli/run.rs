@@ -1,0 +1,60 @@
+//! `niwaki run`: a recipe, here, without a server.
+
+use std::path::{Path, PathBuf};
+use std::sync::atomic::Ordering;
+
+use serde_json::json;
+
+use super::args::RunArgs;
+use super::failure::Failure;
+use super::output::{Output, comparison};
+use super::progress::Meter;
+use super::{interruptible, local};
+use crate::recipe::run::{MODEL_FILE, REPORT_FILE, Run};
+use crate::report::Report;
+
+/// Runs the recipe and shows what it did.
+pub fn run(args: &RunArgs, output: Output) -> Result<(), Failure> {
+    let recipe = local::recipe(&args.recipe)?;
+    let upload = args.model.as_deref().map(|path| local::model(path, args.graph.as_deref())).transpose()?;
+    let dataset = local::dataset(&args.data, recipe.data.source.as_ref())?;
+    std::fs::create_dir_all(&args.out).map_err(|error| Failure::io(&args.out, &error))?;
+
+    let out = args.out.clone();
+    let report = interruptible(move |pressed| {
+        let mut meter = Meter::new(output);
+        let cancelled = || pressed.load(Ordering::Relaxed);
+        let mut run = Run { cancelled: &cancelled, progress: &mut |progress| meter.update(progress) };
+        let report = crate::recipe::run::run(&recipe, upload.as_ref(), &dataset, &out, &mut run);
+        meter.finish();
+        Ok(report?)
+    })?;
+
+    output.answer(
+        || text(&report, &args.out),
+        || json!({"report": report, "files": [args.out.join(MODEL_FILE), args.out.join(REPORT_FILE)]}),
+    );
+    output.next([
+        format!("niwaki inspect {}", args.out.join(MODEL_FILE).display()),
+        format!("niwaki eval {} --data {}", args.out.join(MODEL_FILE).display(), args.data.display()),
+    ]);
+    Ok(())
+}
+
+fn text(report: &Report, out: &Path) -> String {
+    let mut text = comparison(
+        &report.baseline,
+        &report.result,
+        report.accuracy_delta,
+        report.accuracy_delta_ci95,
+        report.test_samples,
+    );
+    for warning in &report.warnings {
+        text += &format!("note: {warning}\n");
+    }
+    let files: Vec<PathBuf> = vec![out.join(MODEL_FILE), out.join(REPORT_FILE)];
+    for file in files {
+        text += &format!("{}\n", file.display());
+    }
+    text
+}

@@ -1,0 +1,35 @@
+//! `niwaki server`: what the server says of itself. Its exit code serves as a health check.
+
+use super::args::ServerVerb;
+use super::client::Client;
+use super::failure::Failure;
+use super::output::{Output, grouped, table};
+use crate::api::{json, v1};
+
+/// Does what was asked for.
+pub async fn run(client: &Client, verb: ServerVerb, output: Output) -> Result<(), Failure> {
+    match verb {
+        ServerVerb::Info => {
+            let info = client.server().get_server_info(v1::GetServerInfoRequest {}).await?.into_inner();
+            output.answer(|| text(&info), || json::to_value("ServerInfo", &info));
+            output.next(["niwaki datasets put PATH".into(), "niwaki models put FILE".into()]);
+        }
+    }
+    Ok(())
+}
+
+fn text(info: &v1::ServerInfo) -> String {
+    let limits = info.limits.unwrap_or_default();
+    let row = |name: &str, value: String| vec![name.to_string(), value];
+    let rows = [
+        row("version", info.version.clone()),
+        row("built-in networks", info.presets.join(", ")),
+        row("largest message", format!("{} B", grouped(limits.max_message_bytes))),
+        row("largest chunk", format!("{} B", grouped(limits.max_chunk_bytes))),
+        row("largest file", format!("{} B", grouped(limits.max_upload_bytes))),
+        row("largest safetensors header", format!("{} B", grouped(limits.max_header_bytes))),
+        row("tensors in a file", grouped(limits.max_tensors)),
+        row("steps in a recipe", grouped(limits.max_steps.into())),
+    ];
+    table(&["server", "value"], &["value"], rows)
+}

@@ -1,0 +1,272 @@
+//! The real program, in a scratch folder: exit codes, output for people and for machines, recipes from the command line.
+
+use std::collections::BTreeMap;
+use std::fs;
+use std::io::{BufRead, BufReader};
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Output, Stdio};
+
+use niwaki::api;
+use niwaki::format::{native, safetensors};
+use niwaki::graph::builder::GraphBuilder;
+use niwaki::graph::init;
+use niwaki::graph::op::Activation;
+use niwaki::seed;
+use niwaki::tensor::{DType, TensorData};
+use rand::Rng;
+use serde_json::{Value, json};
+
+/// A folder with the program.
+struct Scratch(tempfile::TempDir);
+
+impl Scratch {
+    fn new() -> Self {
+        Self(tempfile::tempdir().unwrap())
+    }
+
+    fn path(&self, name: &str) -> PathBuf {
+        self.0.path().join(name)
+    }
+
+    fn niwaki(&self, args: &[&str]) -> Output {
+        Command::new(env!("CARGO_BIN_EXE_niwaki"))
+            .args(args)
+            .current_dir(self.0.path())
+            .env_remove("NIWAKI_SERVER")
+            .env_remove("NIWAKI_LISTEN")
+            .env_remove("NIWAKI_ALLOW_REMOTE")
+            .output()
+            .unwrap()
+    }
+
+    /// Runs the program, which must do well, with `--json`.
+    fn json(&self, args: &[&str]) -> Value {
+        let output = self.niwaki(&[args, &["--json"]].concat());
+        assert!(output.status.success(), "{args:?}: {}", text(&output.stderr));
+        serde_json::from_slice(&output.stdout).unwrap()
+    }
+
+    /// Runs the program, which must fail with `code`; gives the error that `--json` prints.
+    fn error(&self, code: i32, args: &[&str]) -> Value {
+        let output = self.niwaki(&[args, &["--json"]].concat());
+        assert_eq!(output.status.code(), Some(code), "{args:?}: {}", text(&output.stderr));
+        let answer: Value = serde_json::from_slice(&output.stdout).unwrap();
+        answer["error"].clone()
+    }
+}
+
+fn text(bytes: &[u8]) -> String {
+    String::from_utf8(bytes.to_vec()).unwrap()
+}
+
+fn recipes() -> impl Iterator<Item = PathBuf> {
+    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("examples/recipes");
+    fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().path())
+}
+
+#[test]
+fn every_example_recipe_can_be_read_and_says_what_it_needs_and_promises() {
+    for path in recipes() {
+        let recipe =
+            api::recipe::from_json(&fs::read_to_string(&path).unwrap()).unwrap_or_else(|e| panic!("{path:?}: {e}"));
+        assert_eq!(path.file_stem().unwrap().to_str(), Some(recipe.name.as_str()));
+        assert!(recipe.description.contains("Data: ") && recipe.description.contains("Promise: "), "{path:?}");
+    }
+    assert!(recipes().count() >= 5);
+}
+
+#[test]
+fn help_shows_examples_and_exit_codes() {
+    let output = Scratch::new().niwaki(&["--help"]);
+    assert!(output.status.success());
+    let help = text(&output.stdout);
+    assert!(help.contains("Exit codes: 0 done") && help.contains("Examples:"), "{help}");
+    assert!(!help.contains("job-child"), "{help}");
+}
+
+#[test]
+fn wrong_usage_is_exit_code_2() {
+    let scratch = Scratch::new();
+    let output = scratch.niwaki(&["inspct"]);
+    assert_eq!(output.status.code(), Some(2));
+    assert!(text(&output.stderr).contains("inspect"), "clap proposes the verb that was meant");
+    assert_eq!(scratch.error(2, &["eval"])["reason"], "USAGE");
+}
+
+#[test]
+fn a_truncated_model_is_exit_code_2_and_the_message_says_what_is_wrong() {
+    let scratch = Scratch::new();
+    fs::write(scratch.path("model.safetensors"), 1_000_000u64.to_le_bytes()).unwrap();
+    let output = scratch.niwaki(&["inspect", "model.safetensors"]);
+    assert_eq!(output.status.code(), Some(2));
+    assert!(output.stdout.is_empty());
+    let message = text(&output.stderr);
+    assert!(message.contains("model.safetensors") && message.contains("header"), "{message}");
+
+    let error = scratch.error(2, &["inspect", "model.safetensors"]);
+    assert_eq!(error["code"], "INVALID_ARGUMENT");
+    let fields: Vec<&String> = error.as_object().unwrap().keys().collect();
+    assert_eq!(fields, ["code", "message", "reason", "violations"]);
+}
+
+#[test]
+fn what_is_not_there_is_exit_code_5() {
+    let scratch = Scratch::new();
+    let error = scratch.error(5, &["inspect", "missing.safetensors"]);
+    assert!(error["message"].as_str().unwrap().contains("missing.safetensors"));
+}
+
+#[test]
+fn a_server_that_is_away_is_exit_code_7() {
+    // Port 9 (discard) is reserved; nothing listens there on a test machine.
+    let error = Scratch::new().error(7, &["--server", "http://127.0.0.1:9", "jobs", "ls"]);
+    assert_eq!(error["reason"], "SERVER_UNAVAILABLE");
+}
+
+#[test]
+fn the_server_does_not_listen_to_other_machines_unasked() {
+    let error = Scratch::new().error(2, &["serve", "--listen", "0.0.0.0:0"]);
+    assert_eq!(error["reason"], "REMOTE_ADDRESS");
+}
+
+#[test]
+fn an_unknown_field_in_a_recipe_is_named() {
+    let scratch = Scratch::new();
+    fs::write(scratch.path("recipe.json"), r#"{"version": 1, "steps": [{"prune": {}}]}"#).unwrap();
+    let error = scratch.error(2, &["run", "recipe.json", "--data", ".", "--out", "out"]);
+    assert!(error.to_string().contains("prune"), "{error}");
+    assert!(!scratch.path("out").exists());
+}
+
+/// Writes what a job needs: a data set in `data/`, a model in `model.safetensors`, a recipe in `recipe.json`.
+fn write_task(scratch: &Scratch) {
+    fs::create_dir(scratch.path("data")).unwrap();
+    for (name, count) in [("train", 300), ("test", 100)] {
+        // Pictures of 4 by 4 pixels; the class says which row is bright.
+        let mut rng = seed::stream(5, name);
+        let labels: Vec<u8> = (0..count).map(|_| rng.random_range(0..3)).collect();
+        let pixels: Vec<u8> = labels
+            .iter()
+            .flat_map(|label| (0..16).map(|i| if i / 4 == *label { 120 } else { 60 }).collect::<Vec<u8>>())
+            .map(|level| level + rng.random_range(0..100))
+            .collect();
+        let tensors = BTreeMap::from([
+            ("inputs".to_string(), TensorData::new(DType::U8, vec![count, 1, 4, 4], pixels).unwrap()),
+            ("labels".to_string(), TensorData::new(DType::U8, vec![count], labels).unwrap()),
+        ]);
+        let file = safetensors::write(&tensors, &BTreeMap::new()).unwrap();
+        fs::write(scratch.path(&format!("data/{name}.safetensors")), file).unwrap();
+    }
+    let builder = GraphBuilder::new("small", &[1, 4, 4]).flatten("flatten").linear("fc1", 12);
+    let mut graph = builder.activation("relu1", Activation::Relu).linear("fc2", 3).build().unwrap();
+    init::initialise(&mut graph, 1).unwrap();
+    fs::write(scratch.path("model.safetensors"), native::write(&graph, &BTreeMap::new()).unwrap()).unwrap();
+    let weights: BTreeMap<String, TensorData> =
+        graph.params().iter().map(|param| (param.name.clone(), param.data.clone())).collect();
+    let bare = safetensors::write(&weights, &BTreeMap::new()).unwrap();
+    fs::write(scratch.path("bare.safetensors"), bare).unwrap();
+    let train = json!({"epochs": 3, "batch_size": 16, "adamw": {}, "learning_rate": 0.01});
+    let recipe = json!({
+        "version": 1,
+        "name": "small",
+        "seed": 9,
+        "data": {"transforms": [{"scale": {"factor": 0.01}}]},
+        "steps": [
+            {"train": train},
+            {"prune_weights": {"sparsity": 0.5, "cubic": {"train": train, "every": 5}}},
+            {"quantize": {"format": "FORMAT_F16"}},
+        ],
+    });
+    fs::write(scratch.path("recipe.json"), recipe.to_string()).unwrap();
+}
+
+#[test]
+fn a_recipe_runs_without_a_server_and_its_claims_can_be_checked() {
+    let scratch = Scratch::new();
+    write_task(&scratch);
+    let run = ["run", "recipe.json", "--model", "model.safetensors", "--data", "data", "--out"];
+    let answer = scratch.json(&[&run[..], &["out"]].concat());
+    let report: Value = serde_json::from_slice(&fs::read(scratch.path("out/report.json")).unwrap()).unwrap();
+    assert_eq!(answer["report"], report);
+    assert!(report["result"]["accuracy"].as_f64().unwrap() > 0.6, "{report}");
+
+    let eval = scratch.json(&["eval", "out/model.safetensors", "--data", "data"]);
+    assert_eq!(eval["accuracy"], report["result"]["accuracy"]);
+    assert_eq!(eval["bytes"], report["result"]["bytes"]);
+
+    let inspect = scratch.json(&["inspect", "out/model.safetensors"]);
+    assert_eq!(inspect["nonzero_params"], report["result"]["nonzero_params"]);
+    assert_eq!(inspect["layers"][1]["dtypes"], json!(["F16"]));
+
+    scratch.json(&[&run[..], &["again"]].concat());
+    let model = |out: &str| fs::read(scratch.path(out).join("model.safetensors")).unwrap();
+    assert!(model("out") == model("again"), "the same recipe gives the same bytes");
+}
+
+#[test]
+fn weights_without_a_graph_need_one_and_take_the_one_that_inspect_prints() {
+    let scratch = Scratch::new();
+    write_task(&scratch);
+    let refused = scratch.niwaki(&["inspect", "bare.safetensors"]);
+    assert_eq!(refused.status.code(), Some(2));
+    assert!(text(&refused.stderr).contains("hint: --graph PRESET|FILE"), "{}", text(&refused.stderr));
+    let graph = scratch.niwaki(&["inspect", "model.safetensors", "--graph-json"]);
+    fs::write(scratch.path("graph.json"), graph.stdout).unwrap();
+    let inspect = scratch.json(&["inspect", "bare.safetensors", "--graph", "graph.json"]);
+    assert_eq!(inspect["params"], 12 * 16 + 12 + 3 * 13);
+    let error = scratch.error(2, &["inspect", "bare.safetensors", "--graph", "lenet6"]);
+    assert!(error["message"].as_str().unwrap().contains("lenet5"), "{error}");
+}
+
+/// A server, killed when the test ends.
+struct Server(Child);
+
+impl Drop for Server {
+    fn drop(&mut self) {
+        let _ = self.0.kill();
+        let _ = self.0.wait();
+    }
+}
+
+#[test]
+fn the_verbs_lead_from_files_to_a_smaller_model_on_a_server() {
+    let scratch = Scratch::new();
+    write_task(&scratch);
+    let mut child = Command::new(env!("CARGO_BIN_EXE_niwaki"))
+        .args(["serve", "--listen", "127.0.0.1:0", "--data"])
+        .arg(scratch.path("server"))
+        .stdout(Stdio::piped())
+        .stderr(Stdio::null())
+        .spawn()
+        .unwrap();
+    let mut line = String::new();
+    BufReader::new(child.stdout.take().unwrap()).read_line(&mut line).unwrap();
+    let _server = Server(child);
+    let url = line.split_whitespace().last().unwrap();
+    let id = |args: &[&str]| {
+        let output = scratch.niwaki(&[&["--server", url], args].concat());
+        assert!(output.status.success(), "{args:?}: {}", text(&output.stderr));
+        text(&output.stdout).trim().to_string()
+    };
+    let dataset = id(&["datasets", "put", "data"]);
+    let model = id(&["models", "put", "model.safetensors"]);
+    let job = id(&["jobs", "create", "recipe.json", "--model", &model, "--dataset", &dataset]);
+    let done = scratch.json(&["--server", url, "jobs", "watch", &job]);
+    assert_eq!(done["state"], "STATE_SUCCEEDED");
+    let files = scratch.json(&["--server", url, "jobs", "download", &job, "--out", "out"]);
+    assert_eq!(files["files"].as_array().unwrap().len(), 2);
+    let eval = scratch.json(&["eval", "out/model.safetensors", "--data", "data"]);
+    assert_eq!(eval["accuracy"], done["result"]["result"]["accuracy"]);
+
+    for listing in ["datasets", "models", "jobs"] {
+        assert_eq!(scratch.json(&["--server", url, listing, "ls"]).as_array().unwrap().len(), 1);
+    }
+    assert_eq!(scratch.json(&["--server", url, "server", "info"])["version"], env!("CARGO_PKG_VERSION"));
+    let bad = json!({"version": 1, "steps": [{"quantize": {}}]});
+    fs::write(scratch.path("bad.json"), bad.to_string()).unwrap();
+    let create = ["--server", url, "jobs", "create", "bad.json", "--model", &model, "--dataset", &dataset];
+    let error = scratch.error(2, &create);
+    assert!(error["violations"][0]["field"].as_str().unwrap().ends_with("steps[0].quantize.format"), "{error}");
+    assert_eq!(scratch.error(5, &["--server", url, "jobs", "get", "none"])["code"], "NOT_FOUND");
+    assert_eq!(scratch.error(5, &["--server", url, "models", "get", "none"])["code"], "NOT_FOUND");
+}

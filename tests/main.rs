@@ -6,3 +6,4 @@ mod architecture;
 mod cli;
 // Whole recipes, run by the engine without a server.
 mod recipe;
+mod server;

@@ -1,11 +1,9 @@
 //! `niwaki.v1.DatasetService`: labelled samples.
 
-use tokio::task::spawn_blocking;
 use tonic::{Request, Response, Status};
 
 use super::convert::catalogue::dataset as to_pb;
 use super::convert::{Checks, Path};
-use super::files::panicked;
 use super::limits::{MAX_DISPLAY_NAME, MAX_FILES};
 use super::names::{Collection, parse_parent};
 use super::paging::{check_request_id, cut, page};
@@ -34,14 +32,7 @@ impl DatasetService for Datasets {
         if let Some(first) = catalogue.made_by::<DatasetDetail>(&tenant, &request).await? {
             return Ok(Response::new(to_pb(first)));
         }
-        let _permit = self.0.readers.acquire().await;
-        let (folder, paths) = self.0.checked_out(&files).await?;
-        let detail = spawn_blocking(move || {
-            let dataset = data::open(&paths, None).map_err(|error| RequestError::unreadable("files", &error));
-            drop(folder);
-            dataset.map(|dataset| summary(&dataset))
-        });
-        let detail = detail.await.map_err(panicked)??;
+        let detail = summary(&self.0.read_dataset(&files, None, "files").await?);
         let new = NewEntry { tenant, display_name: dataset.display_name, files, detail };
         Ok(Response::new(to_pb(catalogue.create(&new, &request, now_ms()).await?)))
     }

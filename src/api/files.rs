@@ -1,16 +1,18 @@
-//! The files that a new model or data set is made of: from the uploads a request names to blobs that can be read.
+//! The files that a new model or data set is made of: from the uploads a request names to
+//! what their bytes mean. Few are read at a time, because each needs its size in memory.
 
 use std::collections::BTreeMap;
 use std::collections::btree_map::Entry as Slot;
 
-use tokio::task::JoinError;
+use tokio::task::{JoinError, spawn_blocking};
 use tonic::Status;
 
 use super::names::Collection;
 use super::status::RequestError;
 use super::{Context, v1};
-use crate::data::Files;
+use crate::data::{self, DataSource, Dataset, Files};
 use crate::error::Violation;
+use crate::format::{self, Architecture, Model};
 use crate::store::{Digest, FileRef, StoreError, UploadState};
 
 impl Context {
@@ -50,9 +52,28 @@ impl Context {
         Ok(order.iter().filter_map(|name| found.remove(name)).collect())
     }
 
-    /// Copies files to a folder, compared with their digests, where readers that want paths find them. The folder is
-    /// removed with the value.
-    pub(super) async fn checked_out(&self, files: &[FileRef]) -> Result<(tempfile::TempDir, Files), Status> {
+    /// Reads a model; `field` is what the request calls it.
+    pub(super) async fn read_model(
+        &self,
+        file: &FileRef,
+        architecture: Option<Architecture>,
+        field: &'static str,
+    ) -> Result<Model, Status> {
+        let _permit = self.readers.acquire().await;
+        let bytes = self.store.blobs.get(&digest(file)?).await?;
+        let read = spawn_blocking(move || format::open_model(bytes, architecture.as_ref()));
+        Ok(read.await.map_err(panicked)?.map_err(|error| RequestError::unreadable(field, &error))?)
+    }
+
+    /// Reads a data set; `field` is what the request calls it.
+    pub(super) async fn read_dataset(
+        &self,
+        files: &[FileRef],
+        source: Option<DataSource>,
+        field: &'static str,
+    ) -> Result<Dataset, Status> {
+        let _permit = self.readers.acquire().await;
+        // The readers want paths: the files are copied to a folder, compared with their digests.
         let folder = tempfile::tempdir_in(&self.scratch)
             .map_err(|source| StoreError::File { path: self.scratch.clone(), source })?;
         let mut paths = BTreeMap::new();
@@ -61,16 +82,21 @@ impl Context {
             self.store.blobs.get_to_file(&digest(file)?, &path).await?;
             paths.insert(file.file_name.clone(), path);
         }
-        Ok((folder, Files(paths)))
+        let read = spawn_blocking(move || {
+            let dataset = data::open(&Files(paths), source.as_ref());
+            drop(folder);
+            dataset
+        });
+        Ok(read.await.map_err(panicked)?.map_err(|error| RequestError::unreadable(field, &error))?)
     }
 }
 
 /// The digest of a stored file.
-pub(super) fn digest(file: &FileRef) -> Result<Digest, StoreError> {
+fn digest(file: &FileRef) -> Result<Digest, StoreError> {
     Digest::parse(&file.digest).ok_or_else(|| StoreError::Row { what: format!("digest {:?}", file.digest) })
 }
 
-/// A reader that panicked: a defect of ours that ends this request and nothing else.
+/// A task that panicked: a defect of ours that ends this request and nothing else.
 pub(super) fn panicked(error: JoinError) -> Status {
-    StoreError::Row { what: format!("a file's reader panicked: {error}") }.into()
+    StoreError::Row { what: format!("a request's task panicked: {error}") }.into()
 }

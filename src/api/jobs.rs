@@ -3,11 +3,13 @@
 use std::pin::Pin;
 
 use futures::{Stream, stream};
+use tokio::task::spawn_blocking;
 use tokio_util::sync::CancellationToken;
 use tonic::{Request, Response, Status};
 
 use super::convert::job::job as to_pb;
 use super::convert::{Path, recipe_from_pb};
+use super::files::panicked;
 use super::names::{Collection, parse_parent};
 use super::paging::{check_request_id, cut, page};
 use super::recipe::to_json;
@@ -18,7 +20,7 @@ use crate::error::Violation;
 use crate::jobs::job::{JobKey, NewJob};
 use crate::jobs::queue::{Changes, JobQueue};
 use crate::recipe::Recipe;
-use crate::store::{self, DatasetDetail, ModelDetail, now_ms};
+use crate::store::{self, DatasetDetail, Entry, ModelDetail, StoreError, now_ms};
 
 #[derive(Debug, Clone)]
 pub(super) struct Jobs(pub Context);
@@ -32,7 +34,7 @@ impl JobService for Jobs {
         if let Some(first) = self.0.queue.made_by(&new.tenant, &request).await? {
             return Ok(Response::new(to_pb(first)));
         }
-        self.check_fit(&new, &recipe).await?;
+        self.check_fit(&new, recipe).await?;
         Ok(Response::new(to_pb(self.0.queue.submit(&new, &request, now_ms()).await?)))
     }
 
@@ -70,13 +72,30 @@ impl JobService for Jobs {
 
 impl Jobs {
     /// Whether model and data set are there and the recipe suits them.
-    async fn check_fit(&self, new: &NewJob, _recipe: &Recipe) -> Result<(), Status> {
+    async fn check_fit(&self, new: &NewJob, recipe: Recipe) -> Result<(), Status> {
         let catalogue = &self.0.store.catalogue;
-        if let Some(model) = &new.model {
-            catalogue.get::<ModelDetail>(&new.tenant, model).await?;
+        let dataset: Entry<DatasetDetail> = catalogue.get(&new.tenant, &new.dataset).await?;
+        let model: Option<Entry<ModelDetail>> = match &new.model {
+            Some(id) => Some(catalogue.get(&new.tenant, id).await?),
+            None => None,
+        };
+        let model = match &model {
+            Some(Entry { files, detail, .. }) => {
+                let file = files.first().ok_or_else(|| StoreError::Row { what: "a model without files".into() })?;
+                Some(self.0.read_model(file, detail.architecture.clone(), "model").await?)
+            }
+            None => None,
+        };
+        let dataset = self.0.read_dataset(&dataset.files, recipe.data.source.clone(), "recipe.data.source").await?;
+        let validated = spawn_blocking(move || recipe.validate(model.as_ref().map(|model| &model.graph), &dataset));
+        let mut violations = validated.await.map_err(panicked)?;
+        if violations.is_empty() {
+            return Ok(());
         }
-        catalogue.get::<DatasetDetail>(&new.tenant, &new.dataset).await?;
-        Ok(())
+        for violation in &mut violations {
+            violation.field = format!("recipe.{}", violation.field);
+        }
+        Err(RequestError::Invalid { violations }.into())
     }
 }
 

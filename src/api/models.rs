@@ -1,18 +1,16 @@
 //! `niwaki.v1.ModelService`: networks that jobs can start from.
 
-use tokio::task::spawn_blocking;
 use tonic::{Request, Response, Status};
 
 use super::convert::catalogue::model as to_pb;
 use super::convert::{Checks, Path};
-use super::files::{digest, panicked};
 use super::limits::MAX_DISPLAY_NAME;
 use super::names::{Collection, parse_parent};
 use super::paging::{check_request_id, cut, page};
 use super::status::RequestError;
 use super::v1::model_service_server::ModelService;
 use super::{Context, v1};
-use crate::format::{self, Architecture};
+use crate::format::Architecture;
 use crate::graph::{Graph, cost};
 use crate::store::{self, ModelDetail, NewEntry, now_ms};
 
@@ -35,14 +33,8 @@ impl ModelService for Models {
         if let Some(first) = catalogue.made_by::<ModelDetail>(&tenant, &request).await? {
             return Ok(Response::new(to_pb(first)));
         }
-        let _permit = self.0.readers.acquire().await;
-        let bytes = self.0.store.blobs.get(&digest(&files[0])?).await?;
-        let detail = spawn_blocking(move || {
-            let model = format::open_model(bytes, architecture.as_ref())
-                .map_err(|error| RequestError::unreadable("files[0]", &error))?;
-            Ok::<_, RequestError>(summary(&model.graph, architecture))
-        });
-        let detail = detail.await.map_err(panicked)??;
+        let opened = self.0.read_model(&files[0], architecture.clone(), "files[0]").await?;
+        let detail = summary(&opened.graph, architecture);
         let new = NewEntry { tenant, display_name: model.display_name, files, detail };
         Ok(Response::new(to_pb(catalogue.create(&new, &request, now_ms()).await?)))
     }

@@ -242,7 +242,7 @@ fn the_verbs_lead_from_files_to_a_smaller_model_on_a_server() {
     let mut line = String::new();
     BufReader::new(child.stdout.take().unwrap()).read_line(&mut line).unwrap();
     let _server = Server(child);
-    let url = line.split_whitespace().last().unwrap();
+    let url = line.trim();
     let id = |args: &[&str]| {
         let output = scratch.niwaki(&[&["--server", url], args].concat());
         assert!(output.status.success(), "{args:?}: {}", text(&output.stderr));

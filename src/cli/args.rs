@@ -289,7 +289,8 @@ impl Args {
         };
         let json = std::env::args_os().any(|arg| arg == "--json");
         if json && error.use_stderr() {
-            let failure = Failure::new(Exit::Invalid, "USAGE", error.render().to_string());
+            let message = error.render().to_string();
+            let failure = Failure::new(Exit::Invalid, "USAGE", message.trim_start_matches("error: ").trim_end());
             return Err(Output::json().fail(&failure));
         }
         // Where not even printing works there is nobody left to tell.

@@ -73,7 +73,8 @@ impl Client {
             .http2_keep_alive_interval(Duration::from_secs(20))
             .keep_alive_while_idle(true);
         let channel = endpoint.connect().await.map_err(|error| {
-            let cause = std::error::Error::source(&error).map(|cause| format!(": {cause}")).unwrap_or_default();
+            let causes = std::iter::successors(std::error::Error::source(&error), |cause| cause.source());
+            let cause = causes.last().map(|cause| format!(": {cause}")).unwrap_or_default();
             Failure::new(Exit::Unavailable, "SERVER_UNAVAILABLE", format!("no server at {server}{cause}"))
                 .hint("niwaki serve starts one; --server or NIWAKI_SERVER names another")
         })?;

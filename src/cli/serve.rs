@@ -33,9 +33,10 @@ pub fn run(args: &ServeArgs, output: Output) -> Result<(), Failure> {
             ServerConfig { data: args.data.clone(), workers: args.workers.into(), job_program: this_program()? };
         let stop = stop().map_err(failed)?;
         output.answer(
-            || format!("listening on http://{address}"),
+            || format!("http://{address}"),
             || json!({"listening": format!("http://{address}"), "data": args.data}),
         );
+        output.note(format!("niwaki {} listens until Ctrl-C", env!("CARGO_PKG_VERSION")));
         output.next([
             format!("niwaki --server http://{address} server info"),
             format!("niwaki --server http://{address} datasets put PATH"),

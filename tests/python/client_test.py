@@ -316,8 +316,7 @@ def main():
         command = [arguments.serve, "serve", "--listen", "127.0.0.1:0", "--data", data]
         server = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
         try:
-            # `listening on http://127.0.0.1:40123`
-            run(server.stdout.readline().strip().rsplit("//", 1)[1])
+            run(server.stdout.readline().strip().removeprefix("http://"))
         finally:
             server.terminate()
             code = server.wait(timeout=60)

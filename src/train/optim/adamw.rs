@@ -9,7 +9,7 @@
 
 use super::Optimizer;
 
-/// See the [module documentation](self).
+/// Adam with decoupled weight decay, with the moments of every parameter.
 pub struct AdamW {
     beta1: f64,
     beta2: f64,

@@ -8,7 +8,7 @@
 
 use super::Optimizer;
 
-/// See the [module documentation](self).
+/// Stochastic gradient descent, with the velocity of every parameter.
 pub struct Sgd {
     momentum: f32,
     weight_decay: f32,

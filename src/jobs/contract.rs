@@ -117,17 +117,18 @@ async fn many_workers_never_share_a_job(f: Fixture) {
     for now in 0..24 {
         f.submit(now).await;
     }
-    let claims = (0..4).map(|worker| {
+    let mut workers = tokio::task::JoinSet::new();
+    for worker in 0..4 {
         let queue = f.queue.clone();
-        tokio::spawn(async move {
+        workers.spawn(async move {
             let mut claimed = Vec::new();
             while let Some((job, _)) = queue.claim(&format!("worker-{worker}"), 100, TTL).await.unwrap() {
                 claimed.push(job.key.id);
             }
             claimed
-        })
-    });
-    let mut all: Vec<String> = futures::future::try_join_all(claims).await.unwrap().concat();
+        });
+    }
+    let mut all: Vec<String> = workers.join_all().await.concat();
     all.sort();
     all.dedup();
     assert_eq!(all.len(), 24);

@@ -6,4 +6,5 @@ mod architecture;
 mod cli;
 // Whole recipes, run by the engine without a server.
 mod recipe;
+// A real server on a real socket, with the generated client.
 mod server;

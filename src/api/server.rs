@@ -40,6 +40,8 @@ use crate::store::{Store, StoreError};
 
 /// After so long a server that stops has stopped.
 pub const STOP_LIMIT: Duration = Duration::from_secs(9);
+/// After that, so long the database may take to finish what it is at.
+const CLOSE_LIMIT: Duration = Duration::from_secs(1);
 /// Bytes that may be on their way on one stream: at 30 ms of round trip the usual window of 1 MiB would allow 30 MB/s.
 const STREAM_WINDOW: u32 = 8 << 20;
 /// Bytes that may be on their way on one connection.
@@ -112,7 +114,7 @@ pub async fn serve(
     tasks.spawn(reap(queue.clone(), stop.clone()));
     let context = Context {
         scratch: store.work.clone(),
-        store,
+        store: store.clone(),
         queue,
         readers: Arc::new(Semaphore::new(MAX_READERS)),
         stop: stop.clone(),
@@ -175,11 +177,13 @@ pub async fn serve(
         tasks.wait().await;
         ended
     };
-    match timeout(STOP_LIMIT, rest).await {
-        Ok(ended) => Ok(ended?),
-        Err(_) => {
-            tracing::warn!("stopped with streams open");
-            Ok(())
-        }
+    let ended = timeout(STOP_LIMIT, rest).await.unwrap_or_else(|_| {
+        tracing::warn!("stopped with streams open");
+        Ok(())
+    });
+    // What is still open now cannot change anything any more.
+    if timeout(CLOSE_LIMIT, store.close()).await.is_err() {
+        tracing::warn!("stopped with the database in use");
     }
+    Ok(ended?)
 }

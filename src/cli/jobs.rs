@@ -162,7 +162,7 @@ async fn follow(
     while let Some(change) = changes.message().await? {
         let Some(next) = change.job else { continue };
         if next.state() != job.state() {
-            meter.say(&format!("job {} is {}", id(&next.name), state(&next)));
+            meter.say(&format!("job {}: {}", id(&next.name), state(&next)));
         }
         if let Some(now) = &next.progress {
             meter.update(&progress(now));

@@ -73,6 +73,11 @@ impl Process {
         }
     }
 
+    /// Lets go of the process, as the end of this one would: it stops by itself.
+    pub fn close(&mut self) {
+        self.stdin = None;
+    }
+
     /// Ends the process at once.
     pub fn kill(&mut self) {
         if let Err(error) = self.child.start_kill() {
@@ -153,7 +158,7 @@ mod tests {
         process.cancel().await;
         assert_eq!(process.next().await, Some(Ok(Line::Cancelled)));
         let (_folder, mut process) = start(r#"read line || echo '"cancelled"'"#);
-        process.stdin = None;
+        process.close();
         assert_eq!(process.next().await, Some(Ok(Line::Cancelled)));
     }
 

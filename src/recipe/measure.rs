@@ -18,12 +18,16 @@ pub(super) struct Candidate {
     pub bytes: u64,
 }
 
-/// Timed single runs of each model, after as many tenths to warm up.
-const LATENCY_RUNS: usize = 300;
-/// No more time than this is spent on latency; slow models get fewer runs.
-const LATENCY_SECONDS: f64 = 20.0;
 /// Fewer runs than this give no 95th percentile worth the name.
 const LATENCY_MIN_RUNS: usize = 20;
+/// As many runs are enough of a model that takes milliseconds.
+const LATENCY_RUNS: usize = 300;
+/// A model that takes microseconds is run for as long as this, so that one disturbance does not decide.
+const LATENCY_MIN_SECONDS: f64 = 1.0;
+/// No more time than this is spent; slow models get fewer runs.
+const LATENCY_MAX_SECONDS: f64 = 20.0;
+/// Runs of each model before the clock starts.
+const WARM_UP: usize = 20;
 
 /// The figures of both models on the test split, and the difference of their accuracies with its interval.
 pub(super) fn compare(
@@ -92,32 +96,34 @@ fn classes(test: &Subset, before: &Evaluation, after: &Evaluation) -> Vec<ClassC
         .collect()
 }
 
-/// Milliseconds for one sample at batch 1 of both models, run in turn, so that what disturbs one disturbs the other.
+/// Milliseconds for one sample at batch 1 of both models, run in turn and each first as often as second, so that what
+/// disturbs one disturbs the other.
 fn latency(sessions: &mut [Session; 2], test: &Subset, run: &mut Run<'_>) -> Result<[Latency; 2], RecipeError> {
     let sample = test.batch([0]).inputs;
+    for session in &mut *sessions {
+        for _ in 0..WARM_UP {
+            session.forward(&sample, 1, Mode::Eval, &[])?;
+        }
+    }
+    (run.progress)(&Progress { phase: "measure".into(), ..Progress::default() });
     let mut times = [Vec::new(), Vec::new()];
     let start = Instant::now();
-    for round in 0..LATENCY_RUNS + LATENCY_RUNS / 10 {
+    loop {
+        let (runs, seconds) = (times[0].len(), start.elapsed().as_secs_f64());
+        let enough = runs >= LATENCY_RUNS && seconds >= LATENCY_MIN_SECONDS;
+        if enough || (runs >= LATENCY_MIN_RUNS && seconds >= LATENCY_MAX_SECONDS) {
+            return Ok(times.map(quantiles));
+        }
         if (run.cancelled)() {
             return Err(RecipeError::Cancelled);
         }
-        if times[0].len() >= LATENCY_MIN_RUNS && start.elapsed().as_secs_f64() > LATENCY_SECONDS {
-            break;
-        }
-        for (session, times) in sessions.iter_mut().zip(&mut times) {
+        let order = if runs.is_multiple_of(2) { [0, 1] } else { [1, 0] };
+        for model in order {
             let clock = Instant::now();
-            session.forward(&sample, 1, Mode::Eval, &[])?;
-            let milliseconds = clock.elapsed().as_secs_f64() * 1e3;
-            if round >= LATENCY_RUNS / 10 {
-                times.push(milliseconds);
-            }
-        }
-        if round % 50 == 0 {
-            let (done, total) = (round as u64, (LATENCY_RUNS + LATENCY_RUNS / 10) as u64);
-            (run.progress)(&Progress { phase: "measure".into(), done, total, ..Progress::default() });
+            sessions[model].forward(&sample, 1, Mode::Eval, &[])?;
+            times[model].push(clock.elapsed().as_secs_f64() * 1e3);
         }
     }
-    Ok(times.map(quantiles))
 }
 
 fn quantiles(mut times: Vec<f64>) -> Latency {

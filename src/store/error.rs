@@ -167,7 +167,7 @@ impl Classify for StoreError {
             StoreError::DigestMismatch { .. } => Kind::InvalidArgument,
             StoreError::Corrupt { .. } => Kind::DataLoss,
             StoreError::DiskFull => Kind::ResourceExhausted,
-            StoreError::Database(sqlx::Error::PoolTimedOut) => Kind::Unavailable,
+            StoreError::Database(sqlx::Error::PoolTimedOut | sqlx::Error::PoolClosed) => Kind::Unavailable,
             StoreError::Row { .. }
             | StoreError::Database(_)
             | StoreError::Migration(_)
@@ -192,7 +192,7 @@ impl Classify for StoreError {
             StoreError::DiskFull => "DISK_FULL",
             StoreError::FolderInUse { .. } => "FOLDER_IN_USE",
             StoreError::SqliteTooOld { .. } => "SQLITE_TOO_OLD",
-            StoreError::Database(sqlx::Error::PoolTimedOut) => "DATABASE_BUSY",
+            StoreError::Database(sqlx::Error::PoolTimedOut | sqlx::Error::PoolClosed) => "DATABASE_UNAVAILABLE",
             StoreError::Row { .. }
             | StoreError::Database(_)
             | StoreError::Migration(_)

@@ -22,6 +22,7 @@ mod uploads;
 
 use std::fs::{self, File, TryLockError};
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::time::{SystemTime, UNIX_EPOCH};
 
 pub use blobs::Blobs;
@@ -46,9 +47,12 @@ pub struct Store {
     pub catalogue: Catalogue,
     /// Where jobs work.
     pub work: PathBuf,
-    /// Held as long as any part of the store lives.
-    _lock: std::sync::Arc<File>,
+    lock: Arc<Lock>,
 }
+
+/// The right to a data folder.
+#[derive(Debug)]
+struct Lock(File);
 
 /// A page of a list, newest first.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -80,17 +84,38 @@ impl Store {
             database,
             blobs,
             work,
-            _lock: std::sync::Arc::new(lock),
+            lock: Arc::new(lock),
         })
+    }
+
+    /// Closes the database and lets go of the folder, whoever still has a part of the store: nothing works there any more.
+    pub async fn close(&self) {
+        self.database.pool().close().await;
+        self.lock.release();
+    }
+}
+
+impl Lock {
+    /// Closing the file would not do: a process that is just being started may have a copy of it for a moment.
+    fn release(&self) {
+        if let Err(error) = self.0.unlock() {
+            tracing::warn!(%error, "the data folder could not be let go of");
+        }
+    }
+}
+
+impl Drop for Lock {
+    fn drop(&mut self) {
+        self.release();
     }
 }
 
 /// Two servers on one folder would write the same uploads.
-fn lock(data: &Path) -> Result<File, StoreError> {
+fn lock(data: &Path) -> Result<Lock, StoreError> {
     let path = data.join("lock");
     let file = File::create(&path).map_err(StoreError::file(&path))?;
     match file.try_lock() {
-        Ok(()) => Ok(file),
+        Ok(()) => Ok(Lock(file)),
         Err(TryLockError::WouldBlock) => Err(StoreError::FolderInUse { path: data.to_path_buf() }),
         Err(TryLockError::Error(source)) => Err(StoreError::File { path, source }),
     }
@@ -116,6 +141,10 @@ mod tests {
         let first = Store::open(folder.path()).await.unwrap();
         assert!(matches!(Store::open(folder.path()).await, Err(StoreError::FolderInUse { .. })));
         drop(first);
+        let second = Store::open(folder.path()).await.unwrap();
+        // A part that outlives its server does not keep the next one out.
+        second.close().await;
         Store::open(folder.path()).await.unwrap();
+        assert!(second.uploads.get("default", "any").await.is_err());
     }
 }

@@ -1,6 +1,8 @@
 //! Recipes at work.
 
 use super::*;
+use niwaki::jobs::protocol::{self, Line};
+use niwaki::jobs::runner::Process;
 use v1::job::State;
 
 const PRUNE: &str = r#"{"version": 1, "name": "prune", "seed": 3, "data": {"transforms": [{"scale": {"factor": 0.004}}]},
@@ -149,6 +151,35 @@ async fn a_job_whose_process_crashes_has_failed_and_the_server_goes_on() {
     }
     assert_eq!(std::fs::read_dir(data.path().join("work")).unwrap().count(), 0);
     server.stop().await;
+}
+
+#[tokio::test]
+async fn a_job_process_ends_with_the_process_that_started_it() {
+    let folder = tempfile::tempdir().unwrap();
+    for name in [protocol::DATA_FOLDER, protocol::MODEL_FOLDER, protocol::OUT_FOLDER] {
+        std::fs::create_dir(folder.path().join(name)).unwrap();
+    }
+    std::fs::write(folder.path().join("model/small.safetensors"), model_file()).unwrap();
+    std::fs::write(folder.path().join("data/stripes.safetensors"), dataset_file(240)).unwrap();
+    let job = protocol::JobFile {
+        recipe: LONG.into(),
+        model: Some("small.safetensors".into()),
+        architecture: None,
+        data: vec!["stripes.safetensors".into()],
+    };
+    std::fs::write(folder.path().join(protocol::JOB_FILE), serde_json::to_vec(&job).unwrap()).unwrap();
+    let mut process = Process::start(env!("CARGO_BIN_EXE_niwaki").as_ref(), folder.path()).unwrap();
+    assert!(matches!(process.next().await, Some(Ok(Line::Progress(_)))), "it is at work");
+    process.close();
+    let last = timeout(LIMIT, async {
+        let mut last = None;
+        while let Some(line) = process.next().await {
+            last = Some(line.unwrap());
+        }
+        last
+    });
+    assert_eq!(last.await.expect("it ends"), Some(Line::Cancelled));
+    assert!(process.wait().await.unwrap().success());
 }
 
 #[tokio::test]

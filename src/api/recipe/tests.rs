@@ -3,11 +3,13 @@
 
 use std::collections::BTreeSet;
 
+use proptest::prelude::*;
 use prost::Message;
 use prost_reflect::{DescriptorPool, DynamicMessage, FieldDescriptor, Kind as FieldKind, MessageDescriptor, Value};
 
 use super::*;
 use crate::api::DESCRIPTORS;
+use crate::recipe::StepKind;
 
 /// As many variants as make every choice of every `oneof` come up.
 const VARIANTS: usize = 12;
@@ -105,7 +107,6 @@ fn every_field_survives_the_file_form_and_the_meaning() {
 
 #[test]
 fn what_is_left_out_has_the_defaults_that_the_comments_name() {
-    use crate::recipe::StepKind;
     use crate::train::config::{OptimizerConfig, ScheduleConfig, TrainConfig};
     let recipe = from_json(r#"{"version": 1, "steps": [{"train": {"epochs": 2}}]}"#).unwrap();
     assert_eq!((recipe.seed, recipe.data.split.validation_fraction, recipe.data.split.test_fraction), (0, 0.1, None));
@@ -120,6 +121,18 @@ fn what_is_left_out_has_the_defaults_that_the_comments_name() {
         early_stop: None,
     };
     assert_eq!(recipe.steps[0].kind, StepKind::Train(expected));
+}
+
+proptest! {
+    /// The queue keeps recipes in their file form; what a job computes must be what was asked for, to the last bit.
+    #[test]
+    fn every_double_survives_the_file_form(rate in 1e-300f64..1e300, seed: u64) {
+        let text = format!(r#"{{"version": 1, "seed": {seed}, "steps": [{{"train": {{"epochs": 1, "learning_rate": {rate:e}}}}}]}}"#);
+        let recipe = from_json(&text).unwrap();
+        let StepKind::Train(train) = &recipe.steps[0].kind else { panic!("no training") };
+        prop_assert_eq!((train.learning_rate, recipe.seed), (rate, seed));
+        prop_assert_eq!(from_json(&to_json(&recipe)).unwrap(), recipe);
+    }
 }
 
 #[track_caller]

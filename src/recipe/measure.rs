@@ -18,16 +18,19 @@ pub(super) struct Candidate {
     pub bytes: u64,
 }
 
-/// Fewer runs than this give no 95th percentile worth the name.
-const LATENCY_MIN_RUNS: usize = 20;
-/// As many runs are enough of a model that takes milliseconds.
-const LATENCY_RUNS: usize = 300;
-/// A model that takes microseconds is run for as long as this, so that one disturbance does not decide.
-const LATENCY_MIN_SECONDS: f64 = 1.0;
-/// No more time than this is spent; slow models get fewer runs.
-const LATENCY_MAX_SECONDS: f64 = 20.0;
-/// Runs of each model before the clock starts.
-const WARM_UP: usize = 20;
+/// Both models are loaded anew so many times, each as often first as second: where in memory a small model comes to lie
+/// decides over a tenth of its time.
+const LATENCY_ROUNDS: usize = 10;
+/// Runs of each model in a round, at least; fewer give no 95th percentile worth the name.
+const LATENCY_MIN_RUNS: usize = 2;
+/// As many runs in a round are enough of a model that takes milliseconds.
+const LATENCY_RUNS: usize = 30;
+/// A model that takes microseconds is run for as long as this in a round, so that one disturbance does not decide.
+const LATENCY_MIN_SECONDS: f64 = 0.1;
+/// No more time than this is spent in a round; slow models get fewer runs.
+const LATENCY_MAX_SECONDS: f64 = 2.0;
+/// Runs of each model in a round before the clock starts.
+const WARM_UP: usize = 3;
 
 /// The figures of both models on the test split, and the difference of their accuracies with its interval.
 pub(super) fn compare(
@@ -43,7 +46,7 @@ pub(super) fn compare(
     };
     let before = evaluate(&mut sessions[0])?;
     let after = evaluate(&mut sessions[1])?;
-    let [before_ms, after_ms] = latency(&mut sessions, test, run)?;
+    let [before_ms, after_ms] = latency([&baseline.graph, &result.graph], test, run)?;
 
     let n = test.len() as u64;
     let pairs = || before.correct.iter().zip(&after.correct);
@@ -98,32 +101,42 @@ fn classes(test: &Subset, before: &Evaluation, after: &Evaluation) -> Vec<ClassC
 
 /// Milliseconds for one sample at batch 1 of both models, run in turn and each first as often as second, so that what
 /// disturbs one disturbs the other.
-fn latency(sessions: &mut [Session; 2], test: &Subset, run: &mut Run<'_>) -> Result<[Latency; 2], RecipeError> {
+fn latency(graphs: [&Graph; 2], test: &Subset, run: &mut Run<'_>) -> Result<[Latency; 2], RecipeError> {
     let sample = test.batch([0]).inputs;
-    for session in &mut *sessions {
-        for _ in 0..WARM_UP {
-            session.forward(&sample, 1, Mode::Eval, &[])?;
-        }
-    }
-    (run.progress)(&Progress { phase: "measure".into(), ..Progress::default() });
     let mut times = [Vec::new(), Vec::new()];
-    let start = Instant::now();
-    loop {
-        let (runs, seconds) = (times[0].len(), start.elapsed().as_secs_f64());
-        let enough = runs >= LATENCY_RUNS && seconds >= LATENCY_MIN_SECONDS;
-        if enough || (runs >= LATENCY_MIN_RUNS && seconds >= LATENCY_MAX_SECONDS) {
-            return Ok(times.map(quantiles));
-        }
-        if (run.cancelled)() {
-            return Err(RecipeError::Cancelled);
-        }
-        let order = if runs.is_multiple_of(2) { [0, 1] } else { [1, 0] };
-        for model in order {
-            let clock = Instant::now();
-            sessions[model].forward(&sample, 1, Mode::Eval, &[])?;
-            times[model].push(clock.elapsed().as_secs_f64() * 1e3);
+    for round in 0..LATENCY_ROUNDS {
+        let (done, total) = (round as u64, LATENCY_ROUNDS as u64);
+        (run.progress)(&Progress { phase: "measure".into(), done, total, ..Progress::default() });
+        // A session lays its weights out at its first run, so it is warmed up before the other is made.
+        let mut sessions = [warm(graphs[round % 2], &sample)?, warm(graphs[1 - round % 2], &sample)?];
+        sessions.rotate_left(round % 2);
+        let start = Instant::now();
+        for runs in 0.. {
+            let seconds = start.elapsed().as_secs_f64();
+            let enough = runs >= LATENCY_RUNS && seconds >= LATENCY_MIN_SECONDS;
+            if enough || (runs >= LATENCY_MIN_RUNS && seconds >= LATENCY_MAX_SECONDS) {
+                break;
+            }
+            if (run.cancelled)() {
+                return Err(RecipeError::Cancelled);
+            }
+            let order = if runs % 2 == 0 { [0, 1] } else { [1, 0] };
+            for model in order {
+                let clock = Instant::now();
+                sessions[model].forward(&sample, 1, Mode::Eval, &[])?;
+                times[model].push(clock.elapsed().as_secs_f64() * 1e3);
+            }
         }
     }
+    Ok(times.map(quantiles))
+}
+
+fn warm(graph: &Graph, sample: &[f32]) -> Result<Session, RecipeError> {
+    let mut session = Session::new(graph)?;
+    for _ in 0..WARM_UP {
+        session.forward(sample, 1, Mode::Eval, &[])?;
+    }
+    Ok(session)
 }
 
 fn quantiles(mut times: Vec<f64>) -> Latency {

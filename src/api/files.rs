@@ -11,9 +11,10 @@ use super::names::Collection;
 use super::status::RequestError;
 use super::{Context, v1};
 use crate::data::{self, DataSource, Dataset, Files};
+use crate::digest::Digest;
 use crate::error::Violation;
 use crate::format::{self, Architecture, Model};
-use crate::store::{Digest, FileRef, StoreError, UploadState};
+use crate::store::{FileRef, StoreError, UploadState};
 
 impl Context {
     /// The uploads that `files` names, which must be complete, of this tenant, and of different file names.

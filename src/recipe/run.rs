@@ -13,11 +13,13 @@ use std::path::Path;
 use std::time::Instant;
 
 use bytes::Bytes;
+use serde::{Deserialize, Serialize};
 
 use super::error::RecipeError;
 use super::measure::{self, Candidate};
 use super::{PruneWeightsStep, Recipe, Start, StepKind, warnings};
 use crate::data::{self, DataSpec, Dataset, Splits, Transform, transform};
+use crate::digest::Digest;
 use crate::exec::{self, Session};
 use crate::format::{self, native};
 use crate::graph::{Graph, cost, init, preset};
@@ -47,7 +49,7 @@ pub struct Run<'a> {
 }
 
 /// What a running recipe is doing.
-#[derive(Debug, Clone, PartialEq, Default)]
+#[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
 pub struct Progress {
     /// The phase, for example `train`.
     pub phase: String,
@@ -290,7 +292,7 @@ impl<'a, 'r> Kitchen<'a, 'r> {
         let path = out.join(MODEL_FILE);
         write(&path, &native::write(graph, &self.metadata())?)?;
         let bytes = Bytes::from(fs::read(&path).map_err(|source| RecipeError::io(&path, source))?);
-        let digest = crate::digest::sha256(&bytes);
+        let digest = Digest::of(&bytes).to_string();
         let size = bytes.len() as u64;
         let graph = format::open_model(bytes, None)?.graph;
         Ok((Candidate { graph, bytes: size }, EmittedFile { name: MODEL_FILE.to_string(), bytes: size, digest }))

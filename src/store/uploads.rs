@@ -20,7 +20,8 @@ use sqlx::any::AnyRow;
 use tokio::fs::{File, OpenOptions};
 use tokio::io::{AsyncSeekExt, AsyncWriteExt};
 
-use super::{Blobs, Database, Digest, Request, StoreError, new_id};
+use super::{Blobs, Database, Request, StoreError, new_id, stored_digest};
+use crate::digest::Digest;
 
 /// Bytes that may be lost, and must be sent again, when the server dies while writing.
 const COMMIT_EVERY: u64 = 16 << 20;
@@ -288,7 +289,7 @@ fn from_row(row: &AnyRow) -> Result<Upload, StoreError> {
         id: row.try_get("id")?,
         file_name: row.try_get("file_name")?,
         size_bytes: row.try_get::<i64, _>("size_bytes")? as u64,
-        digest: Digest::parse(digest).ok_or_else(|| StoreError::Row { what: format!("digest {digest:?}") })?,
+        digest: stored_digest(digest)?,
         committed_size: row.try_get::<i64, _>("committed_size")? as u64,
         state: match state {
             "OPEN" => UploadState::Open,

@@ -139,6 +139,10 @@ impl<'a, 'r> Kitchen<'a, 'r> {
         let (result, file) = self.emit(&graph, out)?;
         let Comparison { baseline: base, result, delta, delta_ci95, test_samples, classes } =
             measure::compare(&baseline, &result, &self.splits.test, self.run)?;
+        // JSON has no such numbers: a report with one could not be read again.
+        if !base.loss.is_finite() || !result.loss.is_finite() {
+            return Err(RecipeError::NotFinite { step: self.step });
+        }
         self.warnings.extend(warnings::of(self.recipe, upload.is_some(), first, &base, &result));
         let report = Report {
             recipe: self.recipe.name.clone(),
@@ -277,6 +281,9 @@ impl<'a, 'r> Kitchen<'a, 'r> {
         let mut session = Session::new(graph)?;
         let evaluation = metrics::evaluate(&mut session, &self.splits.validation, &|| cancelled())
             .map_err(|source| RecipeError::of_training(self.step, source))?;
+        if !evaluation.loss.is_finite() {
+            return Err(RecipeError::NotFinite { step: self.step });
+        }
         let cost = cost::of_graph(graph);
         Ok(Snapshot {
             validation_accuracy: evaluation.accuracy,

@@ -4,6 +4,7 @@
 //! are gRPC's words, but nothing here depends on tonic: the engine runs without a server.
 
 use std::error::Error;
+use std::fmt;
 
 use serde::{Deserialize, Serialize};
 
@@ -48,6 +49,22 @@ impl Violation {
     pub fn new(field: impl Into<String>, description: impl Into<String>) -> Self {
         Self { field: field.into(), description: description.into() }
     }
+}
+
+impl fmt::Display for Violation {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        // A message that stands alone has no field.
+        if self.field.is_empty() {
+            f.write_str(&self.description)
+        } else {
+            write!(f, "{}: {}", self.field, self.description)
+        }
+    }
+}
+
+/// Several things in one line, as error messages list them.
+pub fn list(things: &[impl fmt::Display]) -> String {
+    things.iter().map(ToString::to_string).collect::<Vec<_>>().join("; ")
 }
 
 /// An error that knows its kind.

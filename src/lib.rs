@@ -14,10 +14,11 @@
 //!
 //! Each may use those above it, never those below (`tests/architecture.rs` holds them to it).
 //!
-//! - [`error`] the words errors are sorted by; [`seed`] random numbers from a seed; [`tensor`] plain tensors
+//! - [`error`] the words errors are sorted by; [`digest`] SHA-256; [`seed`] random numbers from a seed; [`tensor`] plain
+//!   tensors
 //! - [`graph`] what a network computes, as a value; [`format`](mod@format) files to graphs and back
 //! - [`report`] what a recipe did, as plain structs; [`data`] data sets, transforms, splits
-//! - [`kernels`] what candle lacks; [`exec`] runs a graph forwards and backwards
+//! - `kernels` what candle lacks; [`exec`] runs a graph forwards and backwards
 //! - [`passes`] what changes a graph; [`train`] the training loop
 //! - [`recipe`] what to do, step by step: the engine's single entry
 //! - [`store`] files and a database; [`jobs`] the queue, and workers that run each job in a child process
@@ -33,7 +34,7 @@ pub mod exec;
 pub mod format;
 pub mod graph;
 pub mod jobs;
-pub mod kernels;
+pub(crate) mod kernels;
 pub mod passes;
 pub mod recipe;
 pub mod report;

@@ -6,7 +6,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 use bytes::Bytes;
 use niwaki::data::{DataSpec, Dataset, Inputs, Part, Transform};
-use niwaki::digest::sha256;
+use niwaki::digest::Digest;
 use niwaki::error::{Classify, Kind};
 use niwaki::format::{self, native};
 use niwaki::graph::builder::GraphBuilder;
@@ -18,6 +18,7 @@ use niwaki::recipe::run::{MODEL_FILE, REPORT_FILE, Run, Upload, run};
 use niwaki::recipe::{Cubic, PruneWeightsStep, Recipe, RecipeError, Step, StepKind, VERSION};
 use niwaki::report::Report;
 use niwaki::seed;
+use niwaki::tensor::TensorData;
 use niwaki::train::config::{ClipConfig, OptimizerConfig, ScheduleConfig, TrainConfig};
 use rand::Rng;
 
@@ -107,10 +108,10 @@ fn the_same_recipe_gives_the_same_bytes_and_another_seed_gives_others() {
     let mut recipe = recipe(vec![StepKind::Train(training(3)), gradual(0.8), half()]);
     let (_, first) = cook(&recipe);
     let (_, second) = cook(&recipe);
-    assert_eq!(sha256(&first), sha256(&second));
+    assert_eq!(Digest::of(&first), Digest::of(&second));
     recipe.seed += 1;
     let (_, other) = cook(&recipe);
-    assert_ne!(sha256(&first), sha256(&other));
+    assert_ne!(Digest::of(&first), Digest::of(&other));
 }
 
 #[test]
@@ -119,7 +120,7 @@ fn the_report_describes_the_emitted_file() {
     let emitted = format::open_model(bytes.clone(), None).unwrap();
     let cost = cost::of_graph(&emitted.graph);
     assert_eq!(report.files.len(), 1);
-    assert_eq!(report.files[0].digest, sha256(&bytes));
+    assert_eq!(report.files[0].digest, Digest::of(&bytes).to_string());
     assert_eq!(report.result.bytes, bytes.len() as u64);
     assert_eq!((report.result.params, report.result.nonzero_params), (cost.params, cost.nonzero_params));
     assert_eq!(report.baseline.bytes, upload(&network()).bytes.len() as u64);
@@ -244,4 +245,23 @@ fn a_training_that_explodes_fails_with_its_step() {
     assert_eq!((error.kind(), error.reason()), (Kind::FailedPrecondition, "DIVERGED"));
     assert!(error.to_string().starts_with("step 2: "), "{error}");
     assert!(!folder.path().join(MODEL_FILE).exists());
+}
+
+#[test]
+fn a_model_whose_outputs_overflow_is_refused_and_not_reported() {
+    let mut graph = network();
+    let mut edit = graph.edit();
+    for name in ["fc1.weight", "fc2.weight"] {
+        let id = edit.graph().param_id(name).unwrap();
+        let shape = edit.graph().param(id).data.shape().to_vec();
+        let values = vec![1e30; shape.iter().product()];
+        edit.set_param(id, TensorData::from_f32(shape, &values).unwrap());
+    }
+    edit.commit().unwrap();
+    let folder = tempfile::tempdir().unwrap();
+    let mut listener = Run { cancelled: &|| false, progress: &mut |_| {} };
+    let error =
+        run(&recipe(vec![half()]), Some(&upload(&graph)), &dataset(), folder.path(), &mut listener).unwrap_err();
+    assert_eq!((error.kind(), error.reason()), (Kind::FailedPrecondition, "NON_FINITE"));
+    assert!(!folder.path().join(REPORT_FILE).exists());
 }

@@ -13,7 +13,7 @@ use niwaki::api::v1::job_service_client::JobServiceClient;
 use niwaki::api::v1::model_service_client::ModelServiceClient;
 use niwaki::api::v1::server_service_client::ServerServiceClient;
 use niwaki::api::v1::upload_service_client::UploadServiceClient;
-use niwaki::digest::sha256;
+use niwaki::digest::Digest;
 use niwaki::format::native;
 use niwaki::graph::builder::GraphBuilder;
 use niwaki::graph::init;
@@ -198,6 +198,10 @@ fn model_file() -> Vec<u8> {
     let mut graph = GraphBuilder::new("small", &[1, 4, 4]).flatten("flatten").linear("fc", 2).build().unwrap();
     init::initialise(&mut graph, 1).unwrap();
     native::write(&graph, &Default::default()).unwrap()
+}
+
+fn sha256(bytes: &[u8]) -> String {
+    Digest::of(bytes).to_string()
 }
 
 /// The stable word of an error.

@@ -8,7 +8,7 @@ use tonic::{Request, Response, Status};
 use super::names::parse_artifact;
 use super::v1::artifact_service_server::ArtifactService;
 use super::{Context, v1};
-use crate::store::{Digest, StoreError};
+use crate::store::{StoreError, stored_digest};
 
 #[derive(Debug, Clone)]
 pub(super) struct Artifacts(pub Context);
@@ -26,8 +26,7 @@ impl ArtifactService for Artifacts {
         let job = self.0.queue.get(&key).await?;
         let artifact = job.result.and_then(|result| result.artifacts.into_iter().find(|file| file.name == file_name));
         let artifact = artifact.ok_or(StoreError::NotFound { what: "artifact", id: file_name })?;
-        let digest = Digest::parse(&artifact.digest)
-            .ok_or_else(|| StoreError::Row { what: format!("digest {:?}", artifact.digest) })?;
+        let digest = stored_digest(&artifact.digest)?;
         let pieces = self.0.store.blobs.read(&digest, read_offset, read_limit).await?;
         let chunks = pieces.map(|piece| {
             let (offset, data) = piece?;

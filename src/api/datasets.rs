@@ -32,7 +32,9 @@ impl DatasetService for Datasets {
         if let Some(first) = catalogue.made_by::<DatasetDetail>(&tenant, &request).await? {
             return Ok(Response::new(to_pb(first)));
         }
-        let detail = summary(&self.0.read_dataset(&files, None, "files").await?);
+        let permit = self.0.reading().await?;
+        let detail = summary(&self.0.read_dataset(&permit, &files, None, "files").await?);
+        drop(permit);
         let new = NewEntry { tenant, display_name: dataset.display_name, files, detail };
         Ok(Response::new(to_pb(catalogue.create(&new, &request, now_ms()).await?)))
     }

@@ -79,14 +79,16 @@ impl Jobs {
             Some(id) => Some(catalogue.get(&new.tenant, id).await?),
             None => None,
         };
+        let permit = self.0.reading().await?;
         let model = match &model {
             Some(Entry { files, detail, .. }) => {
                 let file = files.first().ok_or_else(|| StoreError::Row { what: "a model without files".into() })?;
-                Some(self.0.read_model(file, detail.architecture.clone(), "model").await?)
+                Some(self.0.read_model(&permit, file, detail.architecture.clone(), "model").await?)
             }
             None => None,
         };
-        let dataset = self.0.read_dataset(&dataset.files, recipe.data.source.clone(), "recipe.data.source").await?;
+        let source = recipe.data.source.clone();
+        let dataset = self.0.read_dataset(&permit, &dataset.files, source, "recipe.data.source").await?;
         let validated = spawn_blocking(move || recipe.validate(model.as_ref().map(|model| &model.graph), &dataset));
         let mut violations = validated.await.map_err(panicked)?;
         if violations.is_empty() {

@@ -1,9 +1,11 @@
 //! `niwaki.v1.ModelService`: networks that jobs can start from.
 
+use tokio::task::spawn_blocking;
 use tonic::{Request, Response, Status};
 
 use super::convert::catalogue::model as to_pb;
 use super::convert::{Checks, Path};
+use super::files::panicked;
 use super::limits::MAX_DISPLAY_NAME;
 use super::names::{Collection, parse_parent};
 use super::paging::{check_request_id, cut, page};
@@ -25,16 +27,16 @@ impl ModelService for Models {
         let model = model.unwrap_or_default();
         let architecture = check(&model, &request_id)?;
         let files = self.0.references(&tenant, &model.files).await?;
-        let request = store::Request::new(
-            request_id,
-            &(&model.display_name, &files, architecture.as_ref().map(|architecture| format!("{architecture:?}"))),
-        );
+        let request = store::Request::new(request_id, &(&model.display_name, &files, &architecture));
         let catalogue = &self.0.store.catalogue;
         if let Some(first) = catalogue.made_by::<ModelDetail>(&tenant, &request).await? {
             return Ok(Response::new(to_pb(first)));
         }
-        let opened = self.0.read_model(&files[0], architecture.clone(), "files[0]").await?;
-        let detail = summary(&opened.graph, architecture);
+        let permit = self.0.reading().await?;
+        let opened = self.0.read_model(&permit, &files[0], architecture.clone(), "files[0]").await?;
+        let summarised = spawn_blocking(move || summary(&opened.graph, architecture));
+        let detail = summarised.await.map_err(panicked)?;
+        drop(permit);
         let new = NewEntry { tenant, display_name: model.display_name, files, detail };
         Ok(Response::new(to_pb(catalogue.create(&new, &request, now_ms()).await?)))
     }

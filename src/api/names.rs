@@ -6,6 +6,7 @@
 use super::status::RequestError;
 use crate::error::Violation;
 use crate::jobs::job::JobKey;
+use crate::store::is_file_name;
 
 /// The only tenant there is, until there is authentication.
 pub const DEFAULT_TENANT: &str = "default";
@@ -97,11 +98,6 @@ pub fn parse_artifact(name: &str) -> Result<(JobKey, String), RequestError> {
 pub fn check_file_name(name: &str, field: &str) -> Option<Violation> {
     let allowed = "1 to 255 bytes of letters, digits, '.', '_' and '-' are allowed, not beginning with a dot";
     (!is_file_name(name)).then(|| Violation::new(field, format!("{name:?} is no file name: {allowed}")))
-}
-
-fn is_file_name(name: &str) -> bool {
-    let plain = |c: u8| c.is_ascii_alphanumeric() || matches!(c, b'.' | b'_' | b'-');
-    (1..=255).contains(&name.len()) && !name.starts_with('.') && name.bytes().all(plain)
 }
 
 fn is_id(text: &str) -> bool {

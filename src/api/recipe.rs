@@ -4,9 +4,8 @@
 use thiserror::Error;
 
 use super::convert::{Path, recipe_from_pb, recipe_to_pb};
-use super::status::list;
 use super::{json, v1};
-use crate::error::{Classify, Kind, Violation};
+use crate::error::{Classify, Kind, Violation, list};
 use crate::recipe::Recipe;
 
 /// Why a file is no recipe.

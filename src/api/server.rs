@@ -8,6 +8,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
+use prost_types::FileDescriptorSet;
 use thiserror::Error;
 use tokio::net::TcpListener;
 use tokio::sync::Semaphore;
@@ -18,9 +19,11 @@ use tonic::transport::Server;
 use tonic::transport::server::TcpIncoming;
 use tonic_health::ServingStatus;
 
+use super::Context;
 use super::artifacts::Artifacts;
 use super::datasets::Datasets;
 use super::jobs::Jobs;
+use super::json::POOL;
 use super::limits::{MAX_MESSAGE_BYTES, MAX_READERS};
 use super::models::Models;
 use super::server_info::ServerInfo;
@@ -31,7 +34,6 @@ use super::v1::job_service_server::JobServiceServer;
 use super::v1::model_service_server::ModelServiceServer;
 use super::v1::server_service_server::ServerServiceServer;
 use super::v1::upload_service_server::UploadServiceServer;
-use super::{Context, DESCRIPTORS};
 use crate::error::{Classify, Kind};
 use crate::jobs::queue::JobQueue;
 use crate::jobs::reaper::reap;
@@ -125,23 +127,17 @@ pub async fn serve(
     let serving = |status: ServingStatus| {
         let health = health.clone();
         async move {
-            for name in [
-                "",
-                "niwaki.v1.UploadService",
-                "niwaki.v1.ModelService",
-                "niwaki.v1.DatasetService",
-                "niwaki.v1.JobService",
-                "niwaki.v1.ArtifactService",
-                "niwaki.v1.ServerService",
-            ] {
-                health.set_service_status(name, status).await;
+            // The empty name stands for the server as a whole.
+            health.set_service_status("", status).await;
+            for service in POOL.services() {
+                health.set_service_status(service.full_name(), status).await;
             }
         }
     };
     serving(ServingStatus::Serving).await;
     let reflection = || {
         tonic_reflection::server::Builder::configure()
-            .register_encoded_file_descriptor_set(DESCRIPTORS)
+            .register_file_descriptor_set(FileDescriptorSet { file: POOL.file_descriptor_protos().cloned().collect() })
             .register_encoded_file_descriptor_set(tonic_health::pb::FILE_DESCRIPTOR_SET)
     };
     let limit = MAX_MESSAGE_BYTES;

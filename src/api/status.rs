@@ -8,10 +8,11 @@ use std::collections::HashMap;
 use prost::Message;
 use prost_types::Any;
 use thiserror::Error;
+use tokio::task::JoinError;
 use tonic::{Code, Status};
 use tonic_types::{ErrorDetails, StatusExt, pb};
 
-use crate::error::{Classify, Kind, Violation};
+use crate::error::{Classify, Kind, Violation, list};
 use crate::jobs::JobError;
 use crate::jobs::job::Failure;
 use crate::store::StoreError;
@@ -64,6 +65,12 @@ pub enum RequestError {
         /// The bad fields.
         violations: Vec<Violation>,
     },
+    /// The task of a request panicked: a defect of ours that ends this request and nothing else.
+    #[error("a request's task panicked: {error}")]
+    Panicked {
+        /// What is known of it.
+        error: JoinError,
+    },
     /// The server goes.
     #[error("the server is stopping; try again")]
     Stopping,
@@ -94,6 +101,7 @@ impl Classify for RequestError {
             RequestError::TooLarge { .. } => Kind::ResourceExhausted,
             RequestError::NotComplete { .. } => Kind::FailedPrecondition,
             RequestError::Unreadable { kind, .. } => *kind,
+            RequestError::Panicked { .. } => Kind::Internal,
             RequestError::Stopping => Kind::Unavailable,
         }
     }
@@ -105,6 +113,7 @@ impl Classify for RequestError {
             RequestError::TooLarge { .. } => "TOO_LARGE",
             RequestError::NotComplete { .. } => "UPLOAD_INCOMPLETE",
             RequestError::Unreadable { reason, .. } => reason,
+            RequestError::Panicked { .. } => "INTERNAL",
             RequestError::Stopping => "SERVER_STOPPING",
         }
     }
@@ -115,17 +124,6 @@ impl Classify for RequestError {
             _ => Vec::new(),
         }
     }
-}
-
-/// Bad fields as one sentence a field.
-pub fn list(violations: &[Violation]) -> String {
-    let each =
-        violations.iter().map(
-            |Violation { field, description }| {
-                if field.is_empty() { description.clone() } else { format!("{field}: {description}") }
-            },
-        );
-    each.collect::<Vec<_>>().join("; ")
 }
 
 /// The gRPC code of a kind of failure.

@@ -9,8 +9,9 @@ use super::paging::check_request_id;
 use super::status::RequestError;
 use super::v1::upload_service_server::UploadService;
 use super::{Context, v1};
+use crate::digest::Digest;
 use crate::error::Violation;
-use crate::store::{self, Chunk, Digest, NewUpload, UploadWriter, now_ms};
+use crate::store::{self, Chunk, NewUpload, UploadWriter, now_ms};
 
 #[derive(Debug, Clone)]
 pub(super) struct Uploads(pub Context);

@@ -8,7 +8,6 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use bytes::Bytes;
-use sha2::{Digest, Sha256};
 use tokio::fs::{self, File, OpenOptions};
 use tokio::io::{AsyncReadExt, AsyncSeekExt, AsyncWriteExt, SeekFrom};
 use tonic::Status;
@@ -23,6 +22,8 @@ use crate::api::v1::job_service_client::JobServiceClient;
 use crate::api::v1::model_service_client::ModelServiceClient;
 use crate::api::v1::server_service_client::ServerServiceClient;
 use crate::api::v1::upload_service_client::UploadServiceClient;
+use crate::digest::{Digest, Hasher};
+use crate::store::is_file_name;
 
 /// The tenant that everything belongs to as long as there is only one.
 pub const TENANT: &str = "tenants/default";
@@ -229,7 +230,7 @@ async fn chunks(
 async fn digest_of(path: &Path) -> Result<(String, u64), Failure> {
     let failed = |error: std::io::Error| Failure::io(path, &error);
     let mut file = File::open(path).await.map_err(failed)?;
-    let mut hash = Sha256::new();
+    let mut hasher = Hasher::default();
     let mut size = 0;
     let mut buffer = vec![0; CHUNK];
     loop {
@@ -237,25 +238,21 @@ async fn digest_of(path: &Path) -> Result<(String, u64), Failure> {
         if n == 0 {
             break;
         }
-        hash.update(&buffer[..n]);
+        hasher.update(&buffer[..n]);
         size += n as u64;
     }
-    let hex: String = hash.finalize().iter().map(|byte| format!("{byte:02x}")).collect();
-    Ok((format!("sha256:{hex}"), size))
+    Ok((hasher.finish().to_string(), size))
 }
 
 /// The `request_id` of a file's upload: the same for the same file, so that a second program goes on where the first
 /// broke off, and nothing is sent twice.
 fn upload_key(upload: &v1::Upload) -> String {
-    let hash = Sha256::digest(format!("{}\n{}\n{}", upload.file_name, upload.size_bytes, upload.digest));
-    let bytes: [u8; 16] = hash[..16].try_into().expect("a SHA-256 digest has 32 bytes");
-    uuid::Builder::from_custom_bytes(bytes).into_uuid().to_string()
+    Digest::of(format!("{}\n{}\n{}", upload.file_name, upload.size_bytes, upload.digest).as_bytes()).to_string()
 }
 
 /// The server chooses the names of artifacts; only plain ones may become files here.
 fn plain_name(name: &str) -> Result<&str, Failure> {
-    let plain = |c: char| c.is_ascii_alphanumeric() || matches!(c, '.' | '_' | '-');
-    if name.is_empty() || name.starts_with('.') || !name.chars().all(plain) {
+    if !is_file_name(name) {
         let message = format!("the server offers a file named {name:?}, which is not written here");
         return Err(Failure::new(Exit::Failure, "ARTIFACT_NAME", message));
     }

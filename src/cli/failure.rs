@@ -8,7 +8,8 @@ use serde_json::{Value, json};
 use tonic::{Code, Status};
 use tonic_types::StatusExt;
 
-use crate::error::{Classify, Kind, Violation};
+use crate::api::status::code;
+use crate::error::{Classify, Violation};
 
 /// The exit codes of everything that did not go well; `niwaki --help` explains them.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -102,19 +103,7 @@ impl Failure {
 
 impl<E: Classify> From<E> for Failure {
     fn from(error: E) -> Self {
-        let code = match error.kind() {
-            Kind::InvalidArgument => Code::InvalidArgument,
-            Kind::NotFound => Code::NotFound,
-            Kind::AlreadyExists => Code::AlreadyExists,
-            Kind::FailedPrecondition => Code::FailedPrecondition,
-            Kind::Aborted => Code::Aborted,
-            Kind::OutOfRange => Code::OutOfRange,
-            Kind::ResourceExhausted => Code::ResourceExhausted,
-            Kind::Unavailable => Code::Unavailable,
-            Kind::DataLoss => Code::DataLoss,
-            Kind::Cancelled => Code::Cancelled,
-            Kind::Internal => Code::Internal,
-        };
+        let code = code(error.kind());
         Self {
             exit: exit(code),
             code: word(code),

@@ -84,7 +84,7 @@ where
             }
         };
         match done {
-            Ok(_) if pressed.load(Ordering::Relaxed) => Err(Failure::interrupted("stopped; nothing was written")),
+            Ok(_) if pressed.load(Ordering::Relaxed) => Err(Failure::interrupted("stopped")),
             Ok(result) => result,
             Err(panic) => Err(Failure::new(Exit::Failure, "PANIC", format!("a defect in niwaki: {panic}"))),
         }

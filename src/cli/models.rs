@@ -9,8 +9,8 @@ use super::client::{Client, TENANT, id, request_id, resource};
 use super::failure::{Exit, Failure};
 use super::local;
 use super::output::{Output, grouped, shape, table};
+use crate::api::convert::catalogue;
 use crate::api::{json, v1};
-use crate::format::Architecture;
 
 /// Does what was asked for.
 pub async fn run(client: &Client, verb: ModelsVerb, output: Output) -> Result<(), Failure> {
@@ -43,12 +43,7 @@ pub async fn put(
     graph: Option<&str>,
     name: Option<String>,
 ) -> Result<v1::Model, Failure> {
-    let architecture = graph.map(local::architecture).transpose()?.map(|architecture| v1::Architecture {
-        kind: Some(match architecture {
-            Architecture::Preset(name) => v1::architecture::Kind::Preset(name),
-            Architecture::GraphJson(text) => v1::architecture::Kind::GraphJson(text),
-        }),
-    });
+    let architecture = graph.map(local::architecture).transpose()?.map(catalogue::architecture);
     let file_name = file_name(file)?;
     let upload = client.upload(file, &file_name).await?;
     let model =

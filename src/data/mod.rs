@@ -5,7 +5,7 @@
 
 mod error;
 mod files;
-pub mod source;
+mod source;
 mod spec;
 mod split;
 mod subset;

@@ -5,7 +5,7 @@ use std::fmt;
 use thiserror::Error;
 
 use super::safetensors::{MAX_DIM, MAX_HEADER, MAX_NAME, MAX_RANK, MAX_TENSORS};
-use crate::error::{Classify, Kind, Violation};
+use crate::error::{Classify, Kind, Violation, list};
 use crate::graph::{GraphError, preset};
 use crate::tensor::DType;
 
@@ -242,7 +242,6 @@ impl Classify for FormatError {
     fn kind(&self) -> Kind {
         match self {
             FormatError::HeaderTooLarge { .. } | FormatError::TensorCount => Kind::ResourceExhausted,
-            FormatError::NonFinite { .. } => Kind::FailedPrecondition,
             _ => Kind::InvalidArgument,
         }
     }
@@ -305,10 +304,6 @@ pub(super) fn shorten(text: &str) -> String {
 
 fn near(at: &str) -> String {
     if at.is_empty() { String::new() } else { format!(" at '{at}'") }
-}
-
-fn list(problems: &[impl fmt::Display]) -> String {
-    problems.iter().map(|p| p.to_string()).collect::<Vec<_>>().join("; ")
 }
 
 fn more(told: usize, total: usize) -> String {

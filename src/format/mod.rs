@@ -11,6 +11,7 @@ pub mod safetensors;
 use std::collections::BTreeMap;
 
 use bytes::Bytes;
+use serde::{Deserialize, Serialize};
 
 use crate::graph::{Graph, preset};
 use native::GraphText;
@@ -19,7 +20,8 @@ use safetensors::Container;
 pub use error::{FormatError, Origin, TensorProblem};
 
 /// A network's graph, for weights that come without one.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
 pub enum Architecture {
     /// A built-in network, by name.
     Preset(String),

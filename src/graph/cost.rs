@@ -18,7 +18,8 @@ pub fn of_graph(graph: &Graph) -> Cost {
     Cost {
         params: graph.params().iter().map(|p| p.data.elements() as u64).sum(),
         nonzero_params: graph.params().iter().map(|p| p.data.nonzero() as u64).sum(),
-        macs: graph.nodes().iter().map(|n| macs(graph, n)).sum(),
+        // Parameters may be shared by any number of nodes, so that the sum has no bound.
+        macs: graph.nodes().iter().map(|n| macs(graph, n)).fold(0, u64::saturating_add),
     }
 }
 

@@ -33,6 +33,7 @@ use crate::tensor::{TensorData, TensorError};
 
 pub use edit::{Change, GraphEdit};
 pub use op::{Op, OpError};
+pub(crate) use verify::check_name;
 
 /// Names a value of a graph.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]

@@ -33,13 +33,18 @@ pub(super) fn verify(graph: &Graph) -> Result<(), GraphError> {
     Ok(())
 }
 
+/// The rule for names of nodes, values and parameters.
+pub(crate) fn check_name(what: &'static str, name: &str) -> Result<(), GraphError> {
+    if name.is_empty() || name.len() > MAX_NAME || name.chars().any(char::is_control) {
+        return Err(GraphError::BadName { what, name: name.chars().take(60).collect() });
+    }
+    Ok(())
+}
+
 fn names<'a>(what: &'static str, all: impl Iterator<Item = &'a str>) -> Result<(), GraphError> {
     let mut seen = HashSet::new();
     for name in all {
-        if name.is_empty() || name.len() > MAX_NAME || name.chars().any(char::is_control) {
-            let name = name.chars().take(60).collect();
-            return Err(GraphError::BadName { what, name });
-        }
+        check_name(what, name)?;
         if !seen.insert(name) {
             return Err(GraphError::DuplicateName { what, name: name.to_string() });
         }

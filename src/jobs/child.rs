@@ -63,12 +63,7 @@ fn work(
 ) -> Result<(), Failure> {
     let job: JobFile = serde_json::from_slice(&read(&folder.join(JOB_FILE))?)
         .map_err(|error| Failure::crashed(format!("{JOB_FILE}: {error}")))?;
-    let recipe = read_recipe(&job.recipe).map_err(|message| Failure {
-        kind: Kind::InvalidArgument,
-        reason: "RECIPE".into(),
-        message,
-        violations: Vec::new(),
-    })?;
+    let recipe = read_recipe(&job.recipe).map_err(|message| Failure::new(Kind::InvalidArgument, "RECIPE", message))?;
     let model = match &job.model {
         Some(name) => {
             let bytes = bytes::Bytes::from(read(&folder.join(MODEL_FOLDER).join(name))?);

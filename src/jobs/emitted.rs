@@ -10,10 +10,11 @@ use std::path::{Path, PathBuf};
 use bytes::Bytes;
 
 use super::job::{Failure, JobResult};
+use crate::digest::{Digest, Hasher};
 use crate::format;
 use crate::recipe::run::{MODEL_FILE, REPORT_FILE};
 use crate::report::{EmittedFile, Report};
-use crate::store::{Digest, Hasher};
+use crate::store::is_file_name;
 
 /// A report has some kilobytes; a process that writes more than this is up to no good.
 const MAX_REPORT: u64 = 16 << 20;
@@ -53,8 +54,7 @@ pub fn look_over(folder: &Path) -> Result<Emitted, Failure> {
 }
 
 fn check(folder: &Path, file: &EmittedFile) -> Result<(PathBuf, Digest), Failure> {
-    let plain = |c: char| c.is_ascii_alphanumeric() || matches!(c, '.' | '_' | '-');
-    if file.name.is_empty() || file.name.starts_with('.') || file.name == REPORT_FILE || !file.name.chars().all(plain) {
+    if !is_file_name(&file.name) || file.name == REPORT_FILE {
         return Err(Failure::crashed(format!("the job's report names a file {:?}", file.name)));
     }
     let path = folder.join(&file.name);

@@ -135,9 +135,14 @@ impl Failure {
         }
     }
 
+    /// A failure that is no error of ours to convert.
+    pub fn new(kind: Kind, reason: &str, message: impl Into<String>) -> Self {
+        Self { kind, reason: reason.into(), message: message.into(), violations: Vec::new() }
+    }
+
     /// The job's process did not keep to its part: it crashed, or what it left is not what it said.
     pub fn crashed(message: impl Into<String>) -> Self {
-        Self { kind: Kind::Aborted, reason: "JOB_CRASHED".into(), message: message.into(), violations: Vec::new() }
+        Self::new(Kind::Aborted, "JOB_CRASHED", message)
     }
 }
 
@@ -228,8 +233,7 @@ impl Job {
         self.enter(next, now);
         if next == JobState::Failed {
             let message = format!("the worker was lost in each of {} attempts", self.losses);
-            let reason = "WORKER_LOST".into();
-            self.failure = Some(Failure { kind: Kind::Aborted, reason, message, violations: Vec::new() });
+            self.failure = Some(Failure::new(Kind::Aborted, "WORKER_LOST", message));
         }
         Ok(())
     }

@@ -15,7 +15,6 @@ use serde::{Deserialize, Serialize};
 use super::job::Failure;
 use crate::format::Architecture;
 use crate::recipe::run::Progress;
-use crate::store::architecture;
 
 /// The name of the file that describes the job.
 pub const JOB_FILE: &str = "job.json";
@@ -38,7 +37,6 @@ pub struct JobFile {
     /// Name of the model's file; `None`: the recipe starts from a preset.
     pub model: Option<String>,
     /// The graph, where the model's file does not carry it.
-    #[serde(with = "architecture")]
     pub architecture: Option<Architecture>,
     /// Names of the data set's files.
     pub data: Vec<String>,
@@ -49,24 +47,11 @@ pub struct JobFile {
 #[serde(rename_all = "snake_case")]
 pub enum Line {
     /// It got further.
-    Progress(#[serde(with = "ProgressForm")] Progress),
+    Progress(Progress),
     /// It has written its files, report and all; this is the last line.
     Done,
     /// It has stopped, as asked; this is the last line.
     Cancelled,
     /// It cannot go on; this is the last line.
     Failed(Failure),
-}
-
-/// The JSON form of [`Progress`].
-#[derive(Serialize, Deserialize)]
-#[serde(remote = "Progress")]
-pub(super) struct ProgressForm {
-    phase: String,
-    step: u32,
-    step_count: u32,
-    done: u64,
-    total: u64,
-    loss: Option<f64>,
-    validation_accuracy: Option<f64>,
 }

@@ -6,8 +6,8 @@
 
 use std::time::Duration;
 
+use serde::Serialize;
 use serde::de::DeserializeOwned;
-use serde::{Deserialize, Serialize};
 use sqlx::any::AnyRow;
 use sqlx::{Any, AssertSqlSafe, Row, Transaction};
 use tokio::sync::broadcast;
@@ -15,7 +15,6 @@ use tokio::sync::broadcast::error::RecvError;
 
 use super::JobError;
 use super::job::{Directive, Job, JobKey, Lease, NewJob, Outcome};
-use super::protocol::ProgressForm;
 use super::state::JobState;
 use crate::recipe::run::Progress;
 use crate::store::{Database, Page, Request, StoreError, new_id};
@@ -231,10 +230,6 @@ impl Changes {
     }
 }
 
-/// The stored form of a [`Progress`].
-#[derive(Serialize, Deserialize)]
-struct StoredProgress(#[serde(with = "ProgressForm")] Progress);
-
 async fn save(tx: &mut Transaction<'static, Any>, job: &Job) -> Result<(), StoreError> {
     sqlx::query(
         "UPDATE jobs SET state = $1, revision = $2, attempt = $3, losses = $4, worker = $5, lease_expires_ms = $6,
@@ -247,7 +242,7 @@ async fn save(tx: &mut Transaction<'static, Any>, job: &Job) -> Result<(), Store
     .bind(i64::from(job.losses))
     .bind(&job.worker)
     .bind(job.lease_expires_ms)
-    .bind(to_json(&job.progress.clone().map(StoredProgress))?)
+    .bind(to_json(&job.progress)?)
     .bind(to_json(&job.failure)?)
     .bind(to_json(&job.result)?)
     .bind(job.start_ms)
@@ -276,7 +271,7 @@ fn from_row(row: &AnyRow) -> Result<Job, StoreError> {
         losses: number("losses")?,
         worker: row.try_get("worker")?,
         lease_expires_ms: row.try_get("lease_expires_ms")?,
-        progress: from_json::<StoredProgress>(row, "progress")?.map(|stored| stored.0),
+        progress: from_json(row, "progress")?,
         failure: from_json(row, "failure")?,
         result: from_json(row, "result")?,
         create_ms: row.try_get("create_ms")?,

@@ -23,7 +23,7 @@ const MAX_LOG: u64 = 1 << 20;
 /// Lines that wait for the worker; when there are more, the process waits.
 const BACKLOG: usize = 16;
 /// What a process may see of our environment: none of it is secret.
-const ENVIRONMENT: [&str; 5] = ["PATH", "TMPDIR", "RUST_LOG", "RUST_BACKTRACE", "RAYON_NUM_THREADS"];
+const ENVIRONMENT: [&str; 5] = ["PATH", "TMPDIR", "NIWAKI_LOG", "RUST_BACKTRACE", "RAYON_NUM_THREADS"];
 
 /// A job's process. It is killed when this is dropped.
 #[derive(Debug)]

@@ -25,7 +25,7 @@ use super::runner::Process;
 use super::state::JobState;
 use crate::error::{Classify, Kind};
 use crate::recipe::run::Progress;
-use crate::store::{DatasetDetail, Digest, Entry, FileRef, ModelDetail, Store, StoreError, now_ms};
+use crate::store::{DatasetDetail, Entry, FileRef, ModelDetail, Store, StoreError, now_ms, stored_digest};
 
 /// How long a worker may be silent before its job is given to another, in milliseconds.
 const LEASE_MS: i64 = 15_000;
@@ -165,9 +165,7 @@ impl Worker {
     }
 
     async fn fetch(&self, file: &FileRef, folder: &Path) -> Result<(), StoreError> {
-        let digest = Digest::parse(&file.digest)
-            .ok_or_else(|| StoreError::Row { what: format!("digest {:?} of {:?}", file.digest, file.file_name) })?;
-        self.store.blobs.get_to_file(&digest, &folder.join(&file.file_name)).await
+        self.store.blobs.get_to_file(&stored_digest(&file.digest)?, &folder.join(&file.file_name)).await
     }
 
     /// Stores what the process made, after looking it over.
@@ -320,5 +318,5 @@ fn of_store(error: &StoreError) -> Failure {
 /// A failure of ours.
 fn ours(what: &str, error: &dyn std::error::Error) -> Failure {
     tracing::error!(%error, "{what}");
-    Failure { kind: Kind::Internal, reason: "INTERNAL".into(), message: what.into(), violations: Vec::new() }
+    Failure::new(Kind::Internal, "INTERNAL", what)
 }

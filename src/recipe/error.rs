@@ -6,7 +6,7 @@ use std::path::Path;
 use thiserror::Error;
 
 use crate::data::DataError;
-use crate::error::{Classify, Kind, Violation};
+use crate::error::{Classify, Kind, Violation, list};
 use crate::exec::ExecError;
 use crate::format::FormatError;
 use crate::passes::PassError;
@@ -42,6 +42,12 @@ pub enum RecipeError {
         step: u32,
         /// What happened.
         source: PassError,
+    },
+    /// The network's outputs are no numbers, or so large that their loss is none.
+    #[error("{}the model's loss is no finite number", at(*step))]
+    NotFinite {
+        /// The step after which it was measured, counted from 1; 0 is the model before the steps.
+        step: u32,
     },
     /// The emitted file could not be made or read again.
     #[error("the emitted file: {0}")]
@@ -85,6 +91,7 @@ impl Classify for RecipeError {
             RecipeError::Data(source) => source.kind(),
             RecipeError::Train { source, .. } => source.kind(),
             RecipeError::Pass { source, .. } => source.kind(),
+            RecipeError::NotFinite { .. } => Kind::FailedPrecondition,
             RecipeError::Format(_) => Kind::Internal,
             RecipeError::Exec(source) => source.kind(),
             RecipeError::Io { source, .. } if source.kind() == io::ErrorKind::StorageFull => Kind::ResourceExhausted,
@@ -99,6 +106,7 @@ impl Classify for RecipeError {
             RecipeError::Data(source) => source.reason(),
             RecipeError::Train { source, .. } => source.reason(),
             RecipeError::Pass { source, .. } => source.reason(),
+            RecipeError::NotFinite { .. } => "NON_FINITE",
             RecipeError::Format(_) => "EMIT_FAILED",
             RecipeError::Exec(source) => source.reason(),
             RecipeError::Io { source, .. } if source.kind() == io::ErrorKind::StorageFull => "STORAGE_FULL",
@@ -109,11 +117,12 @@ impl Classify for RecipeError {
     fn violations(&self) -> Vec<Violation> {
         match self {
             RecipeError::Invalid { violations } => violations.clone(),
+            RecipeError::Data(source) => source.violations(),
             _ => Vec::new(),
         }
     }
 }
 
-fn list(violations: &[Violation]) -> String {
-    violations.iter().map(|v| format!("{}: {}", v.field, v.description)).collect::<Vec<_>>().join("; ")
+fn at(step: u32) -> String {
+    if step == 0 { String::new() } else { format!("step {step}: ") }
 }

@@ -13,11 +13,13 @@ use std::path::Path;
 use std::time::Instant;
 
 use bytes::Bytes;
+use serde::{Deserialize, Serialize};
 
 use super::error::RecipeError;
 use super::measure::{self, Candidate};
 use super::{PruneWeightsStep, Recipe, Start, StepKind, warnings};
 use crate::data::{self, DataSpec, Dataset, Splits, Transform, transform};
+use crate::digest::Digest;
 use crate::exec::{self, Session};
 use crate::format::{self, native};
 use crate::graph::{Graph, cost, init, preset};
@@ -47,7 +49,7 @@ pub struct Run<'a> {
 }
 
 /// What a running recipe is doing.
-#[derive(Debug, Clone, PartialEq, Default)]
+#[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
 pub struct Progress {
     /// The phase, for example `train`.
     pub phase: String,
@@ -137,6 +139,10 @@ impl<'a, 'r> Kitchen<'a, 'r> {
         let (result, file) = self.emit(&graph, out)?;
         let Comparison { baseline: base, result, delta, delta_ci95, test_samples, classes } =
             measure::compare(&baseline, &result, &self.splits.test, self.run)?;
+        // JSON has no such numbers: a report with one could not be read again.
+        if !base.loss.is_finite() || !result.loss.is_finite() {
+            return Err(RecipeError::NotFinite { step: self.step });
+        }
         self.warnings.extend(warnings::of(self.recipe, upload.is_some(), first, &base, &result));
         let report = Report {
             recipe: self.recipe.name.clone(),
@@ -275,6 +281,9 @@ impl<'a, 'r> Kitchen<'a, 'r> {
         let mut session = Session::new(graph)?;
         let evaluation = metrics::evaluate(&mut session, &self.splits.validation, &|| cancelled())
             .map_err(|source| RecipeError::of_training(self.step, source))?;
+        if !evaluation.loss.is_finite() {
+            return Err(RecipeError::NotFinite { step: self.step });
+        }
         let cost = cost::of_graph(graph);
         Ok(Snapshot {
             validation_accuracy: evaluation.accuracy,
@@ -290,7 +299,7 @@ impl<'a, 'r> Kitchen<'a, 'r> {
         let path = out.join(MODEL_FILE);
         write(&path, &native::write(graph, &self.metadata())?)?;
         let bytes = Bytes::from(fs::read(&path).map_err(|source| RecipeError::io(&path, source))?);
-        let digest = crate::digest::sha256(&bytes);
+        let digest = Digest::of(&bytes).to_string();
         let size = bytes.len() as u64;
         let graph = format::open_model(bytes, None)?.graph;
         Ok((Candidate { graph, bytes: size }, EmittedFile { name: MODEL_FILE.to_string(), bytes: size, digest }))

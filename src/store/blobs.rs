@@ -16,7 +16,8 @@ use object_store::{ObjectStore, ObjectStoreExt};
 use tokio::fs::File;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
-use super::{Digest, Hasher, StoreError};
+use super::StoreError;
+use crate::digest::{Digest, Hasher};
 
 /// Bytes that are written at once: large enough for a remote store's parts.
 const PART_BYTES: usize = 8 << 20;

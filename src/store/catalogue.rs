@@ -71,7 +71,6 @@ pub struct FileRef {
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct ModelDetail {
     /// The graph, where the file does not carry it.
-    #[serde(with = "architecture")]
     pub architecture: Option<Architecture>,
     /// Parameters.
     pub params: u64,
@@ -204,35 +203,6 @@ fn from_json<T: DeserializeOwned>(row: &AnyRow, column: &'static str) -> Result<
 
 fn to_json(value: &impl Serialize) -> Result<String, StoreError> {
     serde_json::to_string(value).map_err(|e| StoreError::Row { what: e.to_string() })
-}
-
-/// The stored form of an [`Architecture`].
-pub(crate) mod architecture {
-    use serde::{Deserialize, Deserializer, Serialize, Serializer};
-
-    use crate::format::Architecture;
-
-    #[derive(Serialize, Deserialize)]
-    #[serde(rename_all = "snake_case")]
-    enum Stored {
-        Preset(String),
-        GraphJson(String),
-    }
-
-    pub(crate) fn serialize<S: Serializer>(value: &Option<Architecture>, serializer: S) -> Result<S::Ok, S::Error> {
-        let stored = value.as_ref().map(|architecture| match architecture {
-            Architecture::Preset(name) => Stored::Preset(name.clone()),
-            Architecture::GraphJson(json) => Stored::GraphJson(json.clone()),
-        });
-        stored.serialize(serializer)
-    }
-
-    pub(crate) fn deserialize<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<Architecture>, D::Error> {
-        Ok(Option::<Stored>::deserialize(deserializer)?.map(|stored| match stored {
-            Stored::Preset(name) => Architecture::Preset(name),
-            Stored::GraphJson(json) => Architecture::GraphJson(json),
-        }))
-    }
 }
 
 #[cfg(test)]

@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 
 use thiserror::Error;
 
-use super::Digest;
+use crate::digest::Digest;
 use crate::error::{Classify, Kind};
 
 /// What can go wrong in the store.

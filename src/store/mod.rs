@@ -15,7 +15,6 @@
 mod blobs;
 mod catalogue;
 mod database;
-mod digest;
 mod error;
 mod request;
 mod uploads;
@@ -25,11 +24,11 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::{SystemTime, UNIX_EPOCH};
 
+use crate::digest::Digest;
+
 pub use blobs::Blobs;
-pub(crate) use catalogue::architecture;
 pub use catalogue::{Catalogue, DatasetDetail, Detail, Entry, FileRef, ModelDetail, NewEntry};
 pub use database::Database;
-pub use digest::{Digest, Hasher};
 pub use error::StoreError;
 pub use request::Request;
 pub use uploads::{Chunk, NewUpload, Upload, UploadState, UploadWriter, Uploads};
@@ -119,6 +118,18 @@ fn lock(data: &Path) -> Result<Lock, StoreError> {
         Err(TryLockError::WouldBlock) => Err(StoreError::FolderInUse { path: data.to_path_buf() }),
         Err(TryLockError::Error(source)) => Err(StoreError::File { path, source }),
     }
+}
+
+/// The digest that a row holds.
+pub(crate) fn stored_digest(text: &str) -> Result<Digest, StoreError> {
+    Digest::parse(text).ok_or_else(|| StoreError::Row { what: format!("digest {text:?}") })
+}
+
+/// Whether a name may become a file's: 1 to 255 bytes of letters, digits, `.`, `_` and `-`, not beginning with a dot. Such
+/// a name leads out of no folder and hides nothing.
+pub fn is_file_name(name: &str) -> bool {
+    let plain = |c: u8| c.is_ascii_alphanumeric() || matches!(c, b'.' | b'_' | b'-');
+    (1..=255).contains(&name.len()) && !name.starts_with('.') && name.bytes().all(plain)
 }
 
 /// A new id. Ids grow with time, so that the order of ids is the order of making.

@@ -2,7 +2,8 @@
 
 use serde::Serialize;
 
-use super::{Digest, StoreError};
+use super::StoreError;
+use crate::digest::Digest;
 
 /// The key a caller chose for a create call, with what the call says.
 #[derive(Debug, Clone, PartialEq, Eq)]

@@ -11,7 +11,7 @@
 
 use std::collections::HashSet;
 use std::io::SeekFrom;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use bytes::Bytes;
@@ -20,7 +20,8 @@ use sqlx::any::AnyRow;
 use tokio::fs::{File, OpenOptions};
 use tokio::io::{AsyncSeekExt, AsyncWriteExt};
 
-use super::{Blobs, Database, Digest, Request, StoreError, new_id};
+use super::{Blobs, Database, Request, StoreError, new_id, stored_digest};
+use crate::digest::Digest;
 
 /// Bytes that may be lost, and must be sent again, when the server dies while writing.
 const COMMIT_EVERY: u64 = 16 << 20;
@@ -262,6 +263,9 @@ impl UploadWriter {
             return Err(StoreError::ChunkChecksum { offset: chunk.offset, stated: chunk.crc32c, actual });
         }
         self.file.write_all(&chunk.data).await.map_err(StoreError::file(&self.path))?;
+        // Without this the write goes on in the background, and its failure (a full disk) would show at a later chunk,
+        // when this one counts already.
+        self.file.flush().await.map_err(StoreError::file(&self.path))?;
         self.offset = end;
         if self.offset - self.upload.committed_size >= COMMIT_EVERY {
             self.commit().await?;
@@ -272,13 +276,24 @@ impl UploadWriter {
     /// Makes all chunks taken durable and says how many bytes are stored.
     pub async fn commit(&mut self) -> Result<u64, StoreError> {
         if self.offset > self.upload.committed_size {
-            self.file.flush().await.map_err(StoreError::file(&self.path))?;
             self.file.sync_all().await.map_err(StoreError::file(&self.path))?;
+            if self.upload.committed_size == 0 {
+                sync_folders(&self.path).await?;
+            }
             self.uploads.set(&self.upload, self.offset, UploadState::Open).await?;
             self.upload.committed_size = self.offset;
         }
         Ok(self.upload.committed_size)
     }
+}
+
+/// Makes the name of an upload's new file durable: that of the file in its folder, and that of the folder.
+async fn sync_folders(file: &Path) -> Result<(), StoreError> {
+    for folder in file.ancestors().skip(1).take(2) {
+        let opened = File::open(folder).await.map_err(StoreError::file(folder))?;
+        opened.sync_all().await.map_err(StoreError::file(folder))?;
+    }
+    Ok(())
 }
 
 fn from_row(row: &AnyRow) -> Result<Upload, StoreError> {
@@ -288,7 +303,7 @@ fn from_row(row: &AnyRow) -> Result<Upload, StoreError> {
         id: row.try_get("id")?,
         file_name: row.try_get("file_name")?,
         size_bytes: row.try_get::<i64, _>("size_bytes")? as u64,
-        digest: Digest::parse(digest).ok_or_else(|| StoreError::Row { what: format!("digest {digest:?}") })?,
+        digest: stored_digest(digest)?,
         committed_size: row.try_get::<i64, _>("committed_size")? as u64,
         state: match state {
             "OPEN" => UploadState::Open,
@@ -340,6 +355,15 @@ mod tests {
         assert_eq!(store.uploads.complete("default", &upload.id).await.unwrap(), complete);
         let error = store.uploads.writer("default", &upload.id).await.unwrap_err();
         assert!(matches!(error, StoreError::UploadComplete { .. }));
+    }
+
+    #[tokio::test]
+    async fn a_chunk_that_did_not_reach_the_disk_does_not_count() {
+        let (_folder, store, upload) = announced(Digest::of(BYTES)).await;
+        let mut writer = store.uploads.writer("default", &upload.id).await.unwrap();
+        writer.file = OpenOptions::new().write(true).open("/dev/full").await.unwrap();
+        assert!(matches!(writer.append(&chunk(0, 4)).await, Err(StoreError::DiskFull)));
+        assert_eq!(writer.commit().await.unwrap(), 0);
     }
 
     #[tokio::test]

@@ -26,18 +26,12 @@ pub fn upload(upload: Upload) -> v1::Upload {
 
 /// The message of a model.
 pub fn model(model: Entry<ModelDetail>) -> v1::Model {
-    use v1::architecture::Kind;
     let detail = model.detail;
     v1::Model {
         name: Collection::Models.name(&model.tenant, &model.id),
         display_name: model.display_name,
         files: model.files.into_iter().map(|file| reference(&model.tenant, file)).collect(),
-        architecture: detail.architecture.map(|architecture| v1::Architecture {
-            kind: Some(match architecture {
-                Architecture::Preset(name) => Kind::Preset(name),
-                Architecture::GraphJson(json) => Kind::GraphJson(json),
-            }),
-        }),
+        architecture: detail.architecture.map(architecture),
         state: v1::model::State::Ready as i32,
         summary: Some(v1::ModelSummary {
             params: detail.params,
@@ -68,6 +62,16 @@ pub fn dataset(dataset: Entry<DatasetDetail>) -> v1::Dataset {
         }),
         create_time: Some(timestamp(dataset.create_ms)),
     }
+}
+
+/// The message of an architecture.
+pub fn architecture(architecture: Architecture) -> v1::Architecture {
+    use v1::architecture::Kind;
+    let kind = match architecture {
+        Architecture::Preset(name) => Kind::Preset(name),
+        Architecture::GraphJson(json) => Kind::GraphJson(json),
+    };
+    v1::Architecture { kind: Some(kind) }
 }
 
 /// A time in milliseconds since 1970.

@@ -38,6 +38,8 @@ impl Path {
 /// The numbers that a field takes, in words and as a test.
 pub(super) struct Numbers(pub &'static str, pub fn(f64) -> bool);
 
+/// Numbers of any size.
+pub(super) const ANY: Numbers = Numbers("that is finite", |_| true);
 /// Shares of a whole that leave something.
 pub(super) const BELOW_ONE: Numbers = Numbers("from 0 up to but not including 1", |v| (0.0..1.0).contains(&v));
 /// Shares that leave something on both sides.

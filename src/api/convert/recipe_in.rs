@@ -2,7 +2,7 @@
 //! recipe fits a model and a data set is `Recipe::validate`'s question.
 
 use super::train_in::train;
-use super::{BELOW_ONE, BETWEEN, Checks, NOT_NEGATIVE, Numbers, POSITIVE, Path, SHARE};
+use super::{ANY, BELOW_ONE, BETWEEN, Checks, NOT_NEGATIVE, Numbers, POSITIVE, Path, SHARE};
 use crate::api::v1;
 use crate::data::{DataSource, DataSpec, IdxPair, SplitSpec, Transform};
 use crate::error::Violation;
@@ -11,7 +11,6 @@ use crate::passes::quantize::{Format, Quantize};
 use crate::recipe::{self, Cubic, PruneWeightsStep, Recipe, Start, Step, StepKind};
 
 const NOT_ZERO: Numbers = Numbers("other than 0", |v| v != 0.0);
-const ANY: Numbers = Numbers("that is finite", |_| true);
 const MAX_NAME: usize = 200;
 const MAX_DESCRIPTION: usize = 10_000;
 const MAX_TRANSFORMS: usize = 16;

@@ -1,10 +1,9 @@
 //! `niwaki.v1.Train` to what it means. The bounds and defaults are those of the comments in `recipe.proto`.
 
-use super::{BELOW_ONE, Checks, NOT_NEGATIVE, Numbers, POSITIVE, Path, SHARE};
+use super::{ANY, BELOW_ONE, Checks, NOT_NEGATIVE, Numbers, POSITIVE, Path, SHARE};
 use crate::api::v1;
 use crate::train::config::{ClipConfig, EarlyStop, OptimizerConfig, ScheduleConfig, TrainConfig};
 
-const ANY: Numbers = Numbers("that is finite", |_| true);
 const FACTOR: Numbers = Numbers("above 0, at most 1", |v| v > 0.0 && v <= 1.0);
 
 pub(super) fn train(pb: v1::Train, at: &Path, checks: &mut Checks) -> TrainConfig {

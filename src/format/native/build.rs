@@ -7,7 +7,7 @@ use super::super::error::{MAX_PROBLEMS, Origin, TensorProblem, shorten};
 use super::super::safetensors::MAX_DIM;
 use super::FormatError;
 use super::text::{GraphText, NodeText, OpProblem};
-use crate::graph::{Graph, GraphError, Op, ParamId, ValueId};
+use crate::graph::{Graph, GraphError, Op, ParamId, ValueId, check_name};
 use crate::tensor::{self, TensorData};
 
 /// The graph that `text` describes, with these tensors as its parameters.
@@ -51,17 +51,12 @@ pub(in super::super) fn build(
     Ok(graph)
 }
 
-/// Names go into error messages from here on, so they are checked before all else; [`Graph::verify`] has the same rule.
+/// Names go into error messages from here on, so they are checked before all else.
 fn check_names(text: &GraphText) -> Result<(), GraphError> {
     let values = text.inputs.iter().map(|v| ("value", &v.name));
     let params = text.params.iter().map(|p| ("parameter", &p.name));
     let nodes = text.nodes.iter().map(|n| ("node", &n.name));
-    for (what, name) in values.chain(params).chain(nodes) {
-        if name.is_empty() || name.len() > 512 || name.chars().any(char::is_control) {
-            return Err(GraphError::BadName { what, name: name.chars().take(60).collect() });
-        }
-    }
-    Ok(())
+    values.chain(params).chain(nodes).try_for_each(|(what, name)| check_name(what, name))
 }
 
 /// The operators of all nodes, or what is wrong with them: unknown ones all at once, so that their owner sees how far

@@ -1,6 +1,8 @@
 //! Transforms: composed to one factor and offset a channel, and written into a model's metadata, so that whoever gets the
 //! model knows what its input must go through.
 
+use std::collections::BTreeMap;
+
 use serde::de::Error;
 use serde::{Deserialize, Deserializer, Serialize};
 use serde_json::value::RawValue;
@@ -64,6 +66,15 @@ pub fn from_json(json: &str) -> Result<Vec<Transform>, DataError> {
         TransformText::Normalize { mean, std } => Transform::Normalize { mean: numbers(mean), std: numbers(std) },
     };
     Ok(texts.into_iter().map(transform).collect())
+}
+
+/// The transforms that a model's metadata say its input has been through, checked to suit samples of `channels` channels;
+/// `None` where they say nothing.
+pub fn of_model(metadata: &BTreeMap<String, String>, channels: usize) -> Result<Option<Vec<Transform>>, DataError> {
+    let Some(json) = metadata.get(METADATA_KEY) else { return Ok(None) };
+    let transforms = from_json(json)?;
+    compose(&transforms, channels)?;
+    Ok(Some(transforms))
 }
 
 /// The transforms in one: a factor and an offset for each of `channels` channels. Computed in f64 and rounded once.

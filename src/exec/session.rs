@@ -6,7 +6,7 @@ use std::sync::Arc;
 use candle_core::{Device, Tensor, Var};
 
 use super::{ExecError, ops};
-use crate::graph::{Graph, Node, Param, ParamId, ValueId};
+use crate::graph::{Graph, Node, Param, ParamId, ValueId, cost};
 use crate::tensor::{TensorData, TensorError};
 
 /// What a forward pass is for.
@@ -44,6 +44,8 @@ pub struct Session {
     input: ValueId,
     outputs: Vec<ValueId>,
     sample_shape: Vec<usize>,
+    /// Numbers of the largest value, for one sample.
+    largest_value: u64,
     /// The last node that reads a value, by value.
     last_reader: Vec<Option<usize>>,
     views: Vec<ParamView>,
@@ -64,6 +66,11 @@ struct Tape {
 }
 
 impl Session {
+    /// Numbers of the network's largest value, for one sample: what decides how many samples fit into memory at once.
+    pub fn largest_value(&self) -> u64 {
+        self.largest_value
+    }
+
     /// Copies the parameters of `graph`, which may be of any floating point type.
     pub fn new(graph: &Graph) -> Result<Self, ExecError> {
         let Some(&input) = graph.inputs().first() else {
@@ -88,6 +95,7 @@ impl Session {
             input,
             outputs: graph.outputs().to_vec(),
             sample_shape: graph.input_shape(),
+            largest_value: cost::activations(graph).largest,
             last_reader,
             views,
             shapes: graph.params().iter().map(|p| p.data.shape().to_vec()).collect(),

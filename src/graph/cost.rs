@@ -1,4 +1,4 @@
-//! What a network costs: parameters, and multiply-accumulate operations for one sample.
+//! What a network costs: parameters, and for one sample multiply-accumulate operations and activations.
 
 use super::{Graph, Node};
 
@@ -21,6 +21,21 @@ pub fn of_graph(graph: &Graph) -> Cost {
         // Parameters may be shared by any number of nodes, so that the sum has no bound.
         macs: graph.nodes().iter().map(|n| macs(graph, n)).fold(0, u64::saturating_add),
     }
+}
+
+/// Numbers that the activations of a network take, for one sample.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Activations {
+    /// Of the largest value.
+    pub largest: u64,
+    /// Of all values together, as a backward pass needs them.
+    pub total: u64,
+}
+
+/// The activations of a network.
+pub fn activations(graph: &Graph) -> Activations {
+    let sizes = graph.values().iter().map(|v| v.sample_shape().iter().map(|&d| d as u64).product::<u64>());
+    Activations { largest: sizes.clone().max().unwrap_or(0), total: sizes.fold(0, u64::saturating_add) }
 }
 
 /// The cost of one node.

@@ -33,7 +33,7 @@ use crate::tensor::{TensorData, TensorError};
 
 pub use edit::{Change, GraphEdit};
 pub use op::{Op, OpError};
-pub(crate) use verify::check_name;
+pub(crate) use verify::{check_name, check_size};
 
 /// Names a value of a graph.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -209,6 +209,18 @@ pub enum GraphError {
         mask: usize,
         /// Elements.
         elements: usize,
+    },
+    /// A value, or the columns that a convolution unfolds its input to, would take too much memory.
+    #[error("value '{value}': {what} {elements} numbers a sample, at most {limit} are allowed")]
+    TooLarge {
+        /// The value.
+        value: String,
+        /// `it has`, or `its convolution unfolds to`.
+        what: &'static str,
+        /// Numbers a sample.
+        elements: u64,
+        /// How many there may be.
+        limit: u64,
     },
     /// More than the format allows.
     #[error("the graph has {count} {what}s, at most {limit} are allowed")]

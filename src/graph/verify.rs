@@ -8,6 +8,9 @@ use crate::tensor::TensorError;
 
 /// More nodes than any real network has; a bound on the work that a hostile file can cause.
 const MAX_NODES: usize = 100_000;
+/// Numbers a sample that a value may have, or the columns of a convolution: half a gibibyte. A description of a few bytes
+/// could ask for any amount of memory otherwise.
+const MAX_SAMPLE: u64 = 1 << 27;
 /// Names are labels; longer ones are mistakes or attacks.
 const MAX_NAME: usize = 512;
 
@@ -17,6 +20,7 @@ pub(super) fn verify(graph: &Graph) -> Result<(), GraphError> {
             return Err(GraphError::TooMany { what, count, limit: MAX_NODES });
         }
     }
+    check_name("graph", &graph.name)?;
     names("node", graph.nodes.iter().map(|n| n.name.as_str()))?;
     names("value", graph.values.iter().map(|v| v.name.as_str()))?;
     names("parameter", graph.params.iter().map(|p| p.name.as_str()))?;
@@ -33,7 +37,20 @@ pub(super) fn verify(graph: &Graph) -> Result<(), GraphError> {
     Ok(())
 }
 
-/// The rule for names of nodes, values and parameters.
+/// The rule for the size of a value of this sample shape.
+pub(crate) fn check_size(value: &str, sample_shape: &[usize]) -> Result<(), GraphError> {
+    let elements = sample_shape.iter().fold(1u64, |n, &d| n.saturating_mul(d as u64));
+    check_elements(value, "it has", elements)
+}
+
+fn check_elements(value: &str, what: &'static str, elements: u64) -> Result<(), GraphError> {
+    if elements > MAX_SAMPLE {
+        return Err(GraphError::TooLarge { value: value.to_string(), what, elements, limit: MAX_SAMPLE });
+    }
+    Ok(())
+}
+
+/// The rule for names of the graph, its nodes, values and parameters.
 pub(crate) fn check_name(what: &'static str, name: &str) -> Result<(), GraphError> {
     if name.is_empty() || name.len() > MAX_NAME || name.chars().any(char::is_control) {
         return Err(GraphError::BadName { what, name: name.chars().take(60).collect() });
@@ -81,6 +98,7 @@ fn nodes(graph: &Graph) -> Result<Vec<bool>, GraphError> {
     let mut written = vec![false; graph.values.len()];
     for input in &graph.inputs {
         written[input.index()] = true;
+        check_size(&graph.value(*input).name, &graph.value(*input).sample_shape())?;
     }
     for node in &graph.nodes {
         for input in &node.inputs {
@@ -105,6 +123,9 @@ fn nodes(graph: &Graph) -> Result<Vec<bool>, GraphError> {
                 inferred: shape_text(&inferred),
             });
         }
+        let sample_shape = output.sample_shape();
+        check_size(&output.name, &sample_shape)?;
+        check_elements(&output.name, "its convolution unfolds to", node.op.columns(&params, &sample_shape))?;
         if std::mem::replace(&mut written[node.output.index()], true) {
             return Err(GraphError::Rewritten { node: node.name.clone(), value: output.name.clone() });
         }
@@ -127,7 +148,11 @@ mod tests {
     #[test]
     fn every_broken_promise_is_named() {
         type Break = fn(&mut Graph);
-        let broken: [(Break, &str); 9] = [
+        let broken: [(Break, &str); 10] = [
+            (
+                |g| g.name = "\u{1b}[2J".into(),
+                "graph name \"\\u{1b}[2J\" is not allowed: 1 to 512 printable characters are",
+            ),
             (|g| g.nodes[1].name = "fc1".into(), "two nodes are named 'fc1'"),
             (|g| g.values[1].name = "input".into(), "two values are named 'input'"),
             (
@@ -150,5 +175,18 @@ mod tests {
             assert_eq!(graph.verify().unwrap_err().to_string(), expected);
         }
         assert_eq!(network().verify(), Ok(()));
+    }
+
+    #[test]
+    fn a_small_description_cannot_ask_for_much_memory() {
+        use crate::graph::op::Conv2d;
+        let padded = Conv2d { padding: [10_000; 4], ..Conv2d::default() };
+        let error = GraphBuilder::new("wide", &[1, 28, 28]).conv("conv", 1, 1, padded).build().unwrap_err();
+        // 20,028 pixels each way.
+        let text = "value 'conv': it has 401120784 numbers a sample, at most 134217728 are allowed";
+        assert_eq!(error.to_string(), text);
+        let error = GraphBuilder::new("deep", &[1, 2000, 2000]).conv("conv", 1, 500, Conv2d::default()).build();
+        let text = error.unwrap_err().to_string();
+        assert!(text.starts_with("value 'conv': its convolution unfolds to"), "{text}");
     }
 }

@@ -76,7 +76,7 @@ pub struct Upload {
 }
 
 /// Runs `recipe` on `upload` (or on the preset it names) with `dataset`; writes [`MODEL_FILE`] and [`REPORT_FILE`] into
-/// the folder `out`, which must exist.
+/// the folder `out`, which is made when there is something to write.
 ///
 /// Errors: [`RecipeError::Invalid`] with every violation, before anything is computed; what a step says, with its number.
 pub fn run(
@@ -87,11 +87,11 @@ pub fn run(
     run: &mut Run<'_>,
 ) -> Result<Report, RecipeError> {
     // Gradients are walked recursively, one frame a node.
-    exec::with_large_stack(|| Kitchen::open(recipe, upload, dataset, run)?.cook(upload, out))?
+    exec::with_large_stack(|| Course::open(recipe, upload, dataset, run)?.follow(upload, out))?
 }
 
-/// A recipe at work: everything that its steps share.
-struct Kitchen<'a, 'r> {
+/// The course of one recipe: everything that its steps share.
+struct Course<'a, 'r> {
     recipe: &'a Recipe,
     transforms: Vec<Transform>,
     splits: Splits,
@@ -100,7 +100,7 @@ struct Kitchen<'a, 'r> {
     step: u32,
 }
 
-impl<'a, 'r> Kitchen<'a, 'r> {
+impl<'a, 'r> Course<'a, 'r> {
     fn open(
         recipe: &'a Recipe,
         upload: Option<&Upload>,
@@ -118,7 +118,7 @@ impl<'a, 'r> Kitchen<'a, 'r> {
         Ok(Self { recipe, transforms, splits, warnings, run, step: 0 })
     }
 
-    fn cook(mut self, upload: Option<&Upload>, out: &Path) -> Result<Report, RecipeError> {
+    fn follow(mut self, upload: Option<&Upload>, out: &Path) -> Result<Report, RecipeError> {
         let (baseline, start) = self.baseline(upload)?;
         let mut graph = baseline.graph.clone();
         let first = self.snapshot(&graph)?;
@@ -297,6 +297,7 @@ impl<'a, 'r> Kitchen<'a, 'r> {
     /// Writes the model and reads it again: what is measured is the file.
     fn emit(&self, graph: &Graph, out: &Path) -> Result<(Candidate, EmittedFile), RecipeError> {
         let path = out.join(MODEL_FILE);
+        fs::create_dir_all(out).map_err(|source| RecipeError::io(out, source))?;
         write(&path, &native::write(graph, &self.metadata())?)?;
         let bytes = Bytes::from(fs::read(&path).map_err(|source| RecipeError::io(&path, source))?);
         let digest = Digest::of(&bytes).to_string();
@@ -328,10 +329,9 @@ fn transforms(
     warnings: &mut Vec<String>,
 ) -> Result<Vec<Transform>, RecipeError> {
     let declared = &recipe.data.transforms;
-    let Some(stored) = upload.and_then(|u| u.model.metadata.get(transform::METADATA_KEY)) else {
-        return Ok(declared.clone());
-    };
-    let stored = transform::from_json(stored)?;
+    let Some(upload) = upload else { return Ok(declared.clone()) };
+    let channels = upload.model.graph.input_shape().first().copied().unwrap_or(1);
+    let Some(stored) = transform::of_model(&upload.model.metadata, channels)? else { return Ok(declared.clone()) };
     if declared.is_empty() {
         return Ok(stored);
     }

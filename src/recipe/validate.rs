@@ -3,11 +3,15 @@
 //!
 //! All violations are reported at once, each by the path of its field in `niwaki.v1.Recipe`.
 
-use crate::data::{Dataset, Transform};
-use crate::error::Violation;
-use crate::graph::{Graph, glob, preset};
+use crate::data::{self, Dataset};
+use crate::error::{Classify, Violation};
+use crate::graph::{Graph, cost, glob, preset};
+use crate::train::config::TrainConfig;
 
 use super::{MAX_STEPS, Recipe, StepKind, VERSION};
+
+/// Memory that a training step's activations and gradients may take.
+const MAX_BATCH_BYTES: u64 = 8 << 30;
 
 impl Recipe {
     /// Everything that keeps the recipe from running on `model` (`None`: no model is given) with `data`; empty if it may
@@ -22,7 +26,9 @@ impl Recipe {
             let text = format!("at most {MAX_STEPS} steps are allowed, got {}", self.steps.len());
             violations.push(Violation::new("steps", text));
         }
-        self.check_data(data, &mut violations);
+        if let Err(error) = data::split(data, &self.data, self.seed) {
+            violations.extend(error.violations());
+        }
         if let Some(graph) = self.network(model, &mut violations) {
             check_fit(&graph, data, &mut violations);
             self.check_steps(&graph, &mut violations);
@@ -53,48 +59,61 @@ impl Recipe {
         None
     }
 
-    fn check_data(&self, data: &Dataset, violations: &mut Vec<Violation>) {
-        if data.test.is_some() && self.data.split.test_fraction.is_some() {
-            let text = "the data set has test samples of its own, so none may be cut from its training samples";
-            violations.push(Violation::new("data.split.test_fraction", text));
-        }
-        let channels = data.train.sample_shape.first().copied().unwrap_or(1);
-        for (i, transform) in self.data.transforms.iter().enumerate() {
-            let Transform::Normalize { mean, .. } = transform else { continue };
-            if mean.len() != 1 && mean.len() != channels {
-                let field = format!("data.transforms[{i}].normalize.mean");
-                let text = format!("has {} numbers; 1 or {channels} (the sample's channels) are needed", mean.len());
-                violations.push(Violation::new(field, text));
-            }
-        }
-    }
-
     fn check_steps(&self, graph: &Graph, violations: &mut Vec<Violation>) {
+        if let Some(start) = &self.start {
+            check_memory(graph, &start.train, "start.train", violations);
+        }
         let mut quantized = false;
         for (i, step) in self.steps.iter().enumerate() {
             let path = format!("steps[{i}].{}", step.kind.field());
-            let globs = match &step.kind {
-                StepKind::PruneWeights(prune) => Some(("ignored", &prune.ignored)),
-                StepKind::Quantize(quantize) => Some(("keep_f32", &quantize.keep_f32)),
-                StepKind::Evaluate | StepKind::Train(_) => None,
+            let training = match &step.kind {
+                StepKind::Evaluate => None,
+                StepKind::Train(train) => Some((path.clone(), train)),
+                StepKind::PruneWeights(prune) => {
+                    check_globs(graph, &prune.ignored, format!("{path}.ignored"), violations);
+                    let left = |id| glob::select(graph, &prune.ignored).is_ok_and(|ignored| !ignored.contains(&id));
+                    if !graph.param_ids().any(|id| graph.param(id).is_weight() && left(id)) {
+                        let text = "leaves no weight to prune";
+                        violations.push(Violation::new(format!("{path}.ignored"), text));
+                    }
+                    prune.cubic.as_ref().map(|cubic| (format!("{path}.cubic.train"), &cubic.train))
+                }
+                StepKind::Quantize(quantize) => {
+                    check_globs(graph, &quantize.keep_f32, format!("{path}.keep_f32"), violations);
+                    None
+                }
             };
-            if let Some((field, patterns)) = globs
-                && let Err(pattern) = glob::select(graph, patterns)
-            {
-                let text = format!("'{pattern}' fits no parameter of the model");
-                violations.push(Violation::new(format!("{path}.{field}"), text));
-            }
-            let trains = match &step.kind {
-                StepKind::Train(_) => true,
-                StepKind::PruneWeights(prune) => prune.cubic.is_some(),
-                StepKind::Evaluate | StepKind::Quantize(_) => false,
-            };
-            if trains && quantized {
-                let text = "training after `quantize` would be rounded away; move `quantize` behind the last training";
-                violations.push(Violation::new(path, text));
+            if let Some((field, train)) = training {
+                check_memory(graph, train, &field, violations);
+                if quantized {
+                    let text =
+                        "training after `quantize` would be rounded away; move `quantize` behind the last training";
+                    violations.push(Violation::new(path, text));
+                }
             }
             quantized |= matches!(step.kind, StepKind::Quantize(_));
         }
+    }
+}
+
+fn check_globs(graph: &Graph, patterns: &[String], field: String, violations: &mut Vec<Violation>) {
+    if let Err(pattern) = glob::select(graph, patterns) {
+        violations.push(Violation::new(field, format!("'{pattern}' fits no parameter of the model")));
+    }
+}
+
+/// A batch's activations and their gradients must fit into memory.
+fn check_memory(graph: &Graph, train: &TrainConfig, path: &str, violations: &mut Vec<Violation>) {
+    let needed = cost::activations(graph).total.saturating_mul(2 * 4).saturating_mul(u64::from(train.batch_size));
+    if needed > MAX_BATCH_BYTES {
+        let gib = |bytes: u64| bytes as f64 / f64::from(1 << 30);
+        let text = format!(
+            "{} samples at once would take about {:.1} GiB of activations, at most {:.0} are allowed",
+            train.batch_size,
+            gib(needed),
+            gib(MAX_BATCH_BYTES)
+        );
+        violations.push(Violation::new(format!("{path}.batch_size"), text));
     }
 }
 
@@ -125,17 +144,18 @@ mod tests {
     use std::sync::Arc;
 
     use super::*;
-    use crate::data::{DataSpec, Inputs, Part};
+    use crate::data::{DataSpec, Inputs, Part, Transform};
+    use crate::passes::prune::{Amount, Scope};
     use crate::passes::quantize::{Format, Quantize};
-    use crate::recipe::{Start, Step};
+    use crate::recipe::{Cubic, PruneWeightsStep, Start, Step};
     use crate::train::config::{ClipConfig, OptimizerConfig, ScheduleConfig, TrainConfig};
 
     fn data(sample_shape: &[usize], classes: u32) -> Dataset {
         let size = sample_shape.iter().product::<usize>();
         let part = Part {
             sample_shape: sample_shape.to_vec(),
-            inputs: Inputs::F32(vec![0.0; size]),
-            labels: vec![classes - 1],
+            inputs: Inputs::F32(vec![0.0; size * 10]),
+            labels: vec![classes - 1; 10],
         };
         let part = Arc::new(part);
         Dataset { source: "safetensors", classes, train: part.clone(), test: Some(part) }
@@ -181,17 +201,40 @@ mod tests {
         let mut recipe = recipe(Some("lenet5"), vec![StepKind::Quantize(quantize), StepKind::Train(train())]);
         recipe.version = 7;
         recipe.data.split.test_fraction = Some(0.5);
-        recipe.data.transforms = vec![Transform::Normalize { mean: vec![0.0; 3], std: vec![1.0; 3] }];
         assert_eq!(
             fields(&recipe, &data(&[1, 32, 32], 11)),
+            ["version", "data.split.test_fraction", "data", "data", "steps[0].quantize.keep_f32", "steps[1].train"]
+        );
+    }
+
+    #[test]
+    fn transforms_and_splits_must_suit_the_data() {
+        let mut recipe = recipe(Some("lenet5"), vec![]);
+        recipe.data.transforms = vec![Transform::Normalize { mean: vec![0.0; 3], std: vec![1.0; 3] }];
+        assert_eq!(fields(&recipe, &data(&[1, 28, 28], 10)), ["data.transforms[0].normalize.mean"]);
+        recipe.data.transforms.clear();
+        recipe.data.split.validation_fraction = 0.01;
+        assert_eq!(fields(&recipe, &data(&[1, 28, 28], 10)), ["data.split"]);
+    }
+
+    #[test]
+    fn a_batch_must_fit_into_memory_and_a_pruning_must_have_weights() {
+        let huge = TrainConfig { batch_size: 200_000, ..train() };
+        let nothing = PruneWeightsStep {
+            amount: Amount::Sparsity(0.5),
+            scope: Scope::Global,
+            ignored: vec!["*".into()],
+            cubic: Some(Cubic { train: huge.clone(), begin: 0.0, end: 0.5, every: 10 }),
+        };
+        let mut recipe = recipe(Some("lenet5"), vec![StepKind::Train(huge), StepKind::PruneWeights(nothing)]);
+        recipe.start.as_mut().unwrap().train.batch_size = 100_000;
+        assert_eq!(
+            fields(&recipe, &data(&[1, 28, 28], 10)),
             [
-                "version",
-                "data.split.test_fraction",
-                "data.transforms[0].normalize.mean",
-                "data",
-                "data",
-                "steps[0].quantize.keep_f32",
-                "steps[1].train"
+                "start.train.batch_size",
+                "steps[0].train.batch_size",
+                "steps[1].prune_weights.ignored",
+                "steps[1].prune_weights.cubic.train.batch_size"
             ]
         );
     }

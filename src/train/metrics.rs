@@ -5,8 +5,10 @@ use super::objective::{log_sum_exp, rows};
 use crate::data::Subset;
 use crate::exec::{Mode, Session};
 
-/// Samples that are computed at once.
+/// Samples that are computed at once, of a network of ordinary size.
 const BATCH: usize = 256;
+/// Numbers that the largest value of a batch may have; larger networks get smaller batches.
+const BATCH_NUMBERS: u64 = 1 << 27;
 
 /// How a network does on labelled samples.
 #[derive(Debug, Clone, PartialEq)]
@@ -29,13 +31,14 @@ pub fn evaluate(
     if subset.is_empty() {
         return Err(TrainError::Empty { split: "evaluation" });
     }
+    let batch_size = (BATCH_NUMBERS / session.largest_value().max(1)).clamp(1, BATCH as u64) as usize;
     let mut correct = Vec::with_capacity(subset.len());
     let mut loss = 0.0;
-    for start in (0..subset.len()).step_by(BATCH) {
+    for start in (0..subset.len()).step_by(batch_size) {
         if cancelled() {
             return Err(TrainError::Cancelled);
         }
-        let batch = subset.batch(start..subset.len().min(start + BATCH));
+        let batch = subset.batch(start..subset.len().min(start + batch_size));
         let activations = session.forward(&batch.inputs, batch.labels.len(), Mode::Eval, &[])?;
         let logits = activations.outputs.first().map_or(&[][..], |output| output);
         for (row, label) in rows(logits, &batch.labels)? {

@@ -4,11 +4,10 @@
 use std::collections::{BTreeMap, HashMap, HashSet};
 
 use super::super::error::{MAX_PROBLEMS, Origin, TensorProblem, shorten};
-use super::super::safetensors::MAX_DIM;
 use super::FormatError;
 use super::text::{GraphText, NodeText, OpProblem};
-use crate::graph::{Graph, GraphError, Op, ParamId, ValueId, check_name};
-use crate::tensor::{self, TensorData};
+use crate::graph::{Graph, GraphError, Op, ParamId, ValueId, check_name, check_size};
+use crate::tensor::TensorData;
 
 /// The graph that `text` describes, with these tensors as its parameters.
 pub(in super::super) fn build(
@@ -27,7 +26,7 @@ pub(in super::super) fn build(
     let mut values: HashMap<&str, ValueId> = HashMap::new();
     let mut params: HashMap<&str, ParamId> = HashMap::new();
     for input in &text.inputs {
-        check_size(&input.name, &input.shape).map_err(describe)?;
+        check_size(&input.name, &input.shape).map_err(broken)?;
         values.insert(&input.name, edit.add_input(&input.name, &input.shape));
     }
     for param in &text.params {
@@ -41,7 +40,7 @@ pub(in super::super) fn build(
         let roles = by_role(node, &op).map_err(describe)?;
         let own = look_up(&params, &roles).map_err(|name| broken(dangling(node, "parameter", name)))?;
         let output = edit.add_node(&node.name, op, &inputs, &own).map_err(broken)?;
-        check_size(&node.name, &edit.graph().value(output).sample_shape()).map_err(describe)?;
+        check_size(&node.name, &edit.graph().value(output).sample_shape()).map_err(broken)?;
         values.insert(&node.name, output);
     }
     let outputs =
@@ -123,17 +122,6 @@ fn by_role(node: &NodeText, op: &Op) -> Result<Vec<String>, String> {
             Err(format!("node '{}' ({}) has no use for a parameter '{}'", node.name, op.name(), shorten(&role)))
         }
         None => Ok(params),
-    }
-}
-
-/// No value may have more elements a sample than any axis may: beyond it, products of sizes might overflow.
-fn check_size(value: &str, sample_shape: &[usize]) -> Result<(), String> {
-    match tensor::elements(sample_shape) {
-        Some(n) if n as u64 <= MAX_DIM => Ok(()),
-        _ => Err(format!(
-            "value '{value}' has shape {}, more than {MAX_DIM} elements",
-            shorten(&format!("{sample_shape:?}"))
-        )),
     }
 }
 

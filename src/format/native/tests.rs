@@ -196,9 +196,9 @@ fn shapes_are_inferred_anew_and_must_hold_together() {
 #[test]
 fn sizes_that_would_overflow_later_are_refused() {
     let huge = "\"shape\":[1,4294967296,4294967296]";
-    assert!(message("\"shape\":[1,6,6]", huge).contains("value 'input' has shape"));
+    assert!(message("\"shape\":[1,6,6]", huge).contains("value 'input': it has"));
     let padded = message("\"padding\":[0,0,0,0]", "\"padding\":[1048576,1048576,1048576,1048576]");
-    assert!(padded.contains("value 'conv' has shape"), "{padded}");
+    assert!(padded.contains("value 'conv': it has"), "{padded}");
 }
 
 #[test]

@@ -56,7 +56,7 @@ pub struct Container {
     pub metadata: BTreeMap<String, String>,
 }
 
-/// How many values of a tensor are NaN or infinite; 0 for integers.
+/// How many values of a tensor are NaN, infinite or too large for f32, in which networks compute; 0 for integers.
 pub fn non_finite(tensor: &TensorData) -> usize {
     fn count<const N: usize>(tensor: &TensorData, finite: impl Fn([u8; N]) -> bool) -> usize {
         let (values, _) = tensor.bytes().as_chunks::<N>();
@@ -66,7 +66,7 @@ pub fn non_finite(tensor: &TensorData) -> usize {
         DType::F16 => count(tensor, |b| f16::from_le_bytes(b).is_finite()),
         DType::BF16 => count(tensor, |b| bf16::from_le_bytes(b).is_finite()),
         DType::F32 => count(tensor, |b| f32::from_le_bytes(b).is_finite()),
-        DType::F64 => count(tensor, |b| f64::from_le_bytes(b).is_finite()),
+        DType::F64 => count(tensor, |b| (f64::from_le_bytes(b) as f32).is_finite()),
         _ => 0,
     }
 }

@@ -134,6 +134,20 @@ impl Op {
             Op::MaxPool2d(_) | Op::AvgPool2d(_) | Op::Activation(_) | Op::Flatten => 0,
         }
     }
+
+    /// Numbers for one sample that a convolution unfolds its input to before it multiplies: each output place sees its
+    /// taps. 0 for all others.
+    pub fn columns(&self, params: &[&[usize]], output: &[usize]) -> u64 {
+        match self {
+            Op::Conv2d(config) => {
+                // One group at a time, and only its own input channels.
+                let taps = params[0][1..].iter().map(|&d| d as u64).fold(1, u64::saturating_mul);
+                let places = output[1..].iter().map(|&d| d as u64).fold(1, u64::saturating_mul);
+                if config.is_pointwise(params[0]) { 0 } else { taps.saturating_mul(places) }
+            }
+            Op::Linear | Op::MaxPool2d(_) | Op::AvgPool2d(_) | Op::Activation(_) | Op::Flatten => 0,
+        }
+    }
 }
 
 fn flatten(input: &[Dim]) -> Result<Vec<Dim>, OpError> {

@@ -2,10 +2,13 @@
 
 use std::time::Instant;
 
+use bytes::Bytes;
+
 use super::error::RecipeError;
 use super::run::{Progress, Run};
 use crate::data::Subset;
 use crate::exec::{Mode, Session};
+use crate::format;
 use crate::graph::{Graph, cost};
 use crate::report::{ClassChange, Comparison, Latency, Metrics, paired_interval};
 use crate::train::metrics::{self, Evaluation};
@@ -16,6 +19,14 @@ pub(super) struct Candidate {
     pub graph: Graph,
     /// Size of the file.
     pub bytes: u64,
+}
+
+impl Candidate {
+    /// Reads a model that niwaki wrote.
+    pub fn of_file(bytes: Bytes) -> Result<Self, RecipeError> {
+        let size = bytes.len() as u64;
+        Ok(Self { graph: format::open_model(bytes, None)?.graph, bytes: size })
+    }
 }
 
 /// Both models are loaded anew so many times, each as often first as second: where in memory a small model comes to lie

@@ -137,17 +137,33 @@ impl<'a, 'r> Course<'a, 'r> {
         }
         self.report("measure", 0, 0);
         let (result, file) = self.emit(&graph, out)?;
-        let Comparison { baseline: base, result, delta, delta_ci95, test_samples, classes } =
+        let path = out.join(MODEL_FILE);
+        let report = self.measure(upload, Measured { baseline, result, first, start, steps, file });
+        let written = report.and_then(|report| {
+            let json = serde_json::to_vec_pretty(&report).expect("a report is plain numbers and strings");
+            write(&out.join(REPORT_FILE), &json).map(|()| report)
+        });
+        if written.is_err() {
+            // A model without a report is no result.
+            let _ = fs::remove_file(path);
+        }
+        written
+    }
+
+    /// Measures the emitted model against the baseline, and reports.
+    fn measure(mut self, upload: Option<&Upload>, measured: Measured) -> Result<Report, RecipeError> {
+        let Measured { baseline, result, first, start, steps, file } = measured;
+        let Comparison { baseline, result, delta, delta_ci95, test_samples, classes } =
             measure::compare(&baseline, &result, &self.splits.test, self.run)?;
         // JSON has no such numbers: a report with one could not be read again.
-        if !base.loss.is_finite() || !result.loss.is_finite() {
+        if !baseline.loss.is_finite() || !result.loss.is_finite() {
             return Err(RecipeError::NotFinite { step: self.step });
         }
-        self.warnings.extend(warnings::of(self.recipe, upload.is_some(), first, &base, &result));
-        let report = Report {
+        self.warnings.extend(warnings::of(self.recipe, upload.is_some(), first, &baseline, &result));
+        Ok(Report {
             recipe: self.recipe.name.clone(),
             seed: self.recipe.seed,
-            baseline: base,
+            baseline,
             result,
             accuracy_delta: delta,
             accuracy_delta_ci95: delta_ci95,
@@ -158,26 +174,18 @@ impl<'a, 'r> Course<'a, 'r> {
             files: vec![file],
             warnings: self.warnings,
             machine: machine(),
-        };
-        let json = serde_json::to_vec_pretty(&report).expect("a report is plain numbers and strings");
-        write(&out.join(REPORT_FILE), &json)?;
-        Ok(report)
+        })
     }
 
     /// The model that the steps start from, and what its training did if it is a preset.
     fn baseline(&mut self, upload: Option<&Upload>) -> Result<(Candidate, Option<TrainDetail>), RecipeError> {
-        match (&self.recipe.start, upload) {
-            (Some(start), _) => {
-                let (graph, detail) = self.train_preset(start)?;
-                let file = native::write(&graph, &self.metadata())?;
-                Ok((Candidate { graph, bytes: file.len() as u64 }, Some(detail)))
-            }
-            (None, Some(upload)) => {
-                let graph = upload.model.graph.clone();
-                Ok((Candidate { graph, bytes: upload.bytes.len() as u64 }, None))
-            }
-            (None, None) => unreachable!("a recipe without start or model is invalid"),
+        if let Some(start) = &self.recipe.start {
+            let (graph, detail) = self.train_preset(start)?;
+            let file = native::write(&graph, &self.metadata())?;
+            return Ok((Candidate::of_file(file.into())?, Some(detail)));
         }
+        let upload = upload.expect("a recipe with neither start nor model is invalid");
+        Ok((Candidate { graph: upload.model.graph.clone(), bytes: upload.bytes.len() as u64 }, None))
     }
 
     fn train_preset(&mut self, start: &Start) -> Result<(Graph, TrainDetail), RecipeError> {
@@ -300,10 +308,12 @@ impl<'a, 'r> Course<'a, 'r> {
         fs::create_dir_all(out).map_err(|source| RecipeError::io(out, source))?;
         write(&path, &native::write(graph, &self.metadata())?)?;
         let bytes = Bytes::from(fs::read(&path).map_err(|source| RecipeError::io(&path, source))?);
-        let digest = Digest::of(&bytes).to_string();
-        let size = bytes.len() as u64;
-        let graph = format::open_model(bytes, None)?.graph;
-        Ok((Candidate { graph, bytes: size }, EmittedFile { name: MODEL_FILE.to_string(), bytes: size, digest }))
+        let file = EmittedFile {
+            name: MODEL_FILE.to_string(),
+            bytes: bytes.len() as u64,
+            digest: Digest::of(&bytes).to_string(),
+        };
+        Ok((Candidate::of_file(bytes)?, file))
     }
 
     fn metadata(&self) -> BTreeMap<String, String> {
@@ -320,6 +330,17 @@ impl<'a, 'r> Course<'a, 'r> {
             ..Progress::default()
         });
     }
+}
+
+/// What is to be measured and reported when all steps are done.
+struct Measured {
+    baseline: Candidate,
+    result: Candidate,
+    /// How the baseline stands on the validation split.
+    first: Snapshot,
+    start: Option<TrainDetail>,
+    steps: Vec<StepEffect>,
+    file: EmittedFile,
 }
 
 /// The transforms that the recipe declares, or else those that the model says its input has been through.

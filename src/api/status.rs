@@ -37,6 +37,9 @@ pub enum RequestError {
         /// What was asked for.
         tenant: String,
     },
+    /// Bytes that are no message of the API.
+    #[error("the request cannot be decoded: {0}")]
+    Undecodable(prost::DecodeError),
     /// A file that is larger than the server takes.
     #[error("a file of {bytes} bytes is larger than the limit of {limit}")]
     TooLarge {
@@ -96,7 +99,7 @@ impl RequestError {
 impl Classify for RequestError {
     fn kind(&self) -> Kind {
         match self {
-            RequestError::Invalid { .. } => Kind::InvalidArgument,
+            RequestError::Invalid { .. } | RequestError::Undecodable(_) => Kind::InvalidArgument,
             RequestError::NoSuchTenant { .. } => Kind::NotFound,
             RequestError::TooLarge { .. } => Kind::ResourceExhausted,
             RequestError::NotComplete { .. } => Kind::FailedPrecondition,
@@ -112,6 +115,7 @@ impl Classify for RequestError {
             RequestError::NoSuchTenant { .. } => "NOT_FOUND",
             RequestError::TooLarge { .. } => "TOO_LARGE",
             RequestError::NotComplete { .. } => "UPLOAD_INCOMPLETE",
+            RequestError::Undecodable(_) => "UNDECODABLE",
             RequestError::Unreadable { reason, .. } => reason,
             RequestError::Panicked { .. } => "INTERNAL",
             RequestError::Stopping => "SERVER_STOPPING",

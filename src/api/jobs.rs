@@ -7,7 +7,7 @@ use tokio::task::spawn_blocking;
 use tokio_util::sync::CancellationToken;
 use tonic::{Request, Response, Status};
 
-use super::convert::job::job as to_pb;
+use super::convert::job::{job as to_pb, listed};
 use super::convert::{Path, recipe_from_pb};
 use super::files::panicked;
 use super::names::{Collection, parse_parent};
@@ -48,7 +48,7 @@ impl JobService for Jobs {
         let (tenant, page) = (parse_parent(&parent)?, page(page_size, &page_token)?);
         let mut jobs = self.0.queue.list(&tenant, &page).await?;
         let next_page_token = cut(&mut jobs, &page, |job| &job.key.id);
-        let jobs = jobs.into_iter().map(to_pb).collect();
+        let jobs = jobs.into_iter().map(listed).collect();
         Ok(Response::new(v1::ListJobsResponse { jobs, next_page_token }))
     }
 

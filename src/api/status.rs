@@ -85,12 +85,15 @@ impl RequestError {
         RequestError::Invalid { violations: vec![Violation::new(field, description)] }
     }
 
-    /// An error of a reader about the file that `field` names.
-    pub fn unreadable(field: &str, error: &impl Classify) -> Self {
+    /// An error of a reader. `in_request` says where the request has what the reader names; empty is all that it read.
+    pub fn unreadable(error: &impl Classify, in_request: impl Fn(&str) -> String) -> Self {
         let (kind, message) = (error.kind(), error.to_string());
         let mut violations = error.violations();
+        for violation in &mut violations {
+            violation.field = in_request(&violation.field);
+        }
         if violations.is_empty() && kind == Kind::InvalidArgument {
-            violations.push(Violation::new(field, message.clone()));
+            violations.push(Violation::new(in_request(""), message.clone()));
         }
         RequestError::Unreadable { kind, reason: error.reason(), message, violations }
     }
@@ -112,10 +115,10 @@ impl Classify for RequestError {
     fn reason(&self) -> &'static str {
         match self {
             RequestError::Invalid { .. } => "INVALID_FIELDS",
+            RequestError::Undecodable(_) => "UNDECODABLE",
             RequestError::NoSuchTenant { .. } => "NOT_FOUND",
             RequestError::TooLarge { .. } => "TOO_LARGE",
             RequestError::NotComplete { .. } => "UPLOAD_INCOMPLETE",
-            RequestError::Undecodable(_) => "UNDECODABLE",
             RequestError::Unreadable { reason, .. } => reason,
             RequestError::Panicked { .. } => "INTERNAL",
             RequestError::Stopping => "SERVER_STOPPING",

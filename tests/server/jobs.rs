@@ -133,14 +133,14 @@ async fn a_recipe_that_does_not_fit_is_refused_by_the_path_of_its_fields() {
         (error.code(), fields(&error))
     };
     let bad = r#"{"version": 1, "steps": [{"evaluate": {}}, {"prune_weights": {"sparsity": 1.5}}, {}]}"#;
-    let paths = ["dataset", "recipe.steps[1].prune_weights.sparsity", "recipe.steps[2]"].map(String::from).to_vec();
+    let paths = ["job.dataset", "job.recipe.steps[1].prune_weights.sparsity", "job.recipe.steps[2]"].map(String::from).to_vec();
     assert_eq!(refused(&model, "x", bad).await, (Code::InvalidArgument, paths));
     let stranger = r#"{"version": 1, "steps": [{"prune_weights": {"sparsity": 0.5, "ignored": ["conv9.*"]}}]}"#;
     let (code, paths) = refused(&model, &dataset, stranger).await;
     assert_eq!(code, Code::InvalidArgument);
-    assert!(paths[0].starts_with("recipe.steps[0].prune_weights.ignored"), "{paths:?}");
+    assert!(paths[0].starts_with("job.recipe.steps[0].prune_weights.ignored"), "{paths:?}");
     let none = r#"{"version": 1, "steps": [{"evaluate": {}}]}"#;
-    assert_eq!(refused("", &dataset, none).await, (Code::InvalidArgument, vec!["recipe.start".to_string()]));
+    assert_eq!(refused("", &dataset, none).await, (Code::InvalidArgument, vec!["job.recipe.start".to_string()]));
     assert_eq!(refused("tenants/default/models/none", &dataset, none).await.0, Code::NotFound);
     assert_eq!(refused(&model, "tenants/default/datasets/none", none).await.0, Code::NotFound);
     server.stop().await;

@@ -188,9 +188,15 @@ impl Server {
         stop.cancel();
         tasks.close();
         let rest = async {
-            let ended = served.await;
-            tasks.wait().await;
-            ended
+            let tasks_and_watches = async {
+                tasks.wait().await;
+                // Whoever watches the health was told above that it has ended; without a status the watch ends.
+                let mut health = health.clone();
+                for name in health_names() {
+                    health.clear_service_status(&name).await;
+                }
+            };
+            tokio::join!(served, tasks_and_watches).0
         };
         let ended = timeout(STOP_LIMIT, rest).await.unwrap_or_else(|_| {
             tracing::warn!("stopped with streams open");

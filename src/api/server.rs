@@ -37,6 +37,7 @@ use super::v1::upload_service_server::UploadServiceServer;
 use crate::error::{Classify, Kind};
 use crate::jobs::queue::JobQueue;
 use crate::jobs::reaper::reap;
+use crate::jobs::supervise::supervise;
 use crate::jobs::worker::Worker;
 use crate::store::{Store, StoreError};
 
@@ -50,6 +51,8 @@ const STREAM_WINDOW: u32 = 8 << 20;
 const CONNECTION_WINDOW: u32 = 16 << 20;
 /// How often a silent connection is asked whether it is still there, and how long it may take to answer.
 const KEEPALIVE: (Duration, Duration) = (Duration::from_secs(30), Duration::from_secs(10));
+/// How long a task that panicked rests before it begins again.
+const RESTART_AFTER: Duration = Duration::from_secs(1);
 const MAX_STREAMS: u32 = 256;
 
 /// How a server is set up.
@@ -130,9 +133,12 @@ impl Server {
                 store: store.clone(),
                 job_program: config.job_program.clone(),
             };
-            tasks.spawn(worker.run(stop.clone()));
+            let stop = stop.clone();
+            tasks.spawn(supervise("worker", stop.clone(), RESTART_AFTER, move || worker.clone().run(stop.clone())));
         }
-        tasks.spawn(reap(queue.clone(), stop.clone()));
+        let (reaped, reaper_stop) = (queue.clone(), stop.clone());
+        tasks
+            .spawn(supervise("reaper", stop.clone(), RESTART_AFTER, move || reap(reaped.clone(), reaper_stop.clone())));
         let context = Context {
             scratch: store.work.clone(),
             store: store.clone(),

@@ -133,7 +133,8 @@ async fn a_recipe_that_does_not_fit_is_refused_by_the_path_of_its_fields() {
         (error.code(), fields(&error))
     };
     let bad = r#"{"version": 1, "steps": [{"evaluate": {}}, {"prune_weights": {"sparsity": 1.5}}, {}]}"#;
-    let paths = ["job.dataset", "job.recipe.steps[1].prune_weights.sparsity", "job.recipe.steps[2]"].map(String::from).to_vec();
+    let paths =
+        ["job.dataset", "job.recipe.steps[1].prune_weights.sparsity", "job.recipe.steps[2]"].map(String::from).to_vec();
     assert_eq!(refused(&model, "x", bad).await, (Code::InvalidArgument, paths));
     let stranger = r#"{"version": 1, "steps": [{"prune_weights": {"sparsity": 0.5, "ignored": ["conv9.*"]}}]}"#;
     let (code, paths) = refused(&model, &dataset, stranger).await;

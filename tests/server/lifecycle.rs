@@ -1,6 +1,10 @@
 //! From the listener to the end.
 
 use super::*;
+use bytes::{Buf, BufMut};
+use tonic::Request;
+use tonic::codec::{Codec, DecodeBuf, Decoder, EncodeBuf, Encoder};
+use tonic::codegen::http::uri::PathAndQuery;
 use tonic_health::pb::health_check_response::ServingStatus;
 use tonic_health::pb::health_client::HealthClient;
 use tonic_health::pb::{HealthCheckRequest, HealthCheckResponse};
@@ -44,10 +48,6 @@ async fn a_stopping_server_says_so_and_ends_the_watches_of_its_health() {
     assert_eq!(status(health.message().await.unwrap()), ServingStatus::Serving);
     server.stop().await;
     assert_eq!(status(health.message().await.unwrap()), ServingStatus::NotServing);
-}
-
-#[tokio::test]
-async fn a_data_folder_in_use_is_refused() {
     assert_eq!(health.message().await.unwrap(), None, "the watch has ended, it was not broken off");
 }
 
@@ -118,6 +118,10 @@ async fn bytes_that_are_no_message_are_the_callers_mistake() {
         assert_eq!((error.code(), reason(&error).as_str()), (Code::InvalidArgument, "UNDECODABLE"), "{bytes:?}");
     }
     server.stop().await;
+}
+
+#[tokio::test]
+async fn a_data_folder_in_use_is_refused() {
     let data = tempfile::tempdir().unwrap();
     let server = Server::start(data.path(), 0).await;
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();

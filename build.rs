@@ -31,18 +31,21 @@ fn main() -> Result<(), Box<dyn Error>> {
     Ok(())
 }
 
+/// What clients read and write messages with.
+const CLIENT_CODEC: &str = "::tonic_prost::ProstCodec";
+/// The same of servers; it has another word for what cannot be decoded.
+const SERVER_CODEC: &str = "crate::api::codec::ServerCodec";
+
 /// Writes tonic's clients and servers over prost's messages.
 struct TonicServices;
 
 impl prost_build::ServiceGenerator for TonicServices {
     fn generate(&mut self, service: prost_build::Service, buffer: &mut String) {
-        let methods = service.methods.iter().cloned().map(Method).collect();
-        let service = Service { service, methods };
         let mut builder = CodeGenBuilder::new();
         builder.emit_package(true).build_transport(true);
         // Messages are in the module around the generated one.
-        buffer.push_str(&builder.generate_client(&service, "super").to_string());
-        buffer.push_str(&builder.generate_server(&service, "super").to_string());
+        buffer.push_str(&builder.generate_client(&Service::new(&service, CLIENT_CODEC), "super").to_string());
+        buffer.push_str(&builder.generate_server(&Service::new(&service, SERVER_CODEC), "super").to_string());
     }
 }
 
@@ -51,7 +54,17 @@ struct Service {
     methods: Vec<Method>,
 }
 
-struct Method(prost_build::Method);
+struct Method {
+    method: prost_build::Method,
+    codec: &'static str,
+}
+
+impl Service {
+    fn new(service: &prost_build::Service, codec: &'static str) -> Self {
+        let methods = service.methods.iter().cloned().map(|method| Method { method, codec }).collect();
+        Self { service: service.clone(), methods }
+    }
+}
 
 impl tonic_build::Service for Service {
     type Comment = String;
@@ -82,32 +95,32 @@ impl tonic_build::Method for Method {
     type Comment = String;
 
     fn name(&self) -> &str {
-        &self.0.name
+        &self.method.name
     }
 
     fn identifier(&self) -> &str {
-        &self.0.proto_name
+        &self.method.proto_name
     }
 
     fn codec_path(&self) -> &str {
-        "::tonic_prost::ProstCodec"
+        self.codec
     }
 
     fn client_streaming(&self) -> bool {
-        self.0.client_streaming
+        self.method.client_streaming
     }
 
     fn server_streaming(&self) -> bool {
-        self.0.server_streaming
+        self.method.server_streaming
     }
 
     fn comment(&self) -> &[String] {
-        leading(&self.0.comments)
+        leading(&self.method.comments)
     }
 
     fn request_response_name(&self, messages: &str, _well_known: bool) -> (TokenStream, TokenStream) {
         let path = |message: &str| format!("{messages}::{message}").parse().expect("prost names are Rust paths");
-        (path(&self.0.input_type), path(&self.0.output_type))
+        (path(&self.method.input_type), path(&self.method.output_type))
     }
 }
 

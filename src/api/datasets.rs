@@ -26,15 +26,17 @@ impl DatasetService for Datasets {
         let tenant = parse_parent(&parent)?;
         let dataset = dataset.unwrap_or_default();
         check(&dataset, &request_id)?;
-        let files = self.0.references(&tenant, &dataset.files).await?;
+        let files = self.0.references(&tenant, &dataset.files, "dataset.files").await?;
         let request = store::Request::new(request_id, &(&dataset.display_name, &files));
         let catalogue = &self.0.store.catalogue;
         if let Some(first) = catalogue.made_by::<DatasetDetail>(&tenant, &request).await? {
             return Ok(Response::new(to_pb(first)));
         }
-        let permit = self.0.reading().await?;
-        let detail = summary(&self.0.read_dataset(&permit, &files, None, "files").await?);
-        drop(permit);
+        let reading = self.0.reading().await?;
+        let names: Vec<String> = files.iter().map(|file| file.file_name.clone()).collect();
+        let opened = self.0.read_dataset(&reading, &files, None, |field| in_request(field, &names)).await?;
+        let detail = summary(&opened);
+        drop((opened, reading));
         let new = NewEntry { tenant, display_name: dataset.display_name, files, detail };
         Ok(Response::new(to_pb(catalogue.create(&new, &request, now_ms()).await?)))
     }
@@ -59,13 +61,21 @@ impl DatasetService for Datasets {
 
 fn check(dataset: &v1::Dataset, request_id: &str) -> Result<(), RequestError> {
     let mut checks = Checks::default();
-    checks.text(&Path::root("display_name"), dataset.display_name.clone(), MAX_DISPLAY_NAME);
+    checks.text(&Path::root("dataset.display_name"), dataset.display_name.clone(), MAX_DISPLAY_NAME);
     if dataset.files.is_empty() || dataset.files.len() > MAX_FILES {
         let given = dataset.files.len();
-        checks.refuse(&Path::root("files"), format!("has {given} files: a data set has 1 to {MAX_FILES}"));
+        checks.refuse(&Path::root("dataset.files"), format!("has {given} files: a data set has 1 to {MAX_FILES}"));
     }
     checks.add(check_request_id(request_id));
     checks.finish(()).map_err(|violations| RequestError::Invalid { violations })
+}
+
+/// Where a bad field of a data set stands in the request: the reader speaks of files by their names.
+fn in_request(field: &str, names: &[String]) -> String {
+    match names.iter().position(|name| name == field) {
+        Some(i) => format!("dataset.files[{i}]"),
+        None => "dataset.files".into(),
+    }
 }
 
 fn summary(dataset: &data::Dataset) -> DatasetDetail {

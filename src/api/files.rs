@@ -2,8 +2,9 @@
 //! what their bytes mean. Few are read at a time, because each needs its size in memory.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
-use tokio::sync::SemaphorePermit;
+use tokio::sync::OwnedSemaphorePermit;
 use tokio::task::{JoinError, spawn_blocking};
 use tonic::Status;
 
@@ -15,13 +16,24 @@ use crate::error::Violation;
 use crate::format::{self, Architecture, Model};
 use crate::store::{FileRef, StoreError, UploadState, stored_digest};
 
+/// The right to have files in memory. Whoever works on them has a share of it, so that it ends when the last of them has
+/// ended: a caller that breaks off does not stop a thread that reads.
+#[derive(Debug, Clone)]
+pub(super) struct Reading(#[allow(dead_code)] Arc<OwnedSemaphorePermit>);
+
 impl Context {
-    /// The uploads that `files` names, which must be complete, of this tenant, and of different file names.
-    pub(super) async fn references(&self, tenant: &str, files: &[v1::FileReference]) -> Result<Vec<FileRef>, Status> {
+    /// The uploads that `files` names, which must be complete, of this tenant, and of different file names; `at` is where
+    /// the request has them.
+    pub(super) async fn references(
+        &self,
+        tenant: &str,
+        files: &[v1::FileReference],
+        at: &str,
+    ) -> Result<Vec<FileRef>, Status> {
         let mut found: Vec<FileRef> = Vec::new();
         let mut violations = Vec::new();
         for (i, file) in files.iter().enumerate() {
-            let field = format!("files[{i}].upload");
+            let field = format!("{at}[{i}].upload");
             let name = Collection::Uploads.parse(&file.upload, &field)?;
             if name.tenant != tenant {
                 return Err(StoreError::NotFound { what: "upload", id: name.id }.into());
@@ -46,31 +58,37 @@ impl Context {
         Ok(found)
     }
 
-    /// Waits until files may be read into memory. Whoever reads keeps the permit as long as what was read.
-    pub(super) async fn reading(&self) -> Result<SemaphorePermit<'_>, Status> {
-        self.readers.acquire().await.map_err(|_| RequestError::Stopping.into())
+    /// Waits until files may be read into memory.
+    pub(super) async fn reading(&self) -> Result<Reading, Status> {
+        let permit = self.readers.clone().acquire_owned().await.map_err(|_| RequestError::Stopping)?;
+        Ok(Reading(Arc::new(permit)))
     }
 
-    /// Reads a model; `field` is what the request calls it.
+    /// Reads a model; `in_request` says where the request has what the reader calls bad (empty: the whole file).
     pub(super) async fn read_model(
         &self,
-        _permit: &SemaphorePermit<'_>,
+        reading: &Reading,
         file: &FileRef,
         architecture: Option<Architecture>,
-        field: &'static str,
+        in_request: impl Fn(&str) -> String,
     ) -> Result<Model, Status> {
         let bytes = self.store.blobs.get(&stored_digest(&file.digest)?).await?;
-        let read = spawn_blocking(move || format::open_model(bytes, architecture.as_ref()));
-        Ok(read.await.map_err(panicked)?.map_err(|error| RequestError::unreadable(field, &error))?)
+        let reading = reading.clone();
+        let read = spawn_blocking(move || {
+            let model = format::open_model(bytes, architecture.as_ref());
+            drop(reading);
+            model
+        });
+        Ok(read.await.map_err(panicked)?.map_err(|error| RequestError::unreadable(&error, in_request))?)
     }
 
-    /// Reads a data set; `field` is what the request calls it.
+    /// Reads a data set; `in_request` says where the request has what the reader calls bad (empty: the whole set).
     pub(super) async fn read_dataset(
         &self,
-        _permit: &SemaphorePermit<'_>,
+        reading: &Reading,
         files: &[FileRef],
         source: Option<DataSource>,
-        field: &'static str,
+        in_request: impl Fn(&str) -> String,
     ) -> Result<Dataset, Status> {
         // The readers want paths: the files are copied to a folder, compared with their digests.
         let folder = tempfile::tempdir_in(&self.scratch)
@@ -81,12 +99,13 @@ impl Context {
             self.store.blobs.get_to_file(&stored_digest(&file.digest)?, &path).await?;
             paths.insert(file.file_name.clone(), path);
         }
+        let reading = reading.clone();
         let read = spawn_blocking(move || {
             let dataset = data::open(&Files(paths), source.as_ref());
-            drop(folder);
+            drop((folder, reading));
             dataset
         });
-        Ok(read.await.map_err(panicked)?.map_err(|error| RequestError::unreadable(field, &error))?)
+        Ok(read.await.map_err(panicked)?.map_err(|error| RequestError::unreadable(&error, in_request))?)
     }
 }
 

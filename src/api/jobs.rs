@@ -7,7 +7,7 @@ use tokio::task::spawn_blocking;
 use tokio_util::sync::CancellationToken;
 use tonic::{Request, Response, Status};
 
-use super::convert::job::job as to_pb;
+use super::convert::job::{job as to_pb, listed};
 use super::convert::{Path, recipe_from_pb};
 use super::files::panicked;
 use super::names::{Collection, parse_parent};
@@ -48,7 +48,7 @@ impl JobService for Jobs {
         let (tenant, page) = (parse_parent(&parent)?, page(page_size, &page_token)?);
         let mut jobs = self.0.queue.list(&tenant, &page).await?;
         let next_page_token = cut(&mut jobs, &page, |job| &job.key.id);
-        let jobs = jobs.into_iter().map(to_pb).collect();
+        let jobs = jobs.into_iter().map(listed).collect();
         Ok(Response::new(v1::ListJobsResponse { jobs, next_page_token }))
     }
 
@@ -79,26 +79,35 @@ impl Jobs {
             Some(id) => Some(catalogue.get(&new.tenant, id).await?),
             None => None,
         };
-        let permit = self.0.reading().await?;
+        let reading = self.0.reading().await?;
         let model = match &model {
             Some(Entry { files, detail, .. }) => {
                 let file = files.first().ok_or_else(|| StoreError::Row { what: "a model without files".into() })?;
-                Some(self.0.read_model(&permit, file, detail.architecture.clone(), "model").await?)
+                Some(self.0.read_model(&reading, file, detail.architecture.clone(), |_| "job.model".into()).await?)
             }
             None => None,
         };
         let source = recipe.data.source.clone();
-        let dataset = self.0.read_dataset(&permit, &dataset.files, source, "recipe.data.source").await?;
-        let validated = spawn_blocking(move || recipe.validate(model.as_ref().map(|model| &model.graph), &dataset));
+        let dataset = self.0.read_dataset(&reading, &dataset.files, source, in_request).await?;
+        let validated = spawn_blocking(move || {
+            let violations = recipe.validate(model.as_ref().map(|model| &model.graph), &dataset);
+            drop((model, dataset, reading));
+            violations
+        });
         let mut violations = validated.await.map_err(panicked)?;
         if violations.is_empty() {
             return Ok(());
         }
         for violation in &mut violations {
-            violation.field = format!("recipe.{}", violation.field);
+            violation.field = format!("job.recipe.{}", violation.field);
         }
         Err(RequestError::Invalid { violations }.into())
     }
+}
+
+/// Where a bad field of a data set stands in the request: in the recipe's `data`, or it is a file's name.
+fn in_request(field: &str) -> String {
+    if field.starts_with("data.") { format!("job.recipe.{field}") } else { "job.dataset".into() }
 }
 
 /// Reads a request's job; all its bad fields at once otherwise.
@@ -113,11 +122,11 @@ fn new_job(tenant: String, job: v1::Job, request_id: &str) -> Result<(NewJob, Re
         }
         Err(other) => Err(other),
     };
-    let dataset = resource(Collection::Datasets, &job.dataset, "dataset")?;
-    let model = if job.model.is_empty() { None } else { resource(Collection::Models, &job.model, "model")? };
+    let dataset = resource(Collection::Datasets, &job.dataset, "job.dataset")?;
+    let model = if job.model.is_empty() { None } else { resource(Collection::Models, &job.model, "job.model")? };
     let recipe = match job.recipe {
-        Some(recipe) => recipe_from_pb(recipe, &Path::root("recipe")),
-        None => Err(vec![Violation::new("recipe", "is missing")]),
+        Some(recipe) => recipe_from_pb(recipe, &Path::root("job.recipe")),
+        None => Err(vec![Violation::new("job.recipe", "is missing")]),
     };
     match (recipe, dataset) {
         (Ok(recipe), Some(dataset)) if violations.is_empty() => {

@@ -5,6 +5,7 @@
 //! bounds.
 
 mod artifacts;
+mod codec;
 pub mod convert;
 mod datasets;
 mod files;

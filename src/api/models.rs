@@ -26,17 +26,20 @@ impl ModelService for Models {
         let tenant = parse_parent(&parent)?;
         let model = model.unwrap_or_default();
         let architecture = check(&model, &request_id)?;
-        let files = self.0.references(&tenant, &model.files).await?;
+        let files = self.0.references(&tenant, &model.files, "model.files").await?;
         let request = store::Request::new(request_id, &(&model.display_name, &files, &architecture));
         let catalogue = &self.0.store.catalogue;
         if let Some(first) = catalogue.made_by::<ModelDetail>(&tenant, &request).await? {
             return Ok(Response::new(to_pb(first)));
         }
-        let permit = self.0.reading().await?;
-        let opened = self.0.read_model(&permit, &files[0], architecture.clone(), "files[0]").await?;
-        let summarised = spawn_blocking(move || summary(&opened.graph, architecture));
+        let reading = self.0.reading().await?;
+        let opened = self.0.read_model(&reading, &files[0], architecture.clone(), in_request).await?;
+        let summarised = spawn_blocking(move || {
+            let detail = summary(&opened.graph, architecture);
+            drop((opened, reading));
+            detail
+        });
         let detail = summarised.await.map_err(panicked)?;
-        drop(permit);
         let new = NewEntry { tenant, display_name: model.display_name, files, detail };
         Ok(Response::new(to_pb(catalogue.create(&new, &request, now_ms()).await?)))
     }
@@ -62,21 +65,26 @@ impl ModelService for Models {
 fn check(model: &v1::Model, request_id: &str) -> Result<Option<Architecture>, RequestError> {
     use v1::architecture::Kind;
     let mut checks = Checks::default();
-    checks.text(&Path::root("display_name"), model.display_name.clone(), MAX_DISPLAY_NAME);
+    checks.text(&Path::root("model.display_name"), model.display_name.clone(), MAX_DISPLAY_NAME);
     if model.files.len() != 1 {
         let given = model.files.len();
-        checks.refuse(&Path::root("files"), format!("has {given} files: a model is one .safetensors file"));
+        checks.refuse(&Path::root("model.files"), format!("has {given} files: a model is one .safetensors file"));
     }
     let architecture = model.architecture.as_ref().and_then(|architecture| match &architecture.kind {
         Some(Kind::Preset(name)) => Some(Architecture::Preset(name.clone())),
         Some(Kind::GraphJson(json)) => Some(Architecture::GraphJson(json.clone())),
         None => {
-            checks.refuse(&Path::root("architecture"), "is empty: one of preset, graph_json is needed");
+            checks.refuse(&Path::root("model.architecture"), "is empty: one of preset, graph_json is needed");
             None
         }
     });
     checks.add(check_request_id(request_id));
     checks.finish(architecture).map_err(|violations| RequestError::Invalid { violations })
+}
+
+/// Where a bad field of a model's file stands in the request: the reader speaks of tensors and of the architecture.
+fn in_request(field: &str) -> String {
+    if field.starts_with("architecture") { format!("model.{field}") } else { "model.files[0]".into() }
 }
 
 fn summary(graph: &Graph, architecture: Option<Architecture>) -> ModelDetail {

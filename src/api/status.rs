@@ -37,6 +37,9 @@ pub enum RequestError {
         /// What was asked for.
         tenant: String,
     },
+    /// Bytes that are no message of the API.
+    #[error("the request cannot be decoded: {0}")]
+    Undecodable(prost::DecodeError),
     /// A file that is larger than the server takes.
     #[error("a file of {bytes} bytes is larger than the limit of {limit}")]
     TooLarge {
@@ -82,12 +85,15 @@ impl RequestError {
         RequestError::Invalid { violations: vec![Violation::new(field, description)] }
     }
 
-    /// An error of a reader about the file that `field` names.
-    pub fn unreadable(field: &str, error: &impl Classify) -> Self {
+    /// An error of a reader. `in_request` says where the request has what the reader names; empty is all that it read.
+    pub fn unreadable(error: &impl Classify, in_request: impl Fn(&str) -> String) -> Self {
         let (kind, message) = (error.kind(), error.to_string());
         let mut violations = error.violations();
+        for violation in &mut violations {
+            violation.field = in_request(&violation.field);
+        }
         if violations.is_empty() && kind == Kind::InvalidArgument {
-            violations.push(Violation::new(field, message.clone()));
+            violations.push(Violation::new(in_request(""), message.clone()));
         }
         RequestError::Unreadable { kind, reason: error.reason(), message, violations }
     }
@@ -96,7 +102,7 @@ impl RequestError {
 impl Classify for RequestError {
     fn kind(&self) -> Kind {
         match self {
-            RequestError::Invalid { .. } => Kind::InvalidArgument,
+            RequestError::Invalid { .. } | RequestError::Undecodable(_) => Kind::InvalidArgument,
             RequestError::NoSuchTenant { .. } => Kind::NotFound,
             RequestError::TooLarge { .. } => Kind::ResourceExhausted,
             RequestError::NotComplete { .. } => Kind::FailedPrecondition,
@@ -109,6 +115,7 @@ impl Classify for RequestError {
     fn reason(&self) -> &'static str {
         match self {
             RequestError::Invalid { .. } => "INVALID_FIELDS",
+            RequestError::Undecodable(_) => "UNDECODABLE",
             RequestError::NoSuchTenant { .. } => "NOT_FOUND",
             RequestError::TooLarge { .. } => "TOO_LARGE",
             RequestError::NotComplete { .. } => "UPLOAD_INCOMPLETE",

@@ -54,15 +54,15 @@ impl UploadService for Uploads {
 }
 
 fn new_upload(tenant: String, upload: v1::Upload, request_id: &str) -> Result<NewUpload, RequestError> {
-    let mut violations: Vec<Violation> = check_file_name(&upload.file_name, "file_name").into_iter().collect();
+    let mut violations: Vec<Violation> = check_file_name(&upload.file_name, "upload.file_name").into_iter().collect();
     violations.extend(check_request_id(request_id));
     if upload.size_bytes == 0 {
-        violations.push(Violation::new("size_bytes", "is 0: a file has at least one byte"));
+        violations.push(Violation::new("upload.size_bytes", "is 0: a file has at least one byte"));
     }
     let digest = Digest::parse(&upload.digest);
     if digest.is_none() {
         let description = format!("{:?} is not `sha256:` and 64 lower-case hexadecimal digits", upload.digest);
-        violations.push(Violation::new("digest", description));
+        violations.push(Violation::new("upload.digest", description));
     }
     let (Some(digest), true) = (digest, violations.is_empty()) else {
         return Err(RequestError::Invalid { violations });

@@ -10,7 +10,7 @@ use super::args::ServeArgs;
 use super::failure::{Exit, Failure};
 use super::output::Output;
 use super::this_program;
-use crate::api::server::{ServerConfig, serve};
+use crate::api::server::{Server, ServerConfig};
 
 /// Serves until it is told to stop.
 pub fn run(args: &ServeArgs, output: Output) -> Result<(), Failure> {
@@ -31,6 +31,7 @@ pub fn run(args: &ServeArgs, output: Output) -> Result<(), Failure> {
         let address = listener.local_addr().map_err(failed)?;
         let config =
             ServerConfig { data: args.data.clone(), workers: args.workers.into(), job_program: this_program()? };
+        let server = Server::open(config).await?;
         let stop = stop().map_err(failed)?;
         output.answer(
             || format!("http://{address}"),
@@ -41,7 +42,7 @@ pub fn run(args: &ServeArgs, output: Output) -> Result<(), Failure> {
             format!("niwaki --server http://{address} server info"),
             format!("niwaki --server http://{address} datasets put PATH"),
         ]);
-        Ok(serve(listener, config, stop).await?)
+        Ok(server.serve(listener, stop).await?)
     })
 }
 

@@ -117,6 +117,9 @@ pub enum DataError {
 impl Classify for DataError {
     fn kind(&self) -> Kind {
         match self {
+            DataError::Unreadable { source, .. } if source.kind() == io::ErrorKind::OutOfMemory => {
+                Kind::ResourceExhausted
+            }
             DataError::Unreadable { .. } => Kind::Internal,
             DataError::TooLarge { .. } => Kind::ResourceExhausted,
             DataError::Container { source, .. } => source.kind(),
@@ -126,6 +129,7 @@ impl Classify for DataError {
 
     fn reason(&self) -> &'static str {
         match self {
+            DataError::Unreadable { source, .. } if source.kind() == io::ErrorKind::OutOfMemory => "OUT_OF_MEMORY",
             DataError::Unreadable { .. } => "UNREADABLE",
             DataError::Empty { .. } => "DATASET_EMPTY",
             DataError::UnknownFile { .. } => "UNKNOWN_FILE",

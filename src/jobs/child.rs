@@ -116,5 +116,11 @@ fn say(line: &Line) -> io::Result<()> {
 }
 
 fn read(path: &Path) -> Result<Vec<u8>, Failure> {
-    fs::read(path).map_err(|error| Failure::crashed(format!("{}: {error}", path.display())))
+    fs::read(path).map_err(|error| {
+        let message = format!("{}: {error}", path.display());
+        match error.kind() {
+            io::ErrorKind::OutOfMemory => Failure::new(Kind::ResourceExhausted, "OUT_OF_MEMORY", message),
+            _ => Failure::crashed(message),
+        }
+    })
 }

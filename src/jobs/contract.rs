@@ -16,6 +16,7 @@ const TTL: i64 = 10_000;
 /// A queue with nothing in it, and a data set that jobs may name.
 struct Fixture {
     queue: JobQueue,
+    database: Database,
     catalogue: Catalogue,
     dataset: String,
     _folder: Option<tempfile::TempDir>,
@@ -47,6 +48,7 @@ contract! {
     a_queued_job_is_cancelled_at_once_and_a_running_one_when_its_worker_stops
     finishing_twice_is_finishing_once
     a_failure_and_a_result_read_back_as_they_were_written
+    a_job_that_cannot_be_read_fails_and_is_in_nobodys_way
     a_watcher_sees_progress_but_not_heartbeats
     another_tenants_job_does_not_exist
     a_job_without_its_data_set_is_refused
@@ -73,7 +75,7 @@ async fn postgres() -> Option<Fixture> {
 async fn fixture(database: Database, folder: Option<tempfile::TempDir>) -> Fixture {
     let catalogue = Catalogue::new(database.clone());
     let dataset = dataset(&catalogue, "default").await;
-    Fixture { queue: JobQueue::new(database), catalogue, dataset, _folder: folder }
+    Fixture { queue: JobQueue::new(database.clone()), database, catalogue, dataset, _folder: folder }
 }
 
 async fn dataset(catalogue: &Catalogue, tenant: &str) -> String {
@@ -235,6 +237,34 @@ async fn a_failure_and_a_result_read_back_as_they_were_written(f: Fixture) {
     f.queue.finish(&lease, Outcome::Succeeded(Box::new(result.clone())), 3).await.unwrap();
     let job = f.queue.get(&lease.key).await.unwrap();
     assert_eq!((job.state, job.result), (JobState::Succeeded, Some(result)));
+}
+
+async fn a_job_that_cannot_be_read_fails_and_is_in_nobodys_way(f: Fixture) {
+    let damage = async |job: &JobKey| {
+        let damage = sqlx::query("UPDATE jobs SET progress = '{' WHERE id = $1").bind(&job.id);
+        damage.execute(f.database.pool()).await.unwrap();
+        assert!(f.queue.get(job).await.is_err());
+    };
+    let (queued, next) = (f.submit(0).await, f.submit(1).await);
+    damage(&queued.key).await;
+    let lease = f.claim(2).await;
+    assert_eq!(lease.key, next.key);
+    let given_up = f.queue.get(&queued.key).await.unwrap();
+    assert_eq!((given_up.state, given_up.revision, given_up.finish_ms), (JobState::Failed, 2, Some(2)));
+
+    let (running, other) = (lease.key, f.submit(3).await);
+    f.claim(3).await;
+    damage(&running).await;
+    let expired = f.queue.expire(3 + TTL).await.unwrap();
+    assert_eq!(expired.iter().map(|job| &job.key).collect::<Vec<_>>(), [&other.key]);
+    assert_eq!(f.state(&running).await, JobState::Failed);
+
+    // The last one that waits may be such a one too.
+    f.claim(4 + TTL).await;
+    let last = f.submit(5 + TTL).await;
+    damage(&last.key).await;
+    assert!(f.queue.claim("worker", 6 + TTL, TTL).await.unwrap().is_none());
+    assert_eq!(f.state(&last.key).await, JobState::Failed);
 }
 
 async fn a_watcher_sees_progress_but_not_heartbeats(f: Fixture) {

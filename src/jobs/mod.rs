@@ -5,6 +5,7 @@
 //! - [`worker`] claims a job, stages its inputs, watches over its process, publishes what it made
 //! - [`runner`] the process from outside, [`child`] from inside, [`protocol`] what they say to each other
 //! - [`reaper`] takes jobs away from workers that were lost
+//! - [`supervise`] keeps workers and the reaper going
 //! - [`emitted`] looks over what a process left before anybody else sees it
 
 pub mod child;
@@ -15,6 +16,7 @@ pub mod queue;
 pub mod reaper;
 pub mod runner;
 pub mod state;
+pub mod supervise;
 pub mod worker;
 
 #[cfg(test)]

@@ -4,6 +4,7 @@
 //! therefore in one place, in Rust, and SQL only stores it. Whoever follows a job is told in this process at once;
 //! across processes they look again every second.
 
+use std::error::Error;
 use std::time::Duration;
 
 use serde::Serialize;
@@ -14,8 +15,9 @@ use tokio::sync::broadcast;
 use tokio::sync::broadcast::error::RecvError;
 
 use super::JobError;
-use super::job::{Directive, Job, JobKey, Lease, NewJob, Outcome};
+use super::job::{Directive, Failure, Job, JobKey, Lease, NewJob, Outcome};
 use super::state::JobState;
+use crate::error::Kind;
 use crate::recipe::run::Progress;
 use crate::store::{Database, Page, Request, StoreError, new_id};
 
@@ -110,13 +112,28 @@ impl JobQueue {
 
     /// Gives the oldest queued job to a worker for `ttl` milliseconds.
     pub async fn claim(&self, worker: &str, now: i64, ttl: i64) -> Result<Option<(Job, Lease)>, JobError> {
+        // A look without a lock comes first: idle workers must not be in the way of whoever writes.
+        let waiting = sqlx::query("SELECT id FROM jobs WHERE state = 'QUEUED' LIMIT 1");
+        if waiting.fetch_optional(self.database.pool()).await?.is_none() {
+            return Ok(None);
+        }
         let mut tx = self.database.begin().await?;
         let sql = format!(
             "SELECT {COLUMNS} FROM jobs WHERE state = 'QUEUED' ORDER BY create_ms, id LIMIT 1 {}",
             self.database.skip_locked()
         );
-        let Some(row) = sqlx::query(AssertSqlSafe(sql)).fetch_optional(&mut *tx).await? else { return Ok(None) };
-        let mut job = from_row(&row)?;
+        let claimed = loop {
+            let query = sqlx::query(AssertSqlSafe(sql.clone()));
+            let Some(row) = query.fetch_optional(&mut *tx).await? else { break None };
+            match from_row(&row) {
+                Ok(job) => break Some(job),
+                Err(error) => give_up(&mut tx, &row, &error, now).await?,
+            }
+        };
+        let Some(mut job) = claimed else {
+            tx.commit().await?;
+            return Ok(None);
+        };
         let lease = job.claim(worker, now, ttl)?;
         job.revision += 1;
         save(&mut tx, &job).await?;
@@ -152,11 +169,18 @@ impl JobQueue {
         let rows = sqlx::query(AssertSqlSafe(sql)).bind(now).fetch_all(&mut *tx).await?;
         let mut expired = Vec::new();
         for row in &rows {
-            let mut job = from_row(row)?;
-            job.expire(now)?;
-            job.revision += 1;
-            save(&mut tx, &job).await?;
-            expired.push(job);
+            let read = from_row(row).map_err(JobError::from).and_then(|mut job| {
+                job.expire(now)?;
+                Ok(job)
+            });
+            match read {
+                Ok(mut job) => {
+                    job.revision += 1;
+                    save(&mut tx, &job).await?;
+                    expired.push(job);
+                }
+                Err(error) => give_up(&mut tx, row, &error, now).await?,
+            }
         }
         tx.commit().await?;
         for job in &expired {
@@ -249,6 +273,31 @@ async fn save(tx: &mut Transaction<'static, Any>, job: &Job) -> Result<(), Store
     .bind(job.finish_ms)
     .bind(&job.key.tenant)
     .bind(&job.key.id)
+    .execute(&mut **tx)
+    .await?;
+    Ok(())
+}
+
+/// Fails a job whose row this version cannot read, so that it is in nobody's way; what it held of progress is lost.
+async fn give_up(
+    tx: &mut Transaction<'static, Any>,
+    row: &AnyRow,
+    error: &(dyn Error + Send + Sync),
+    now: i64,
+) -> Result<(), StoreError> {
+    let (tenant, id): (&str, &str) = (row.try_get("tenant")?, row.try_get("id")?);
+    tracing::error!(job = id, %error, "a job that cannot be read is given up");
+    let failure = Failure::new(Kind::Internal, "INTERNAL", "the server cannot read its record of this job");
+    sqlx::query(
+        "UPDATE jobs SET state = $1, revision = revision + 1, worker = NULL, lease_expires_ms = NULL, progress = NULL,
+             failure = $2, result = NULL, finish_ms = $3
+         WHERE tenant = $4 AND id = $5",
+    )
+    .bind(JobState::Failed.name())
+    .bind(to_json(&Some(failure))?)
+    .bind(now)
+    .bind(tenant)
+    .bind(id)
     .execute(&mut **tx)
     .await?;
     Ok(())

@@ -98,11 +98,12 @@ impl Blobs {
     /// The whole blob in memory.
     pub async fn get(&self, digest: &Digest) -> Result<Bytes, StoreError> {
         let mut reader = Reader::open(self, digest).await?;
-        let mut bytes = BytesMut::with_capacity(reader.size as usize);
+        let mut bytes = Vec::new();
+        bytes.try_reserve_exact(reader.size as usize).map_err(|_| StoreError::OutOfMemory)?;
         while let Some(piece) = reader.next().await? {
             bytes.extend_from_slice(&piece);
         }
-        Ok(bytes.freeze())
+        Ok(bytes.into())
     }
 
     /// The bytes from `offset` on, at most `limit` (0: to the end), in pieces of 1 MiB with the place of each.

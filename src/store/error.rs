@@ -102,6 +102,17 @@ pub enum StoreError {
     /// No room on the disk.
     #[error("the server's disk is full")]
     DiskFull,
+    /// Less memory than a file needs.
+    #[error("the server has too little memory for this file")]
+    OutOfMemory,
+    /// The data folder cannot be made or used.
+    #[error("the data folder cannot be used: {}: {source}", path.display())]
+    Folder {
+        /// The folder, or what cannot be used in it.
+        path: PathBuf,
+        /// Why.
+        source: io::Error,
+    },
     /// Another server has the data folder.
     #[error("the data folder {} is in use by another niwaki server", path.display())]
     FolderInUse {
@@ -146,7 +157,16 @@ impl StoreError {
     pub(crate) fn file(path: &Path) -> impl FnOnce(io::Error) -> Self + '_ {
         move |source| match source.kind() {
             io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded => StoreError::DiskFull,
+            io::ErrorKind::OutOfMemory => StoreError::OutOfMemory,
             _ => StoreError::File { path: path.to_path_buf(), source },
+        }
+    }
+
+    /// The same for the data folder, which whoever starts the server has chosen.
+    pub(crate) fn folder(path: &Path) -> impl FnOnce(io::Error) -> Self + '_ {
+        move |source| match StoreError::file(path)(source) {
+            StoreError::File { path, source } => StoreError::Folder { path, source },
+            other => other,
         }
     }
 }
@@ -164,9 +184,9 @@ impl Classify for StoreError {
             | StoreError::UploadIncomplete { .. }
             | StoreError::FolderInUse { .. }
             | StoreError::SqliteTooOld { .. } => Kind::FailedPrecondition,
-            StoreError::DigestMismatch { .. } => Kind::InvalidArgument,
+            StoreError::DigestMismatch { .. } | StoreError::Folder { .. } => Kind::InvalidArgument,
             StoreError::Corrupt { .. } => Kind::DataLoss,
-            StoreError::DiskFull => Kind::ResourceExhausted,
+            StoreError::DiskFull | StoreError::OutOfMemory => Kind::ResourceExhausted,
             StoreError::Database(sqlx::Error::PoolTimedOut | sqlx::Error::PoolClosed) => Kind::Unavailable,
             StoreError::Row { .. }
             | StoreError::Database(_)
@@ -190,6 +210,8 @@ impl Classify for StoreError {
             StoreError::Corrupt { .. } => "STORED_BYTES_CORRUPT",
             StoreError::ReadOffset { .. } => "READ_OFFSET",
             StoreError::DiskFull => "DISK_FULL",
+            StoreError::OutOfMemory => "OUT_OF_MEMORY",
+            StoreError::Folder { .. } => "DATA_FOLDER",
             StoreError::FolderInUse { .. } => "FOLDER_IN_USE",
             StoreError::SqliteTooOld { .. } => "SQLITE_TOO_OLD",
             StoreError::Database(sqlx::Error::PoolTimedOut | sqlx::Error::PoolClosed) => "DATABASE_UNAVAILABLE",

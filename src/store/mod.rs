@@ -66,14 +66,14 @@ impl Store {
     /// Opens the data folder, or makes it.
     pub async fn open(data: &Path) -> Result<Self, StoreError> {
         let (blobs, uploads, work) = (data.join("blobs"), data.join("uploads"), data.join("work"));
-        fs::create_dir_all(data).map_err(StoreError::file(data))?;
+        fs::create_dir_all(data).map_err(StoreError::folder(data))?;
         let lock = lock(data)?;
         if work.exists() {
             // What is left of jobs that were at work when the server died; they will be tried again elsewhere.
-            fs::remove_dir_all(&work).map_err(StoreError::file(&work))?;
+            fs::remove_dir_all(&work).map_err(StoreError::folder(&work))?;
         }
         for folder in [&blobs, &uploads, &work] {
-            fs::create_dir_all(folder).map_err(StoreError::file(folder))?;
+            fs::create_dir_all(folder).map_err(StoreError::folder(folder))?;
         }
         let database = Database::open_file(&data.join("niwaki.sqlite")).await?;
         let blobs = Blobs::open(&blobs)?;
@@ -112,7 +112,7 @@ impl Drop for Lock {
 /// Two servers on one folder would write the same uploads.
 fn lock(data: &Path) -> Result<Lock, StoreError> {
     let path = data.join("lock");
-    let file = File::create(&path).map_err(StoreError::file(&path))?;
+    let file = File::create(&path).map_err(StoreError::folder(&path))?;
     match file.try_lock() {
         Ok(()) => Ok(Lock(file)),
         Err(TryLockError::WouldBlock) => Err(StoreError::FolderInUse { path: data.to_path_buf() }),
@@ -145,6 +145,19 @@ pub fn now_ms() -> i64 {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::error::{Classify, Kind};
+
+    #[tokio::test]
+    async fn a_data_folder_that_cannot_be_is_the_users_mistake() {
+        let folder = tempfile::tempdir().unwrap();
+        let file = folder.path().join("file");
+        fs::write(&file, "").unwrap();
+        for path in [file.clone(), file.join("below")] {
+            let error = Store::open(&path).await.unwrap_err();
+            assert_eq!((error.kind(), error.reason()), (Kind::InvalidArgument, "DATA_FOLDER"));
+            assert!(error.to_string().contains(&*path.to_string_lossy()), "{error}");
+        }
+    }
 
     #[tokio::test]
     async fn a_folder_serves_one_server_at_a_time() {

@@ -273,7 +273,7 @@ def check_job(client, model, dataset):
 def check_bad_recipe(client, model, dataset):
     recipe = read_recipe(client)
     recipe.steps[2].prune_weights.sparsity = 1.5
-    with refused(grpc.StatusCode.INVALID_ARGUMENT, b"steps[2].prune_weights.sparsity"):
+    with refused(grpc.StatusCode.INVALID_ARGUMENT, b"job.recipe.steps[2].prune_weights.sparsity"):
         client.create_job(model, dataset, recipe)
     with refused(grpc.StatusCode.NOT_FOUND):
         client.create_job(model, "tenants/default/datasets/none", read_recipe(client))

@@ -33,13 +33,13 @@ async fn files_that_are_no_model_or_no_data_set_are_refused_with_the_reason() {
     let server = Server::start(data.path(), 0).await;
     let garbage = server.put("garbage", &[255; 100]).await;
     let error = server.create_model(&garbage, "").await.unwrap_err();
-    assert_eq!((error.code(), fields(&error)), (Code::InvalidArgument, vec!["files[0]".to_string()]));
+    assert_eq!((error.code(), fields(&error)), (Code::InvalidArgument, vec!["model.files[0]".to_string()]));
     let error = server.create_dataset(std::slice::from_ref(&garbage)).await.unwrap_err();
-    assert_eq!((error.code(), fields(&error)), (Code::InvalidArgument, vec!["files".to_string()]));
+    assert_eq!((error.code(), fields(&error)), (Code::InvalidArgument, vec!["dataset.files".to_string()]));
     let error = server.create_dataset(&[garbage.clone(), garbage]).await.unwrap_err();
-    assert_eq!(fields(&error), ["files[1].upload"]);
+    assert_eq!(fields(&error), ["dataset.files[1].upload"]);
     let error = server.create_dataset(&[]).await.unwrap_err();
-    assert_eq!(fields(&error), ["files"]);
+    assert_eq!(fields(&error), ["dataset.files"]);
     let list = v1::ListModelsRequest { parent: PARENT.into(), ..Default::default() };
     assert!(server.models().list_models(list).await.unwrap().into_inner().models.is_empty());
     server.stop().await;
@@ -54,7 +54,7 @@ async fn uploads_that_are_missing_or_incomplete_make_no_model() {
     assert_eq!((error.code(), reason(&error).as_str()), (Code::FailedPrecondition, "UPLOAD_INCOMPLETE"));
     assert_eq!(server.create_model("tenants/default/uploads/none", "").await.unwrap_err().code(), Code::NotFound);
     let error = server.create_model("none", "").await.unwrap_err();
-    assert_eq!(fields(&error), ["files[0].upload"]);
+    assert_eq!(fields(&error), ["model.files[0].upload"]);
     server.stop().await;
 }
 

@@ -61,6 +61,15 @@ async fn a_job_is_watched_to_its_end_and_its_files_are_what_its_report_says() {
     assert_eq!(report["accuracy_delta"], result.accuracy_delta);
     assert_eq!(report["result"]["nonzero_params"], result.result.unwrap().nonzero_params);
 
+    // Lists leave out what is long.
+    let list = v1::ListJobsRequest { parent: PARENT.into(), ..Default::default() };
+    let listed = server.jobs().list_jobs(list).await.unwrap().into_inner().jobs.remove(0);
+    let (listed_recipe, recipe) = (listed.recipe.unwrap(), last.recipe.clone().unwrap());
+    assert_eq!((&listed.name, listed_recipe.name, listed_recipe.steps.len()), (&last.name, recipe.name, 0));
+    let listed = listed.result.unwrap();
+    assert_eq!((listed.steps.len(), listed.classes.len(), listed.start), (0, 0, None));
+    assert_eq!((listed.accuracy_delta, &listed.artifacts), (result.accuracy_delta, &result.artifacts));
+
     // A watch that begins after the end has nothing to say; one from the start sends the end alone.
     assert!(server.watch(&job.name, last.revision).await.message().await.unwrap().is_none());
     assert_eq!(server.ended(&job.name).await, last);
@@ -108,7 +117,9 @@ async fn a_queued_job_is_cancelled_at_once_and_its_watchers_hear_of_it() {
     assert!(timeout(LIMIT, watch.message()).await.unwrap().unwrap().is_none());
     assert_eq!(server.jobs().cancel_job(request).await.unwrap().into_inner(), cancelled);
     let list = v1::ListJobsRequest { parent: PARENT.into(), ..Default::default() };
-    assert_eq!(server.jobs().list_jobs(list).await.unwrap().into_inner().jobs, [cancelled]);
+    let named = v1::Recipe { version: 1, name: "prune".into(), ..Default::default() };
+    let listed = v1::Job { recipe: Some(named), ..cancelled };
+    assert_eq!(server.jobs().list_jobs(list).await.unwrap().into_inner().jobs, [listed]);
     server.stop().await;
 }
 
@@ -122,14 +133,15 @@ async fn a_recipe_that_does_not_fit_is_refused_by_the_path_of_its_fields() {
         (error.code(), fields(&error))
     };
     let bad = r#"{"version": 1, "steps": [{"evaluate": {}}, {"prune_weights": {"sparsity": 1.5}}, {}]}"#;
-    let paths = ["dataset", "recipe.steps[1].prune_weights.sparsity", "recipe.steps[2]"].map(String::from).to_vec();
+    let paths =
+        ["job.dataset", "job.recipe.steps[1].prune_weights.sparsity", "job.recipe.steps[2]"].map(String::from).to_vec();
     assert_eq!(refused(&model, "x", bad).await, (Code::InvalidArgument, paths));
     let stranger = r#"{"version": 1, "steps": [{"prune_weights": {"sparsity": 0.5, "ignored": ["conv9.*"]}}]}"#;
     let (code, paths) = refused(&model, &dataset, stranger).await;
     assert_eq!(code, Code::InvalidArgument);
-    assert!(paths[0].starts_with("recipe.steps[0].prune_weights.ignored"), "{paths:?}");
+    assert!(paths[0].starts_with("job.recipe.steps[0].prune_weights.ignored"), "{paths:?}");
     let none = r#"{"version": 1, "steps": [{"evaluate": {}}]}"#;
-    assert_eq!(refused("", &dataset, none).await, (Code::InvalidArgument, vec!["recipe.start".to_string()]));
+    assert_eq!(refused("", &dataset, none).await, (Code::InvalidArgument, vec!["job.recipe.start".to_string()]));
     assert_eq!(refused("tenants/default/models/none", &dataset, none).await.0, Code::NotFound);
     assert_eq!(refused(&model, "tenants/default/datasets/none", none).await.0, Code::NotFound);
     server.stop().await;

@@ -1,6 +1,10 @@
 //! From the listener to the end.
 
 use super::*;
+use bytes::{Buf, BufMut};
+use tonic::Request;
+use tonic::codec::{Codec, DecodeBuf, Decoder, EncodeBuf, Encoder};
+use tonic::codegen::http::uri::PathAndQuery;
 use tonic_health::pb::health_check_response::ServingStatus;
 use tonic_health::pb::health_client::HealthClient;
 use tonic_health::pb::{HealthCheckRequest, HealthCheckResponse};
@@ -35,7 +39,7 @@ async fn health_and_reflection_name_every_service() {
 }
 
 #[tokio::test]
-async fn a_stopping_server_says_so_and_ends_although_a_stream_stays_open() {
+async fn a_stopping_server_says_so_and_ends_the_watches_of_its_health() {
     let data = tempfile::tempdir().unwrap();
     let server = Server::start(data.path(), 0).await;
     let mut client = HealthClient::new(server.channel.clone());
@@ -44,6 +48,76 @@ async fn a_stopping_server_says_so_and_ends_although_a_stream_stays_open() {
     assert_eq!(status(health.message().await.unwrap()), ServingStatus::Serving);
     server.stop().await;
     assert_eq!(status(health.message().await.unwrap()), ServingStatus::NotServing);
+    assert_eq!(health.message().await.unwrap(), None, "the watch has ended, it was not broken off");
+}
+
+#[tokio::test]
+async fn a_stopping_server_ends_although_a_stream_stays_open() {
+    let data = tempfile::tempdir().unwrap();
+    let server = Server::start(data.path(), 0).await;
+    let mut reflection = ServerReflectionClient::new(server.channel.clone());
+    let never = futures::stream::pending::<ServerReflectionRequest>();
+    let _answers = reflection.server_reflection_info(never).await.unwrap();
+    server.stop().await;
+}
+
+/// Sends bytes as they are.
+#[derive(Default)]
+struct Raw;
+
+impl Codec for Raw {
+    type Encode = Bytes;
+    type Decode = Bytes;
+    type Encoder = Raw;
+    type Decoder = Raw;
+
+    fn encoder(&mut self) -> Raw {
+        Raw
+    }
+
+    fn decoder(&mut self) -> Raw {
+        Raw
+    }
+}
+
+impl Encoder for Raw {
+    type Item = Bytes;
+    type Error = Status;
+
+    fn encode(&mut self, bytes: Bytes, out: &mut EncodeBuf<'_>) -> Result<(), Status> {
+        out.put(bytes);
+        Ok(())
+    }
+}
+
+impl Decoder for Raw {
+    type Item = Bytes;
+    type Error = Status;
+
+    fn decode(&mut self, bytes: &mut DecodeBuf<'_>) -> Result<Option<Bytes>, Status> {
+        Ok(Some(bytes.copy_to_bytes(bytes.remaining())))
+    }
+}
+
+#[tokio::test]
+async fn bytes_that_are_no_message_are_the_callers_mistake() {
+    let data = tempfile::tempdir().unwrap();
+    let server = Server::start(data.path(), 0).await;
+    let mut client = tonic::client::Grpc::new(server.channel.clone());
+    // No key of a field; a number where `name` is a string; a `name` that is no UTF-8; a `name` that is cut off.
+    for bytes in [&[0xff; 5][..], &[0x08, 1], &[0x0a, 1, 0xff], &[0x0a, 9, b'x']] {
+        let bytes = Bytes::copy_from_slice(bytes);
+        client.ready().await.unwrap();
+        let get = PathAndQuery::from_static("/niwaki.v1.JobService/GetJob");
+        let error = client.unary(Request::new(bytes.clone()), get, Raw).await.unwrap_err();
+        assert_eq!((error.code(), reason(&error).as_str()), (Code::InvalidArgument, "UNDECODABLE"), "{bytes:?}");
+        client.ready().await.unwrap();
+        let write = PathAndQuery::from_static("/niwaki.v1.UploadService/WriteUpload");
+        let sent = Request::new(futures::stream::iter([bytes.clone()]));
+        let error = client.client_streaming(sent, write, Raw).await.unwrap_err();
+        assert_eq!((error.code(), reason(&error).as_str()), (Code::InvalidArgument, "UNDECODABLE"), "{bytes:?}");
+    }
+    server.stop().await;
 }
 
 #[tokio::test]

@@ -119,7 +119,7 @@ async fn bad_announcements_name_every_bad_field() {
     let server = Server::start(data.path(), 0).await;
     let error = server.announce("../x", 0, "md5:0", "a b").await.unwrap_err();
     assert_eq!((error.code(), reason(&error).as_str()), (Code::InvalidArgument, "INVALID_FIELDS"));
-    assert_eq!(fields(&error), ["file_name", "request_id", "size_bytes", "digest"]);
+    assert_eq!(fields(&error), ["upload.file_name", "request_id", "upload.size_bytes", "upload.digest"]);
     let error = server.announce("data", usize::MAX, &sha256(b""), "").await.unwrap_err();
     assert_eq!((error.code(), reason(&error).as_str()), (Code::ResourceExhausted, "TOO_LARGE"));
     for (name, code) in [

@@ -37,6 +37,19 @@ pub fn job(job: Job) -> v1::Job {
     }
 }
 
+/// The message of a job in a list, without what may be long: hundreds of them must fit one message.
+pub fn listed(job: Job) -> v1::Job {
+    let mut listed = self::job(job);
+    listed.recipe =
+        (listed.recipe).map(|recipe| v1::Recipe { version: recipe.version, name: recipe.name, ..Default::default() });
+    if let Some(result) = &mut listed.result {
+        result.steps.clear();
+        result.start = None;
+        result.classes.clear();
+    }
+    listed
+}
+
 fn progress(progress: Progress) -> v1::Progress {
     v1::Progress {
         phase: progress.phase,

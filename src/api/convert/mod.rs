@@ -14,12 +14,12 @@ use crate::error::Violation;
 pub use recipe_in::recipe as recipe_from_pb;
 pub use recipe_out::recipe as recipe_to_pb;
 
-/// Where in a request a value stands: `recipe.steps[1].prune_weights.sparsity`.
+/// Where in a request a value stands: `job.recipe.steps[1].prune_weights.sparsity`.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Path(String);
 
 impl Path {
-    /// The path of the outermost message; empty for a message that stands alone.
+    /// A path from the request on, such as `job.recipe`; empty for a message that stands alone.
     pub fn root(name: &str) -> Self {
         Self(name.into())
     }

@@ -138,6 +138,20 @@ fn an_unknown_field_in_a_recipe_is_named() {
     assert!(!scratch.path("out").exists());
 }
 
+#[test]
+#[cfg(target_os = "linux")]
+fn an_answer_that_cannot_be_written_is_exit_code_1() {
+    let scratch = Scratch::new();
+    write_task(&scratch);
+    for args in [&["inspect", "model.safetensors"][..], &["--json", "inspect", "model.safetensors"], &["--help"]] {
+        let full = fs::OpenOptions::new().write(true).open("/dev/full").unwrap();
+        let mut command = Command::new(env!("CARGO_BIN_EXE_niwaki"));
+        let output = command.args(args).current_dir(scratch.0.path()).stdout(full).output().unwrap();
+        assert_eq!(output.status.code(), Some(1), "{args:?}");
+        assert!(text(&output.stderr).contains("stdout cannot be written"), "{}", text(&output.stderr));
+    }
+}
+
 /// Writes what a job needs: a data set in `data/`, a model in `model.safetensors`, a recipe in `recipe.json`.
 fn write_task(scratch: &Scratch) {
     fs::create_dir(scratch.path("data")).unwrap();

@@ -1,5 +1,6 @@
 //! The command line: every verb, argument and help text. What they do is in the files beside this one.
 
+use std::io::ErrorKind;
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -293,9 +294,15 @@ impl Args {
             let failure = Failure::new(Exit::Invalid, "USAGE", message.trim_start_matches("error: ").trim_end());
             return Err(Output::json().fail(&failure));
         }
-        // Where not even printing works there is nobody left to tell.
-        let _ = error.print();
-        Err(if error.use_stderr() { Exit::Invalid.into() } else { ExitCode::SUCCESS })
+        let printed = error.print();
+        Err(match printed {
+            _ if error.use_stderr() => Exit::Invalid.into(),
+            Err(error) if error.kind() != ErrorKind::BrokenPipe => {
+                let failure = Failure::new(Exit::Failure, "STDOUT", format!("stdout cannot be written: {error}"));
+                Output::text().fail(&failure)
+            }
+            _ => ExitCode::SUCCESS,
+        })
     }
 
     /// What is logged where NIWAKI_LOG does not say: the server tells of its work, everything else only of trouble.

@@ -134,7 +134,7 @@ pub struct ServeArgs {
 #[command(after_help = "\
 Examples:
   niwaki demo
-  niwaki demo --out /tmp/demo --seed 2")]
+  niwaki demo --out digits/ --seed 2")]
 pub struct DemoArgs {
     /// Folder for the data set, the models and the report.
     #[arg(long, default_value = "niwaki-demo", value_name = "DIR")]

@@ -82,6 +82,13 @@ fn help_shows_examples_and_exit_codes() {
     let help = text(&output.stdout);
     assert!(help.contains("Exit codes: 0 done") && help.contains("Examples:"), "{help}");
     assert!(!help.contains("job-child"), "{help}");
+    let bare = Scratch::new().niwaki(&["--json"]);
+    assert_eq!(bare.status.code(), Some(2));
+    assert!(!text(&bare.stderr).contains("job-child"), "{}", text(&bare.stderr));
+    for verb in ["serve", "demo", "run", "eval", "inspect", "models", "datasets", "jobs", "server"] {
+        let help = text(&Scratch::new().niwaki(&[verb, "--help"]).stdout);
+        assert!(help.contains("Examples:"), "{help}");
+    }
 }
 
 #[test]
@@ -107,6 +114,20 @@ fn a_truncated_model_is_exit_code_2_and_the_message_says_what_is_wrong() {
     assert_eq!(error["code"], "INVALID_ARGUMENT");
     let fields: Vec<&String> = error.as_object().unwrap().keys().collect();
     assert_eq!(fields, ["code", "message", "reason", "violations"]);
+}
+
+#[test]
+fn files_and_folders_in_the_wrong_place_are_exit_code_2() {
+    let scratch = Scratch::new();
+    write_task(&scratch);
+    scratch.error(2, &["inspect", "data"]);
+    let header = vec![b' '; 9 << 20];
+    fs::write(scratch.path("huge.safetensors"), [&(header.len() as u64).to_le_bytes()[..], &header].concat()).unwrap();
+    assert_eq!(scratch.error(2, &["inspect", "huge.safetensors"])["reason"], "HEADER_TOO_LARGE");
+    for out in ["recipe.json", "recipe.json/below"] {
+        let error = scratch.error(2, &["run", "recipe.json", "--data", "data", "--out", out]);
+        assert!(error["message"].as_str().unwrap().starts_with(&format!("--out {out}: ")), "{error}");
+    }
 }
 
 #[test]
@@ -136,6 +157,49 @@ fn an_unknown_field_in_a_recipe_is_named() {
     let error = scratch.error(2, &["run", "recipe.json", "--data", ".", "--out", "out"]);
     assert!(error.to_string().contains("prune"), "{error}");
     assert!(!scratch.path("out").exists());
+}
+
+#[test]
+fn a_refused_recipe_leaves_no_folder_behind() {
+    let scratch = Scratch::new();
+    write_task(&scratch);
+    fs::write(scratch.path("other.json"), r#"{"version": 1, "steps": [{"evaluate": {}}]}"#).unwrap();
+    scratch.error(2, &["run", "other.json", "--data", "data", "--out", "out"]);
+    assert!(!scratch.path("out").exists());
+}
+
+#[test]
+fn eval_needs_no_training_samples_and_says_which_shape_does_not_fit() {
+    let scratch = Scratch::new();
+    write_task(&scratch);
+    let data = |name: &str, shape: &[usize]| {
+        let (count, size) = (shape[0], shape.iter().product());
+        let tensors = BTreeMap::from([
+            ("inputs".to_string(), TensorData::new(DType::U8, shape.to_vec(), vec![7u8; size]).unwrap()),
+            ("labels".to_string(), TensorData::new(DType::U8, vec![count], vec![1u8; count]).unwrap()),
+        ]);
+        fs::write(scratch.path(name), safetensors::write(&tensors, &BTreeMap::new()).unwrap()).unwrap();
+    };
+    data("data/train.safetensors", &[1, 1, 4, 4]);
+    let eval = scratch.json(&["eval", "model.safetensors", "--data", "data"]);
+    assert_eq!(eval["test_samples"], 100);
+    data("wrong.safetensors", &[20, 1, 5, 5]);
+    let error = scratch.error(2, &["eval", "model.safetensors", "--data", "wrong.safetensors"]);
+    assert_eq!(error["message"], "a sample has shape [1, 5, 5], the network takes [1, 4, 4]");
+}
+
+#[test]
+#[cfg(target_os = "linux")]
+fn an_answer_that_cannot_be_written_is_exit_code_1() {
+    let scratch = Scratch::new();
+    write_task(&scratch);
+    for args in [&["inspect", "model.safetensors"][..], &["--json", "inspect", "model.safetensors"], &["--help"]] {
+        let full = fs::OpenOptions::new().write(true).open("/dev/full").unwrap();
+        let mut command = Command::new(env!("CARGO_BIN_EXE_niwaki"));
+        let output = command.args(args).current_dir(scratch.0.path()).stdout(full).output().unwrap();
+        assert_eq!(output.status.code(), Some(1), "{args:?}");
+        assert!(text(&output.stderr).contains("stdout cannot be written"), "{}", text(&output.stderr));
+    }
 }
 
 /// Writes what a job needs: a data set in `data/`, a model in `model.safetensors`, a recipe in `recipe.json`.

@@ -1,9 +1,11 @@
 //! The command line: every verb, argument and help text. What they do is in the files beside this one.
 
+use std::io::ErrorKind;
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::process::ExitCode;
 
+use clap::error::{ContextKind, ContextValue};
 use clap::{Parser, Subcommand};
 
 use super::failure::{Exit, Failure};
@@ -29,6 +31,31 @@ Examples:
   niwaki models put lenet.safetensors --graph lenet-300-100
   niwaki jobs create recipe.json --model MODEL --dataset DATASET --watch
   niwaki jobs download JOB --out out/";
+
+const MODELS_HELP: &str = "\
+Examples:
+  niwaki models put model.safetensors
+  niwaki models put lenet.safetensors --graph lenet-300-100 --name 'LeNet, dense'
+  niwaki models ls
+  niwaki models get MODEL --json";
+
+const DATASETS_HELP: &str = "\
+Examples:
+  niwaki datasets put mnist/
+  niwaki datasets put digits.safetensors --name digits
+  niwaki datasets ls";
+
+const JOBS_HELP: &str = "\
+Examples:
+  niwaki jobs create recipe.json --model MODEL --dataset DATASET --watch
+  niwaki jobs watch JOB
+  niwaki jobs cancel JOB
+  niwaki jobs download JOB --out out/";
+
+const SERVER_HELP: &str = "\
+Examples:
+  niwaki server info
+  niwaki --server http://127.0.0.1:7701 server info --json";
 
 /// Makes neural networks smaller and says honestly what that cost.
 #[derive(Debug, Parser)]
@@ -59,16 +86,16 @@ pub enum Verb {
     /// Shows a model layer by layer.
     Inspect(InspectArgs),
     /// Models on the server.
-    #[command(subcommand)]
+    #[command(subcommand, after_help = MODELS_HELP)]
     Models(ModelsVerb),
     /// Data sets on the server.
-    #[command(subcommand)]
+    #[command(subcommand, after_help = DATASETS_HELP)]
     Datasets(DatasetsVerb),
     /// Jobs on the server.
-    #[command(subcommand)]
+    #[command(subcommand, after_help = JOBS_HELP)]
     Jobs(JobsVerb),
     /// The server itself.
-    #[command(subcommand)]
+    #[command(subcommand, after_help = SERVER_HELP)]
     Server(ServerVerb),
     /// Runs one job in a folder that the server has prepared.
     #[command(hide = true)]
@@ -104,6 +131,10 @@ pub struct ServeArgs {
 
 /// `niwaki demo`.
 #[derive(Debug, clap::Args)]
+#[command(after_help = "\
+Examples:
+  niwaki demo
+  niwaki demo --out digits/ --seed 2")]
 pub struct DemoArgs {
     /// Folder for the data set, the models and the report.
     #[arg(long, default_value = "niwaki-demo", value_name = "DIR")]
@@ -200,6 +231,7 @@ pub enum ModelsVerb {
         name: Option<String>,
     },
     /// Lists the models, newest first.
+    #[command(alias = "list")]
     Ls,
     /// Shows a model.
     Get {
@@ -220,6 +252,7 @@ pub enum DatasetsVerb {
         name: Option<String>,
     },
     /// Lists the data sets, newest first.
+    #[command(alias = "list")]
     Ls,
     /// Shows a data set.
     Get {
@@ -246,6 +279,7 @@ pub enum JobsVerb {
         watch: bool,
     },
     /// Lists the jobs, newest first.
+    #[command(alias = "list")]
     Ls,
     /// Shows a job.
     Get {
@@ -283,19 +317,30 @@ impl Args {
     /// Reads the command line. What is wrong with it (or the help that was asked for) has been printed where there is
     /// an exit code instead.
     pub fn read() -> Result<Self, ExitCode> {
-        let error = match Self::try_parse() {
+        let mut error = match Self::try_parse() {
             Ok(args) => return Ok(args),
             Err(error) => error,
         };
+        // clap lists hidden verbs too where a verb is missing.
+        if let Some(ContextValue::Strings(verbs)) = error.get(ContextKind::ValidSubcommand) {
+            let verbs = verbs.iter().filter(|verb| *verb != "job-child").cloned().collect();
+            error.insert(ContextKind::ValidSubcommand, ContextValue::Strings(verbs));
+        }
         let json = std::env::args_os().any(|arg| arg == "--json");
         if json && error.use_stderr() {
             let message = error.render().to_string();
             let failure = Failure::new(Exit::Invalid, "USAGE", message.trim_start_matches("error: ").trim_end());
             return Err(Output::json().fail(&failure));
         }
-        // Where not even printing works there is nobody left to tell.
-        let _ = error.print();
-        Err(if error.use_stderr() { Exit::Invalid.into() } else { ExitCode::SUCCESS })
+        let printed = error.print();
+        Err(match printed {
+            _ if error.use_stderr() => Exit::Invalid.into(),
+            Err(error) if error.kind() != ErrorKind::BrokenPipe => {
+                let failure = Failure::new(Exit::Failure, "STDOUT", format!("stdout cannot be written: {error}"));
+                Output::text().fail(&failure)
+            }
+            _ => ExitCode::SUCCESS,
+        })
     }
 
     /// What is logged where NIWAKI_LOG does not say: the server tells of its work, everything else only of trouble.

@@ -1,19 +1,21 @@
 //! `niwaki eval`: a model's accuracy and loss on the test split of a data set.
 
 use std::path::PathBuf;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use serde_json::{Value, json};
 
 use super::args::EvalArgs;
-use super::failure::Failure;
+use super::failure::{Exit, Failure};
 use super::output::{Output, grouped, percent, table};
 use super::{interruptible, local};
 use crate::data::transform::{self, METADATA_KEY};
-use crate::data::{self, DataSpec, Transform};
+use crate::data::{self, DataSpec, Dataset, Subset, Transform};
 use crate::exec::{self, Session};
-use crate::graph::cost;
+use crate::graph::{Graph, cost};
 use crate::recipe::run::Upload;
+use crate::recipe::{Recipe, VERSION};
 use crate::train::metrics;
 
 /// Measures and shows.
@@ -74,8 +76,7 @@ impl Task {
             _ => self.transforms.clone(),
         };
         let dataset = local::dataset(&self.data, None)?;
-        let spec = DataSpec { transforms: transforms.clone(), ..DataSpec::default() };
-        let test = data::split(&dataset, &spec, self.seed)?.test;
+        let test = test_split(&model.graph, &dataset, &transforms, self.seed)?;
         let evaluation = exec::with_large_stack(|| -> Result<_, Failure> {
             let mut session = Session::new(&model.graph)?;
             Ok(metrics::evaluate(&mut session, &test, &|| stop.load(Ordering::Relaxed))?)
@@ -124,6 +125,24 @@ impl Measured {
             "nonzero_params": self.nonzero_params,
         })
     }
+}
+
+/// The test split that a recipe with this seed has. Training samples are not needed where there are test samples.
+fn test_split(graph: &Graph, dataset: &Dataset, transforms: &[Transform], seed: u64) -> Result<Subset, Failure> {
+    let data = DataSpec { transforms: transforms.to_vec(), ..DataSpec::default() };
+    let (name, description) = (String::new(), String::new());
+    let recipe = Recipe { version: VERSION, name, description, seed, data, start: None, steps: Vec::new() };
+    let violations = recipe.validate(Some(graph), dataset);
+    if !violations.is_empty() {
+        let problems: Vec<&str> = violations.iter().map(|v| v.description.as_str()).collect();
+        let failure = Failure::new(Exit::Invalid, "DATASET_MISMATCH", problems.join("; "));
+        return Err(Failure { violations, ..failure });
+    }
+    let Some(part) = &dataset.test else {
+        return Ok(data::split(dataset, &recipe.data, seed)?.test);
+    };
+    let affine = transform::compose(transforms, part.sample_shape.first().copied().unwrap_or(1))?;
+    Ok(Subset::new(part.clone(), (0..part.labels.len() as u32).collect(), Arc::new(affine)))
 }
 
 /// The transforms that the command line gives.

@@ -1,5 +1,6 @@
 //! Why a verb did not do what was asked: exit code, machine-readable words, a sentence for people.
 
+use std::error::Error;
 use std::fmt::Display;
 use std::path::Path;
 use std::process::ExitCode;
@@ -70,8 +71,20 @@ impl Failure {
         let message = format!("{}: {error}", path.display());
         match error.kind() {
             std::io::ErrorKind::NotFound => Self::new(Exit::NotFound, "FILE_NOT_FOUND", message),
+            std::io::ErrorKind::IsADirectory | std::io::ErrorKind::NotADirectory => {
+                Self::new(Exit::Invalid, "FILE", message)
+            }
             _ => Self::new(Exit::Failure, "FILE", message),
         }
+    }
+
+    /// What is wrong with a file that the caller gave, a limit that it exceeds as well: another try is no use.
+    pub fn input(path: &Path, error: impl Classify) -> Self {
+        let mut failure = Self::from(error).within(path.display());
+        if failure.code == word(Code::ResourceExhausted) {
+            failure.exit = Exit::Invalid;
+        }
+        failure
     }
 
     /// Ctrl-C, and what becomes of the work.
@@ -117,7 +130,7 @@ impl<E: Classify> From<E> for Failure {
 
 impl From<Status> for Failure {
     fn from(status: Status) -> Self {
-        let code = status.code();
+        let code = if is_transport(&status) { Code::Unavailable } else { status.code() };
         let violations = status.get_details_bad_request().map(|bad| bad.field_violations).unwrap_or_default();
         let reason = status.get_details_error_info().map(|info| info.reason).filter(|reason| !reason.is_empty());
         Self {
@@ -129,6 +142,12 @@ impl From<Status> for Failure {
             hint: None,
         }
     }
+}
+
+/// Whether the connection broke, rather than the server answered. What a server sends has no source here; and where a
+/// connection is not taken up again the client code says UNKNOWN without one, a word niwaki's server never uses.
+fn is_transport(status: &Status) -> bool {
+    status.source().is_some() || status.code() == Code::Unknown
 }
 
 fn exit(code: Code) -> Exit {
@@ -193,8 +212,19 @@ mod tests {
     }
 
     #[test]
+    fn a_file_beyond_a_limit_is_invalid_input() {
+        let error = crate::format::FormatError::TensorCount;
+        let failure = Failure::input(Path::new("big.safetensors"), error);
+        assert_eq!((failure.exit, failure.code), (Exit::Invalid, "RESOURCE_EXHAUSTED"));
+    }
+
+    #[test]
     fn a_server_that_is_away_is_worth_a_retry() {
         assert_eq!(Failure::from(Status::unavailable("no")).exit, Exit::Unavailable);
         assert_eq!(Failure::from(Status::not_found("no")).exit, Exit::NotFound);
+        let broken = Status::from_error(Box::new(std::io::Error::from(std::io::ErrorKind::ConnectionReset)));
+        assert_eq!(Failure::from(broken).exit, Exit::Unavailable);
+        assert_eq!(Failure::from(Status::unknown("Service was not ready: transport error")).exit, Exit::Unavailable);
+        assert_eq!(Failure::from(Status::internal("a defect")).exit, Exit::Failure);
     }
 }

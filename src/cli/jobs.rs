@@ -48,6 +48,7 @@ pub async fn run(client: &Client, verb: JobsVerb, output: Output) -> Result<(), 
             show(&client.jobs().cancel_job(request).await?.into_inner(), output);
         }
         JobsVerb::Download { job, out } => {
+            local::out(&out)?;
             let request = v1::GetJobRequest { name: resource("jobs", &job) };
             let job = client.jobs().get_job(request).await?.into_inner();
             let files = download(client, &job, &out).await?;

@@ -17,7 +17,7 @@ pub fn model(path: &Path, graph: Option<&str>) -> Result<Upload, Failure> {
     let bytes = Bytes::from(read(path)?);
     let architecture = graph.map(architecture).transpose()?;
     let model = open_model(bytes.clone(), architecture.as_ref()).map_err(|error| {
-        let failure = Failure::from(error).within(path.display());
+        let failure = Failure::input(path, error);
         match failure.reason.as_str() {
             "ARCHITECTURE_MISSING" => failure.hint("--graph PRESET|FILE gives the graph of a file that has none"),
             _ => failure,
@@ -42,19 +42,32 @@ pub fn architecture(graph: &str) -> Result<Architecture, Failure> {
 
 /// Reads a recipe.
 pub fn recipe(path: &Path) -> Result<Recipe, Failure> {
-    api::recipe::from_json(&text(path)?).map_err(|error| Failure::from(error).within(path.display()))
+    api::recipe::from_json(&text(path)?).map_err(|error| Failure::input(path, error))
 }
 
 /// Reads a data set from a folder or a file.
 pub fn dataset(path: &Path, source: Option<&DataSource>) -> Result<Dataset, Failure> {
     let files = files(path)?;
-    crate::data::open(&files, source).map_err(|error| Failure::from(error).within(path.display()))
+    crate::data::open(&files, source).map_err(|error| Failure::input(path, error))
 }
 
 /// The files that `path` stands for: itself, or what lies in the folder.
 pub fn files(path: &Path) -> Result<Files, Failure> {
     std::fs::metadata(path).map_err(|error| Failure::io(path, &error))?;
-    Files::from_path(path).map_err(|error| Failure::from(error).within(path.display()))
+    Files::from_path(path).map_err(|error| Failure::input(path, error))
+}
+
+/// Refuses a folder for results that cannot become one, before anything is computed. It is made by those who fill it.
+pub fn out(path: &Path) -> Result<(), Failure> {
+    // The folder, or the nearest one above it that exists.
+    let existing = path.ancestors().find_map(|folder| Some((folder, std::fs::metadata(folder).ok()?)));
+    match existing {
+        Some((file, metadata)) if !metadata.is_dir() => {
+            let message = format!("--out {}: {} is a file, no folder", path.display(), file.display());
+            Err(Failure::new(Exit::Invalid, "OUT", message))
+        }
+        _ => Ok(()),
+    }
 }
 
 /// Reads a text file.

@@ -49,7 +49,7 @@ pub fn run(args: Args) -> ExitCode {
             return crate::jobs::child::main(&folder, read);
         }
     };
-    match done {
+    match done.and_then(|()| output.written()) {
         Ok(()) => ExitCode::SUCCESS,
         Err(failure) => output.fail(&failure),
     }

@@ -1,13 +1,17 @@
 //! How answers look: data on stdout (text or one JSON document), everything else on stderr.
 
-use std::io::{IsTerminal, Write};
+use std::io::{ErrorKind, IsTerminal, Write};
 use std::process::ExitCode;
+use std::sync::OnceLock;
 
 use comfy_table::{CellAlignment, Table, presets};
 use serde_json::Value;
 
-use super::failure::Failure;
+use super::failure::{Exit, Failure};
 use crate::report::Metrics;
+
+/// Why an answer of this program did not reach stdout; only the first such error counts.
+static UNWRITTEN: OnceLock<String> = OnceLock::new();
 
 /// Where answers go and in which form.
 #[derive(Debug, Clone, Copy)]
@@ -32,23 +36,36 @@ impl Output {
         Self { form: Form::Json }
     }
 
-    /// The answer, in the form that was asked for.
+    /// The answer, in the form that was asked for. Whether it could be written is told by [`Output::written`].
     pub fn answer(self, text: impl FnOnce() -> String, json: impl FnOnce() -> Value) {
         let mut answer = match self.form {
-            Form::Text => text(),
+            Form::Text => plain(&text()),
             Form::Json => format!("{:#}", json()),
         };
         if !answer.ends_with('\n') {
             answer.push('\n');
         }
-        // A reader that has gone away (`| head`) is no error.
         let mut stdout = std::io::stdout().lock();
-        let _ = stdout.write_all(answer.as_bytes()).and_then(|()| stdout.flush());
+        match stdout.write_all(answer.as_bytes()).and_then(|()| stdout.flush()) {
+            // A reader that has gone away (`| head`) is no error.
+            Err(error) if error.kind() != ErrorKind::BrokenPipe => {
+                let _ = UNWRITTEN.set(error.to_string());
+            }
+            _ => {}
+        }
+    }
+
+    /// Whether all answers have been written: work whose result is lost has failed.
+    pub fn written(self) -> Result<(), Failure> {
+        match UNWRITTEN.get() {
+            None => Ok(()),
+            Some(error) => Err(Failure::new(Exit::Failure, "STDOUT", format!("stdout cannot be written: {error}"))),
+        }
     }
 
     /// A remark for people.
     pub fn note(self, text: impl AsRef<str>) {
-        let _ = writeln!(std::io::stderr(), "{}", text.as_ref());
+        let _ = writeln!(std::io::stderr(), "{}", plain(text.as_ref()));
     }
 
     /// What one may do next, commands that can be copied.
@@ -83,6 +100,8 @@ impl Output {
 pub fn table(header: &[&str], left: &[&str], rows: impl IntoIterator<Item = Vec<String>>) -> String {
     let mut table = Table::new();
     table.load_style(presets::NOTHING).set_header(header.iter().copied());
+    // A name with a line break stays on its line.
+    let rows = rows.into_iter().map(|row| row.into_iter().map(|cell| cell.replace(char::is_control, " ")));
     table.add_rows(rows);
     for (i, name) in header.iter().enumerate() {
         let flush_left = i == 0 || left.contains(name);
@@ -155,6 +174,11 @@ pub fn shape<T: ToString>(dims: &[T]) -> String {
     dims.iter().map(T::to_string).collect::<Vec<_>>().join("x")
 }
 
+/// The text without control characters other than line breaks: names that others chose must not steer a terminal.
+fn plain(text: &str) -> String {
+    text.replace(|c: char| c.is_control() && c != '\n', "\u{fffd}")
+}
+
 /// How many times less or more: `2.01x smaller`. A change by less than the share `noise` is none.
 fn times(ratio: f64, noise: f64, [less, more]: [&str; 2]) -> String {
     match ratio {
@@ -195,6 +219,12 @@ mod tests {
             Accuracy on 10,000 test samples; in brackets the change's 95 % interval.
         "#]]
         .assert_eq(&text);
+    }
+
+    #[test]
+    fn names_cannot_steer_a_terminal_or_break_a_table() {
+        assert_eq!(plain("a\u{1b}[2Jb\u{9b}c\nd"), "a\u{fffd}[2Jb\u{fffd}c\nd");
+        assert_eq!(table(&["id", "name"], &["name"], [vec!["1".into(), "a\nb\rc".into()]]), "id  name\n1   a b c\n");
     }
 
     #[test]

@@ -10,11 +10,17 @@ use crate::recipe::run::Progress;
 /// Where nobody looks, a phase that goes on says so once in this time.
 const SPARSE: Duration = Duration::from_secs(10);
 
+/// What is drawn of a phase.
+const PHASE: &str = "{spinner} {prefix} {msg} {elapsed}";
+/// What is drawn of a phase whose total is known.
+const COUNT: &str = "{spinner} {prefix} {wide_bar} {pos}/{len} {msg} {elapsed}";
+
 /// The progress of a recipe or a job.
 pub struct Meter {
     output: Output,
     bar: Option<ProgressBar>,
-    phase: (u32, String),
+    /// The step, its phase, and whether a total is known.
+    phase: (u32, String, bool),
     said: Instant,
 }
 
@@ -23,29 +29,31 @@ impl Meter {
     pub fn new(output: Output) -> Self {
         let bar = output.draws().then(|| {
             let bar = ProgressBar::with_draw_target(None, ProgressDrawTarget::stderr());
-            bar.set_style(style("{spinner} {prefix} {wide_bar} {pos}/{len} {msg} {elapsed}"));
-            bar.enable_steady_tick(Duration::from_millis(200));
+            bar.set_style(style(PHASE));
             bar
         });
-        Self { output, bar, phase: (0, String::new()), said: Instant::now() }
+        Self { output, bar, phase: (0, String::new(), false), said: Instant::now() }
     }
 
     /// Shows where the work stands.
     pub fn update(&mut self, progress: &Progress) {
-        let phase = (progress.step, progress.phase.clone());
+        // A job that waits in the queue has no phase yet.
+        if progress.phase.is_empty() {
+            return;
+        }
+        let phase = (progress.step, progress.phase.clone(), progress.total > 0);
         let is_new = phase != self.phase;
         self.phase = phase;
         match &self.bar {
             Some(bar) => {
                 if is_new {
                     bar.reset_elapsed();
+                    bar.enable_steady_tick(Duration::from_millis(200));
+                    bar.set_style(style(if progress.total == 0 { PHASE } else { COUNT }));
                 }
                 bar.set_prefix(place(progress));
                 bar.set_message(figures(progress));
-                match progress.total {
-                    0 => bar.unset_length(),
-                    total => bar.set_length(total),
-                }
+                bar.set_length(progress.total);
                 bar.set_position(progress.done);
             }
             None if is_new || self.said.elapsed() >= SPARSE => {

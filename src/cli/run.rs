@@ -6,19 +6,20 @@ use std::sync::atomic::Ordering;
 use serde_json::json;
 
 use super::args::RunArgs;
-use super::failure::Failure;
+use super::failure::{Exit, Failure};
 use super::output::{Output, comparison};
 use super::progress::Meter;
 use super::{interruptible, local};
+use crate::recipe::RecipeError;
 use crate::recipe::run::{MODEL_FILE, REPORT_FILE, Run};
 use crate::report::Report;
 
 /// Runs the recipe and shows what it did.
 pub fn run(args: &RunArgs, output: Output) -> Result<(), Failure> {
+    local::out(&args.out)?;
     let recipe = local::recipe(&args.recipe)?;
     let upload = args.model.as_deref().map(|path| local::model(path, args.graph.as_deref())).transpose()?;
     let dataset = local::dataset(&args.data, recipe.data.source.as_ref())?;
-    std::fs::create_dir_all(&args.out).map_err(|error| Failure::io(&args.out, &error))?;
 
     let out = args.out.clone();
     let report = interruptible(move |pressed| {
@@ -27,7 +28,7 @@ pub fn run(args: &RunArgs, output: Output) -> Result<(), Failure> {
         let mut run = Run { cancelled: &cancelled, progress: &mut |progress| meter.update(progress) };
         let report = crate::recipe::run::run(&recipe, upload.as_ref(), &dataset, &out, &mut run);
         meter.finish();
-        Ok(report?)
+        report.map_err(failure)
     })?;
 
     output.answer(
@@ -39,6 +40,18 @@ pub fn run(args: &RunArgs, output: Output) -> Result<(), Failure> {
         format!("niwaki eval {} --data {}", args.out.join(MODEL_FILE).display(), args.data.display()),
     ]);
     Ok(())
+}
+
+/// There is no server here that could be away, and weights that were no good before the first step were given.
+fn failure(error: RecipeError) -> Failure {
+    let invalid = matches!(error, RecipeError::NotFinite { step: 0 });
+    let mut failure = Failure::from(error);
+    match failure.exit {
+        _ if invalid => failure.exit = Exit::Invalid,
+        Exit::Unavailable => failure.exit = Exit::Failure,
+        _ => {}
+    }
+    failure
 }
 
 fn text(report: &Report, out: &Path) -> String {

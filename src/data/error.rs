@@ -33,7 +33,7 @@ pub enum DataError {
         known: Vec<String>,
     },
     /// It is not clear which files are what.
-    #[error("which files are what is not clear: {problem}; say so in the recipe's `data.source`")]
+    #[error("which files are what is not clear: {problem}; a recipe's `data.source` can say it")]
     Unclear {
         /// Why.
         problem: String,

@@ -15,7 +15,8 @@ const MAX_FILES: usize = 10_000;
 pub struct Files(pub BTreeMap<String, PathBuf>);
 
 impl Files {
-    /// The file at `path`, or the plain files of the folder at `path`: no folders below it, no links, nothing hidden.
+    /// The file at `path`, or the plain files of the folder at `path`: no folders below it, nothing hidden. Links to plain
+    /// files are followed, all others are passed over: data sets are often kept elsewhere and linked.
     pub fn from_path(path: &Path) -> Result<Self, DataError> {
         let unreadable = |source: io::Error| DataError::Unreadable { file: path.display().to_string(), source };
         if !path.metadata().map_err(unreadable)?.is_dir() {
@@ -26,7 +27,8 @@ impl Files {
         for entry in path.read_dir().map_err(unreadable)? {
             let entry = entry.map_err(unreadable)?;
             let Ok(name) = entry.file_name().into_string() else { continue };
-            if name.starts_with('.') || !entry.file_type().map_err(unreadable)?.is_file() {
+            // Follows links; one that leads nowhere has no metadata.
+            if name.starts_with('.') || !entry.path().metadata().is_ok_and(|target| target.is_file()) {
                 continue;
             }
             files.insert(name, entry.path());
@@ -66,6 +68,19 @@ mod tests {
         assert_eq!(files.0.keys().collect::<Vec<_>>(), ["a.gz", "b"]);
         let one = Files::from_path(&folder.path().join("b")).unwrap();
         assert_eq!(one.0.keys().collect::<Vec<_>>(), ["b"]);
+    }
+
+    #[test]
+    #[cfg(unix)]
+    fn links_to_files_are_followed_and_others_passed_over() {
+        use std::os::unix::fs::symlink;
+        let (kept, folder) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+        fs::write(kept.path().join("digits"), "x").unwrap();
+        symlink(kept.path().join("digits"), folder.path().join("linked")).unwrap();
+        symlink(kept.path(), folder.path().join("folder")).unwrap();
+        symlink(kept.path().join("none"), folder.path().join("dangling")).unwrap();
+        let files = Files::from_path(folder.path()).unwrap();
+        assert_eq!(files.0.keys().collect::<Vec<_>>(), ["linked"]);
     }
 
     #[test]

@@ -19,7 +19,7 @@ use super::eval::{Measured, Task};
 use super::failure::{Exit, Failure};
 use super::output::{Output, grouped, percent};
 use super::progress::Meter;
-use super::{datasets, jobs, models, this_program};
+use super::{datasets, jobs, local, models, this_program};
 use crate::api::server::{ServerConfig, serve};
 use crate::api::{self, v1};
 use crate::format::safetensors;
@@ -38,6 +38,7 @@ const ACCURACY_TOLERANCE: f64 = 1e-9;
 /// Shows everything once.
 pub fn run(args: &DemoArgs, output: Output) -> Result<(), Failure> {
     let failed = |error: std::io::Error| Failure::new(Exit::Failure, "RUNTIME", error.to_string());
+    local::out(&args.out)?;
     let kept = tempfile::tempdir().map_err(failed)?;
     let config = ServerConfig { data: kept.path().to_path_buf(), workers: 1, job_program: this_program()? };
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build().map_err(failed)?;

@@ -11,7 +11,7 @@
 use std::fs::File;
 use std::io::{BufRead, BufReader, ErrorKind, Read};
 
-use flate2::bufread::GzDecoder;
+use flate2::bufread::MultiGzDecoder;
 
 use super::{Labels, MAX_BYTES, Samples, labels, part, unreadable};
 use crate::data::{DataError, Files, IdxPair, Inputs, Part};
@@ -80,13 +80,8 @@ fn array(files: &Files, name: &str) -> Result<Array, DataError> {
     if !reader.fill_buf().map_err(unreadable(name))?.starts_with(&[0x1f, 0x8b]) {
         return parse(&mut reader, name, length);
     }
-    let mut stream = GzDecoder::new(reader);
-    let array = parse(&mut stream, name, length.saturating_mul(MAX_RATIO))?;
-    if !stream.into_inner().fill_buf().map_err(unreadable(name))?.is_empty() {
-        let problem = "bytes follow the gzip stream".to_string();
-        return Err(DataError::Format { file: name.to_string(), problem });
-    }
-    Ok(array)
+    // A gzip file may consist of several streams (RFC 1952, 2.2); what follows the last one is refused as a damaged one.
+    parse(&mut MultiGzDecoder::new(reader), name, length.saturating_mul(MAX_RATIO))
 }
 
 /// Reads an array to the end of `reader`, which has at most `available` bytes.

@@ -10,8 +10,8 @@ use super::{DataError, DataSource, Dataset, Files, Inputs, Part};
 
 pub(super) use detect::detect;
 
-/// The most bytes a file may unpack to: 4 GiB.
-const MAX_BYTES: u64 = 4 << 30;
+/// The most bytes a file may unpack to: 1 GiB. A server holds the files of a few data sets in memory at a time.
+const MAX_BYTES: u64 = 1 << 30;
 /// The most classes; more are no classification.
 const MAX_CLASSES: u32 = 1 << 20;
 

@@ -101,7 +101,20 @@ fn files_that_cannot_be_told_apart_are_asked_about() {
     assert!(unclear(&[("test-a", &images), ("test-b", &labels)]).contains("all IDX files are for testing"));
     let error = open(&[("a.csv", b"1,2,3"), ("b.zip", b"PK\x03\x04")]).unwrap_err();
     assert_eq!(error.reason(), "DATASET_EMPTY");
-    assert_eq!(error.to_string(), "there are no IDX or safetensors files among these: a.csv, b.zip");
+    assert_eq!(error.to_string(), "there are no IDX or safetensors files among these: a.csv, b.zip (a zip archive)");
+}
+
+#[test]
+fn a_file_that_should_be_idx_and_is_not_is_named() {
+    let (images, labels) = (images(), idx(8, &[2], &[0, 1]));
+    let told = |inputs: &[u8]| {
+        let train = [("train-images", inputs), ("train-labels", labels.as_slice())];
+        let test = [("t10k-images", images.as_slice()), ("t10k-labels", labels.as_slice())];
+        open(&[train, test].concat()).unwrap_err().to_string()
+    };
+    assert!(told(b"").contains("the inputs of 'train-labels'; 'train-images' is no IDX file, it is empty"));
+    assert!(told(b"<!DOCTYPE html>").contains("'train-images' is no IDX file, it looks like HTML"));
+    assert!(told(b"\x01\x02\x08\x03..").contains("'train-images' is no IDX file, it begins with [01, 02, 08, 03]"));
 }
 
 #[test]
@@ -130,7 +143,17 @@ fn nothing_may_follow_the_last_sample() {
     assert!(refused(&more).to_string().contains("bytes follow the 12 that shape [2, 2, 3] needs"));
     assert!(refused(&gzip(&more)).to_string().contains("bytes follow the 12"));
     let second = [gzip(&images()), gzip(b"x")].concat();
-    assert!(refused(&second).to_string().contains("bytes follow the gzip stream"));
+    assert!(refused(&second).to_string().contains("bytes follow the 12"));
+    let junk = [gzip(&images()), b"not gzip, and long enough".to_vec()].concat();
+    assert!(refused(&junk).to_string().contains("the gzip stream is damaged"), "{}", refused(&junk));
+}
+
+#[test]
+fn a_gzip_file_may_have_several_streams() {
+    let (start, end) = (images()[..7].to_vec(), images()[7..].to_vec());
+    let packed = [gzip(b""), gzip(&start), gzip(&end), gzip(b"")].concat();
+    let dataset = open(&[("x", &packed), ("y", &idx(8, &[2], &[0, 1]))]).unwrap();
+    assert_eq!(dataset.train.inputs, Inputs::U8((0..12).collect::<Vec<u8>>().into()));
 }
 
 #[test]

@@ -12,6 +12,7 @@ use super::paging::{check_request_id, cut, page};
 use super::status::RequestError;
 use super::v1::model_service_server::ModelService;
 use super::{Context, v1};
+use crate::data::transform;
 use crate::format::Architecture;
 use crate::graph::{Graph, cost};
 use crate::store::{self, ModelDetail, NewEntry, now_ms};
@@ -35,11 +36,14 @@ impl ModelService for Models {
         let reading = self.0.reading().await?;
         let opened = self.0.read_model(&reading, &files[0], architecture.clone(), in_request).await?;
         let summarised = spawn_blocking(move || {
+            let channels = opened.graph.input_shape().first().copied().unwrap_or(1);
+            let suits = transform::of_model(&opened.metadata, channels).map(|_| ());
             let detail = summary(&opened.graph, architecture);
             drop((opened, reading));
-            detail
+            suits.map(|()| detail)
         });
-        let detail = summarised.await.map_err(panicked)?;
+        let summarised = summarised.await.map_err(panicked)?;
+        let detail = summarised.map_err(|error| RequestError::unreadable(&error, in_request))?;
         let new = NewEntry { tenant, display_name: model.display_name, files, detail };
         Ok(Response::new(to_pb(catalogue.create(&new, &request, now_ms()).await?)))
     }

@@ -80,8 +80,8 @@ fn clip(pb: v1::GradientClip, at: &Path, checks: &mut Checks) -> ClipConfig {
             let at = at.field("value");
             checks.number(&at.field("min"), min, &ANY);
             checks.number(&at.field("max"), max, &ANY);
-            if min > max {
-                checks.refuse(&at.field("min"), format!("{min} is above max, {max}"));
+            if min >= max {
+                checks.refuse(&at.field("min"), format!("{min} is not below max, {max}"));
             }
             (min, max)
         }),

@@ -19,7 +19,9 @@ use crate::store::{FileRef, StoreError, UploadState, stored_digest};
 /// The right to have files in memory. Whoever works on them has a share of it, so that it ends when the last of them has
 /// ended: a caller that breaks off does not stop a thread that reads.
 #[derive(Debug, Clone)]
-pub(super) struct Reading(#[allow(dead_code)] Arc<OwnedSemaphorePermit>);
+pub(super) struct Reading {
+    _permit: Arc<OwnedSemaphorePermit>,
+}
 
 impl Context {
     /// The uploads that `files` names, which must be complete, of this tenant, and of different file names; `at` is where
@@ -61,7 +63,7 @@ impl Context {
     /// Waits until files may be read into memory.
     pub(super) async fn reading(&self) -> Result<Reading, Status> {
         let permit = self.readers.clone().acquire_owned().await.map_err(|_| RequestError::Stopping)?;
-        Ok(Reading(Arc::new(permit)))
+        Ok(Reading { _permit: Arc::new(permit) })
     }
 
     /// Reads a model; `in_request` says where the request has what the reader calls bad (empty: the whole file).

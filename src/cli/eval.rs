@@ -14,8 +14,8 @@ use crate::data::transform::{self, METADATA_KEY};
 use crate::data::{self, DataSpec, Dataset, Subset, Transform};
 use crate::exec::{self, Session};
 use crate::graph::{Graph, cost};
+use crate::recipe::misfits;
 use crate::recipe::run::Upload;
-use crate::recipe::{Recipe, VERSION};
 use crate::train::metrics;
 
 /// Measures and shows.
@@ -129,17 +129,15 @@ impl Measured {
 
 /// The test split that a recipe with this seed has. Training samples are not needed where there are test samples.
 fn test_split(graph: &Graph, dataset: &Dataset, transforms: &[Transform], seed: u64) -> Result<Subset, Failure> {
-    let data = DataSpec { transforms: transforms.to_vec(), ..DataSpec::default() };
-    let (name, description) = (String::new(), String::new());
-    let recipe = Recipe { version: VERSION, name, description, seed, data, start: None, steps: Vec::new() };
-    let violations = recipe.validate(Some(graph), dataset);
+    let violations = misfits(graph, dataset);
     if !violations.is_empty() {
         let problems: Vec<&str> = violations.iter().map(|v| v.description.as_str()).collect();
         let failure = Failure::new(Exit::Invalid, "DATASET_MISMATCH", problems.join("; "));
         return Err(Failure { violations, ..failure });
     }
     let Some(part) = &dataset.test else {
-        return Ok(data::split(dataset, &recipe.data, seed)?.test);
+        let spec = DataSpec { transforms: transforms.to_vec(), ..DataSpec::default() };
+        return Ok(data::split(dataset, &spec, seed)?.test);
     };
     let affine = transform::compose(transforms, part.sample_shape.first().copied().unwrap_or(1))?;
     Ok(Subset::new(part.clone(), (0..part.labels.len() as u32).collect(), Arc::new(affine)))

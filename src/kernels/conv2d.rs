@@ -12,13 +12,13 @@
 //! Samples are shared out to threads. The sum over samples is taken in [`PARTS`] parts that depend on nothing but the
 //! batch size, so the result is the same bits with any number of threads.
 
-use candle_core::{CpuStorage, CustomOp2, CustomOp3, Error, Layout, Result, Shape, Tensor};
+use candle_core::{Error, Result, Tensor};
 use rayon::prelude::*;
 
 use super::grid::Grid;
 use super::im2col::{col2im, im2col};
 use super::matmul::{Matrix, multiply_add};
-use super::{slice, tensor_like, with_slice};
+use super::weighted::{Weighted, apply};
 use crate::graph::op::Conv2d;
 
 const OP: &str = "conv2d";
@@ -29,11 +29,7 @@ const PARTS: usize = 8;
 
 /// The convolution of `x [n, c, h, w]` with `weight [o, c / groups, kh, kw]`, plus `bias [o]`.
 pub fn conv2d(x: &Tensor, weight: &Tensor, bias: Option<&Tensor>, config: &Conv2d) -> Result<Tensor> {
-    let (x, weight, op) = (x.contiguous()?, weight.contiguous()?, Conv2dOp(*config));
-    match bias {
-        Some(bias) => x.apply_op3(&weight, &bias.contiguous()?, op),
-        None => x.apply_op2(&weight, op),
-    }
+    apply::<Problem>(*config, x, weight, bias)
 }
 
 /// The sizes of a convolution.
@@ -49,19 +45,6 @@ struct Problem {
 }
 
 impl Problem {
-    fn new(x: &[usize], weight: &[usize], config: &Conv2d) -> Result<Self> {
-        let (&[batch, channels, h, w], &[out, inner, kh, kw]) = (x, weight) else {
-            return Err(Error::Msg(format!("{OP} of {x:?} with {weight:?}: both need four axes")));
-        };
-        let groups = config.groups;
-        let fits = groups > 0 && inner * groups == channels && out.is_multiple_of(groups);
-        if !fits || [batch, channels, out].contains(&0) {
-            return Err(Error::Msg(format!("{OP} of {x:?} with {weight:?} in {groups} groups: sizes do not fit")));
-        }
-        let grid = Grid::new(OP, config.window([kh, kw]), [h, w])?;
-        Ok(Self { batch, groups, inner, outer: out / groups, grid })
-    }
-
     /// Numbers that one output channel sees at one place.
     fn taps(&self) -> usize {
         self.inner * self.grid.window.kernel[0] * self.grid.window.kernel[1]
@@ -99,6 +82,29 @@ impl Problem {
         }
         im2col(&self.grid, image, scratch);
         Matrix::new(scratch, self.taps(), self.grid.outputs())
+    }
+}
+
+impl Weighted for Problem {
+    const OP: &'static str = OP;
+    type Config = Conv2d;
+
+    fn new(config: &Conv2d, x: &[usize], weight: &[usize]) -> Result<Self> {
+        let (&[batch, channels, h, w], &[out, inner, kh, kw]) = (x, weight) else {
+            return Err(Error::Msg(format!("{OP} of {x:?} with {weight:?}: both need four axes")));
+        };
+        let groups = config.groups;
+        let fits = groups > 0 && inner * groups == channels && out.is_multiple_of(groups);
+        if !fits || [batch, channels, out].contains(&0) {
+            return Err(Error::Msg(format!("{OP} of {x:?} with {weight:?} in {groups} groups: sizes do not fit")));
+        }
+        let grid = Grid::new(OP, config.window([kh, kw]), [h, w])?;
+        Ok(Self { batch, groups, inner, outer: out / groups, grid })
+    }
+
+    fn output(&self) -> Vec<usize> {
+        let [oh, ow] = self.grid.places;
+        vec![self.batch, self.groups * self.outer, oh, ow]
     }
 
     fn forward(&self, x: &[f32], weight: &[f32], bias: Option<&[f32]>) -> Vec<f32> {
@@ -193,86 +199,6 @@ fn sum(values: &[f32]) -> f32 {
         lanes.iter_mut().zip(chunk).for_each(|(lane, v)| *lane += v);
     }
     lanes.iter().sum::<f32>() + rest
-}
-
-struct Conv2dOp(Conv2d);
-
-impl Conv2dOp {
-    fn problem(&self, x: &Shape, weight: &Shape) -> Result<Problem> {
-        Problem::new(x.dims(), weight.dims(), &self.0)
-    }
-
-    fn run(
-        &self,
-        x: (&CpuStorage, &Layout),
-        w: (&CpuStorage, &Layout),
-        bias: Option<&[f32]>,
-    ) -> Result<(CpuStorage, Shape)> {
-        let problem = self.problem(x.1.shape(), w.1.shape())?;
-        let y = problem.forward(slice(OP, x.0, x.1)?, slice(OP, w.0, w.1)?, bias);
-        let [oh, ow] = problem.grid.places;
-        Ok((CpuStorage::F32(y), Shape::from((problem.batch, problem.groups * problem.outer, oh, ow))))
-    }
-
-    /// The gradients at `x` and `weight`; that at `x` costs as much as the forward pass and is left out for a network's
-    /// input, which no variable leads to.
-    fn gradients(&self, x: &Tensor, weight: &Tensor, dy: &Tensor) -> Result<(Option<Tensor>, Option<Tensor>)> {
-        let problem = self.problem(x.shape(), weight.shape())?;
-        with_slice(OP, dy, |dy| {
-            let dx = match x.track_op() {
-                true => Some(tensor_like(with_slice(OP, weight, |w| problem.input_gradient(w, dy))?, x)?),
-                false => None,
-            };
-            let dw = tensor_like(with_slice(OP, x, |x| problem.weight_gradient(x, dy))?, weight)?;
-            Ok((dx, Some(dw)))
-        })?
-    }
-}
-
-impl CustomOp2 for Conv2dOp {
-    fn name(&self) -> &'static str {
-        OP
-    }
-
-    fn cpu_fwd(&self, x: &CpuStorage, xl: &Layout, w: &CpuStorage, wl: &Layout) -> Result<(CpuStorage, Shape)> {
-        self.run((x, xl), (w, wl), None)
-    }
-
-    fn bwd(&self, x: &Tensor, w: &Tensor, _y: &Tensor, dy: &Tensor) -> Result<(Option<Tensor>, Option<Tensor>)> {
-        self.gradients(x, w, dy)
-    }
-}
-
-impl CustomOp3 for Conv2dOp {
-    fn name(&self) -> &'static str {
-        OP
-    }
-
-    fn cpu_fwd(
-        &self,
-        x: &CpuStorage,
-        xl: &Layout,
-        w: &CpuStorage,
-        wl: &Layout,
-        b: &CpuStorage,
-        bl: &Layout,
-    ) -> Result<(CpuStorage, Shape)> {
-        self.run((x, xl), (w, wl), Some(slice(OP, b, bl)?))
-    }
-
-    fn bwd(
-        &self,
-        x: &Tensor,
-        w: &Tensor,
-        b: &Tensor,
-        _y: &Tensor,
-        dy: &Tensor,
-    ) -> Result<(Option<Tensor>, Option<Tensor>, Option<Tensor>)> {
-        let (dx, dw) = self.gradients(x, w, dy)?;
-        let problem = self.problem(x.shape(), w.shape())?;
-        let db = tensor_like(with_slice(OP, dy, |dy| problem.bias_gradient(dy))?, b)?;
-        Ok((dx, dw, Some(db)))
-    }
 }
 
 #[cfg(test)]

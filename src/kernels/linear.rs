@@ -8,20 +8,16 @@
 //! copy, and computes a gradient at the network's input that nobody reads: which together took more
 //! than half of a training step of a small network.
 
-use candle_core::{CpuStorage, CustomOp2, CustomOp3, Error, Layout, Result, Shape, Tensor};
+use candle_core::{Error, Result, Tensor};
 
 use super::matmul::{Matrix, multiply_add_on_all_threads};
-use super::{slice, tensor_like, with_slice};
+use super::weighted::{Weighted, apply};
 
 const OP: &str = "linear";
 
 /// `x W^T + b`.
 pub fn linear(x: &Tensor, weight: &Tensor, bias: Option<&Tensor>) -> Result<Tensor> {
-    let (x, weight) = (x.contiguous()?, weight.contiguous()?);
-    match bias {
-        Some(bias) => x.apply_op3(&weight, &bias.contiguous()?, LinearOp),
-        None => x.apply_op2(&weight, LinearOp),
-    }
+    apply::<Problem>((), x, weight, bias)
 }
 
 /// The sizes of a layer.
@@ -33,14 +29,6 @@ struct Problem {
 }
 
 impl Problem {
-    fn new(x: &Shape, weight: &Shape) -> Result<Self> {
-        let ((batch, inner), (outer, weight_inner)) = (x.dims2()?, weight.dims2()?);
-        if inner != weight_inner {
-            return Err(Error::Msg(format!("{OP} of {x:?} with {weight:?}: sizes do not fit")));
-        }
-        Ok(Self { batch, inner, outer })
-    }
-
     fn input<'a>(&self, x: &'a [f32]) -> Matrix<'a> {
         Matrix::new(x, self.batch, self.inner)
     }
@@ -51,6 +39,22 @@ impl Problem {
 
     fn output<'a>(&self, y: &'a [f32]) -> Matrix<'a> {
         Matrix::new(y, self.batch, self.outer)
+    }
+}
+
+impl Weighted for Problem {
+    const OP: &'static str = OP;
+    type Config = ();
+
+    fn new(_: &(), x: &[usize], weight: &[usize]) -> Result<Self> {
+        match (x, weight) {
+            (&[batch, inner], &[outer, weight_inner]) if inner == weight_inner => Ok(Self { batch, inner, outer }),
+            _ => Err(Error::Msg(format!("{OP} of {x:?} with {weight:?}: sizes do not fit"))),
+        }
+    }
+
+    fn output(&self) -> Vec<usize> {
+        vec![self.batch, self.outer]
     }
 
     fn forward(&self, x: &[f32], weight: &[f32], bias: Option<&[f32]>) -> Vec<f32> {
@@ -80,83 +84,6 @@ impl Problem {
             db.iter_mut().zip(row).for_each(|(b, d)| *b += d);
         }
         db
-    }
-}
-
-struct LinearOp;
-
-impl LinearOp {
-    fn run(
-        &self,
-        x: (&CpuStorage, &Layout),
-        w: (&CpuStorage, &Layout),
-        bias: Option<&[f32]>,
-    ) -> Result<(CpuStorage, Shape)> {
-        let problem = Problem::new(x.1.shape(), w.1.shape())?;
-        if let Some(bias) = bias.filter(|bias| bias.len() != problem.outer) {
-            return Err(Error::Msg(format!("{OP} to {} outputs with {} biases", problem.outer, bias.len())));
-        }
-        let y = problem.forward(slice(OP, x.0, x.1)?, slice(OP, w.0, w.1)?, bias);
-        Ok((CpuStorage::F32(y), Shape::from((problem.batch, problem.outer))))
-    }
-
-    /// The gradients at `x` and `weight`; that at `x` is left out where no variable leads to it.
-    fn gradients(&self, x: &Tensor, weight: &Tensor, dy: &Tensor) -> Result<(Option<Tensor>, Option<Tensor>)> {
-        let problem = Problem::new(x.shape(), weight.shape())?;
-        with_slice(OP, dy, |dy| {
-            let dx = match x.track_op() {
-                true => Some(tensor_like(with_slice(OP, weight, |w| problem.input_gradient(w, dy))?, x)?),
-                false => None,
-            };
-            let dw = tensor_like(with_slice(OP, x, |x| problem.weight_gradient(x, dy))?, weight)?;
-            Ok((dx, Some(dw)))
-        })?
-    }
-}
-
-impl CustomOp2 for LinearOp {
-    fn name(&self) -> &'static str {
-        OP
-    }
-
-    fn cpu_fwd(&self, x: &CpuStorage, xl: &Layout, w: &CpuStorage, wl: &Layout) -> Result<(CpuStorage, Shape)> {
-        self.run((x, xl), (w, wl), None)
-    }
-
-    fn bwd(&self, x: &Tensor, w: &Tensor, _y: &Tensor, dy: &Tensor) -> Result<(Option<Tensor>, Option<Tensor>)> {
-        self.gradients(x, w, dy)
-    }
-}
-
-impl CustomOp3 for LinearOp {
-    fn name(&self) -> &'static str {
-        OP
-    }
-
-    fn cpu_fwd(
-        &self,
-        x: &CpuStorage,
-        xl: &Layout,
-        w: &CpuStorage,
-        wl: &Layout,
-        b: &CpuStorage,
-        bl: &Layout,
-    ) -> Result<(CpuStorage, Shape)> {
-        self.run((x, xl), (w, wl), Some(slice(OP, b, bl)?))
-    }
-
-    fn bwd(
-        &self,
-        x: &Tensor,
-        w: &Tensor,
-        b: &Tensor,
-        _y: &Tensor,
-        dy: &Tensor,
-    ) -> Result<(Option<Tensor>, Option<Tensor>, Option<Tensor>)> {
-        let (dx, dw) = self.gradients(x, w, dy)?;
-        let problem = Problem::new(x.shape(), w.shape())?;
-        let db = tensor_like(with_slice(OP, dy, |dy| problem.bias_gradient(dy))?, b)?;
-        Ok((dx, dw, Some(db)))
     }
 }
 

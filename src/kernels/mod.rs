@@ -18,6 +18,7 @@ mod linear;
 mod matmul;
 mod max_pool;
 mod relu;
+mod weighted;
 
 use candle_core::backend::BackendStorage;
 use candle_core::{CpuStorage, Device, Error, Layout, Result, Storage, Tensor};

@@ -10,6 +10,7 @@ mod validate;
 mod warnings;
 
 pub use error::RecipeError;
+pub use validate::misfits;
 
 use crate::data::DataSpec;
 use crate::passes::prune::{Amount, Scope};

@@ -30,7 +30,7 @@ impl Recipe {
             violations.extend(error.violations());
         }
         if let Some(graph) = self.network(model, &mut violations) {
-            check_fit(&graph, data, &mut violations);
+            violations.extend(misfits(&graph, data));
             self.check_steps(&graph, &mut violations);
         }
         violations
@@ -117,8 +117,9 @@ fn check_memory(graph: &Graph, train: &TrainConfig, path: &str, violations: &mut
     }
 }
 
-/// Whether the network takes the samples and has an output for every class.
-fn check_fit(graph: &Graph, data: &Dataset, violations: &mut Vec<Violation>) {
+/// What keeps a network from taking a data set's samples and having an output for every class; empty if nothing does.
+pub fn misfits(graph: &Graph, data: &Dataset) -> Vec<Violation> {
+    let mut violations = Vec::new();
     let (takes, sample) = (graph.input_shape(), &data.train.sample_shape);
     let same_size = takes.iter().product::<usize>() == sample.iter().product::<usize>();
     // A network that takes a plain vector may be given images; anything else must fit axis by axis.
@@ -137,6 +138,7 @@ fn check_fit(graph: &Graph, data: &Dataset, violations: &mut Vec<Violation>) {
             violations.push(Violation::new("data", text));
         }
     }
+    violations
 }
 
 #[cfg(test)]

@@ -18,8 +18,7 @@ RUN --mount=type=cache,target=/usr/local/cargo/registry \
 FROM debian:bookworm-slim
 LABEL org.opencontainers.image.title="niwaki" \
       org.opencontainers.image.description="Makes neural networks smaller and says honestly what that cost" \
-      org.opencontainers.image.licenses="MIT OR Apache-2.0" \
-      org.opencontainers.image.source="https://github.com/niwaki/niwaki"
+      org.opencontainers.image.licenses="MIT OR Apache-2.0"
 COPY --from=build --chmod=755 /niwaki /usr/local/bin/niwaki
 COPY --from=build --chown=65532:65532 /data /var/lib/niwaki
 USER 65532:65532

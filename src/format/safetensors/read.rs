@@ -89,6 +89,8 @@ fn foreign(file: &[u8]) -> Option<FormatError> {
         (b"GGUF", "a GGUF file"),
         (b"\x93NUMPY", "a NumPy array"),
         (b"\x7fELF", "an executable"),
+        (b"\x89PNG", "a PNG picture"),
+        (b"version https://git-lfs", "a Git LFS pointer, which stands for the file; `git lfs pull` fetches it"),
         (b"{", "a JSON text"),
     ];
     let looks_like = MAGICS.iter().find(|(magic, _)| file.starts_with(magic)).map(|(_, name)| *name);

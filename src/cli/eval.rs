@@ -16,6 +16,7 @@ use crate::exec::{self, Session};
 use crate::graph::{Graph, cost};
 use crate::recipe::misfits;
 use crate::recipe::run::Upload;
+use crate::report::Z_95;
 use crate::train::metrics;
 
 /// Measures and shows.
@@ -160,7 +161,7 @@ fn wilson(right: usize, samples: usize) -> [f64; 2] {
     if samples == 0 {
         return [0.0, 1.0];
     }
-    let (n, z) = (samples as f64, 1.959_963_985);
+    let (n, z) = (samples as f64, Z_95);
     let share = right as f64 / n;
     let centre = share + z * z / (2.0 * n);
     let half = z * (share * (1.0 - share) / n + z * z / (4.0 * n * n)).sqrt();

@@ -67,8 +67,7 @@ impl Problem {
 
     /// Whether the columns are the image itself.
     fn is_pointwise(&self) -> bool {
-        let window = self.grid.window;
-        window.kernel == [1, 1] && window.stride == [1, 1] && window.padding == [0; 4]
+        self.grid.window.is_pointwise()
     }
 
     fn scratch(&self) -> Vec<f32> {

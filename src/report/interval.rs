@@ -4,8 +4,8 @@
 //! the adjusted Wald interval for paired proportions of Bonett and Price (2012, "Adjusted Wald confidence interval for a
 //! difference of binomial proportions based on paired data"), which keeps its coverage for small counts.
 
-/// The 95 % normal quantile.
-const Z: f64 = 1.959_963_984_540_054;
+/// How many standard errors a 95 % interval reaches to either side.
+pub const Z_95: f64 = 1.959_963_984_540_054;
 
 /// Low and high end of the 95 % interval of `accuracy(result) - accuracy(baseline)`, where of `n` samples `lost` are
 /// right in the baseline only and `gained` in the result only.
@@ -18,7 +18,7 @@ pub fn paired_interval(n: u64, lost: u64, gained: u64) -> [f64; 2] {
     let n = n as f64 + 2.0;
     let (lost, gained) = ((lost as f64 + 1.0) / n, (gained as f64 + 1.0) / n);
     let delta = gained - lost;
-    let error = Z * ((gained + lost - delta * delta) / n).max(0.0).sqrt();
+    let error = Z_95 * ((gained + lost - delta * delta) / n).max(0.0).sqrt();
     [(delta - error).max(-1.0), (delta + error).min(1.0)]
 }
 

@@ -7,7 +7,7 @@ mod interval;
 
 use serde::{Deserialize, Serialize};
 
-pub use interval::paired_interval;
+pub use interval::{Z_95, paired_interval};
 
 /// What a recipe did to a model, measured on the emitted file. `niwaki.v1.JobResult` holds the same data.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]

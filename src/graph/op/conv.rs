@@ -29,11 +29,6 @@ impl Conv2d {
         Window { kernel, stride: self.stride, padding: self.padding, dilation: self.dilation }
     }
 
-    /// Whether every output place sees the one pixel at its own place, for a weight of this shape.
-    pub fn is_pointwise(&self, weight: &[usize]) -> bool {
-        weight[2..] == [1, 1] && self.stride == [1, 1] && self.padding == [0; 4]
-    }
-
     pub(super) fn infer(&self, input: &[Dim], params: &[&[usize]]) -> Result<Vec<Dim>, OpError> {
         let op = "Conv2d";
         let &[Dim::Batch, Dim::Fixed(channels), Dim::Fixed(h), Dim::Fixed(w)] = input else {

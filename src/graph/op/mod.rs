@@ -143,7 +143,7 @@ impl Op {
                 // One group at a time, and only its own input channels.
                 let taps = params[0][1..].iter().map(|&d| d as u64).fold(1, u64::saturating_mul);
                 let places = output[1..].iter().map(|&d| d as u64).fold(1, u64::saturating_mul);
-                if config.is_pointwise(params[0]) { 0 } else { taps.saturating_mul(places) }
+                if config.window([params[0][2], params[0][3]]).is_pointwise() { 0 } else { taps.saturating_mul(places) }
             }
             Op::Linear | Op::MaxPool2d(_) | Op::AvgPool2d(_) | Op::Activation(_) | Op::Flatten => 0,
         }

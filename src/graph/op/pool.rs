@@ -30,6 +30,11 @@ impl Window {
         Self { kernel: [size; 2], stride: [1; 2], padding: [padding; 4], dilation: [1; 2] }
     }
 
+    /// Whether every place sees the one pixel at its own place.
+    pub fn is_pointwise(&self) -> bool {
+        self.kernel == [1, 1] && self.stride == [1, 1] && self.padding == [0; 4]
+    }
+
     /// Height and width of the output for an image of height and width `image`: `floor((image + padding - dilation *
     /// (kernel - 1) - 1) / stride) + 1` an axis.
     pub fn output(&self, op: &'static str, image: [usize; 2]) -> Result<[usize; 2], OpError> {

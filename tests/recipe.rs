@@ -13,13 +13,13 @@ use niwaki::graph::builder::GraphBuilder;
 use niwaki::graph::op::Activation;
 use niwaki::graph::{Graph, cost, init};
 use niwaki::passes::prune::{Amount, Scope};
-use niwaki::passes::quantize::{Format, Quantize};
+use niwaki::passes::quantize::{Format, Quantize, Values};
 use niwaki::recipe::run::{MODEL_FILE, REPORT_FILE, Run, Upload, run};
 use niwaki::recipe::{Cubic, PruneWeightsStep, Recipe, RecipeError, Step, StepKind, VERSION};
 use niwaki::report::Report;
 use niwaki::seed;
 use niwaki::tensor::TensorData;
-use niwaki::train::config::{ClipConfig, OptimizerConfig, ScheduleConfig, TrainConfig};
+use niwaki::train::config::{ClipConfig, Length, OptimizerConfig, ScheduleConfig, TrainConfig};
 use rand::Rng;
 
 /// Three overlapping clouds of points in six dimensions, one a class.
@@ -61,7 +61,7 @@ fn upload(graph: &Graph) -> Upload {
 
 fn training(epochs: u32) -> TrainConfig {
     TrainConfig {
-        epochs,
+        length: Length::Epochs(epochs),
         batch_size: 32,
         optimizer: OptimizerConfig::Sgd { momentum: 0.9, nesterov: true, weight_decay: 1e-4 },
         learning_rate: 0.1,
@@ -69,6 +69,7 @@ fn training(epochs: u32) -> TrainConfig {
         warmup_steps: 5,
         clip: ClipConfig { value: Some((-1.0, 1.0)), norm: Some(2.0) },
         early_stop: None,
+        ..TrainConfig::default()
     }
 }
 
@@ -88,7 +89,7 @@ fn gradual(sparsity: f64) -> StepKind {
 }
 
 fn half() -> StepKind {
-    StepKind::Quantize(Quantize { format: Format::F16, keep_f32: vec![] })
+    StepKind::Quantize(Quantize { format: Format::F16, keep_f32: vec![], activations: Values::Rounded })
 }
 
 /// Runs a recipe on a fresh copy of the network; returns the report and the emitted bytes.

@@ -142,7 +142,12 @@ impl Server {
     async fn create_job(&self, model: &str, dataset: &str, recipe: &str, request_id: &str) -> Result<v1::Job, Status> {
         let recipe = niwaki::api::json::from_str("Recipe", recipe).unwrap();
         let job = v1::Job { model: model.into(), dataset: dataset.into(), recipe: Some(recipe), ..Default::default() };
-        let request = v1::CreateJobRequest { parent: PARENT.into(), job: Some(job), request_id: request_id.into() };
+        let request = v1::CreateJobRequest {
+            parent: PARENT.into(),
+            job: Some(job),
+            request_id: request_id.into(),
+            validate_only: false,
+        };
         Ok(self.jobs().create_job(request).await?.into_inner())
     }
 

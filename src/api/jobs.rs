@@ -28,7 +28,7 @@ pub(super) struct Jobs(pub Context);
 #[tonic::async_trait]
 impl JobService for Jobs {
     async fn create_job(&self, request: Request<v1::CreateJobRequest>) -> Result<Response<v1::Job>, Status> {
-        let v1::CreateJobRequest { parent, job, request_id } = request.into_inner();
+        let v1::CreateJobRequest { parent, job, request_id, validate_only: _ } = request.into_inner();
         let (new, recipe) = new_job(parse_parent(&parent)?, job.unwrap_or_default(), &request_id)?;
         let request = store::Request::new(request_id, &(&new.model, &new.dataset, &new.recipe));
         if let Some(first) = self.0.queue.made_by(&new.tenant, &request).await? {

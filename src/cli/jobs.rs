@@ -63,7 +63,8 @@ pub async fn run(client: &Client, verb: JobsVerb, output: Output) -> Result<(), 
 /// Queues a job; `model` and `dataset` are full names.
 pub async fn create(client: &Client, model: String, dataset: String, recipe: v1::Recipe) -> Result<v1::Job, Failure> {
     let job = v1::Job { model, dataset, recipe: Some(recipe), ..Default::default() };
-    let request = v1::CreateJobRequest { parent: TENANT.into(), job: Some(job), request_id: request_id() };
+    let request =
+        v1::CreateJobRequest { parent: TENANT.into(), job: Some(job), request_id: request_id(), validate_only: false };
     Ok(client.jobs().create_job(request).await?.into_inner())
 }
 

@@ -40,6 +40,7 @@ pub(super) fn values(graph: &Graph, params: &[f64], inputs: &[f64], batch: usize
             Op::Activation(Activation::Sigmoid) => x.iter().map(|v| 1.0 / (1.0 + (-v).exp())).collect(),
             Op::Activation(Activation::Tanh) => x.iter().map(|v| v.tanh()).collect(),
             Op::Flatten => x.clone(),
+            Op::GlobalAvgPool | Op::BatchNorm(_) | Op::Add | Op::Pad(_) | Op::Slice(_) | Op::Dropout(_) => todo!(),
         };
         values[node.output.index()] = y;
     }

@@ -5,9 +5,9 @@ use super::{Graph, Node};
 /// The figures of a network or of one node.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct Cost {
-    /// Parameters.
+    /// Parameters that are learned; running statistics are not counted, as is the custom.
     pub params: u64,
-    /// Parameters that are not zero.
+    /// Those of them that are not zero.
     pub nonzero_params: u64,
     /// Multiply-accumulate operations for one sample. Zeros count like any other weight: a dense kernel multiplies them.
     pub macs: u64,
@@ -15,9 +15,11 @@ pub struct Cost {
 
 /// The cost of a whole network. A parameter that two nodes share is counted once.
 pub fn of_graph(graph: &Graph) -> Cost {
+    let statistics = graph.statistics();
+    let learned = || graph.param_ids().filter(|id| !statistics.contains(id)).map(|id| &graph.param(id).data);
     Cost {
-        params: graph.params().iter().map(|p| p.data.elements() as u64).sum(),
-        nonzero_params: graph.params().iter().map(|p| p.data.nonzero() as u64).sum(),
+        params: learned().map(|data| data.elements() as u64).sum(),
+        nonzero_params: learned().map(|data| data.nonzero() as u64).sum(),
         // Parameters may be shared by any number of nodes, so that the sum has no bound.
         macs: graph.nodes().iter().map(|n| macs(graph, n)).fold(0, u64::saturating_add),
     }
@@ -40,7 +42,8 @@ pub fn activations(graph: &Graph) -> Activations {
 
 /// The cost of one node.
 pub fn of_node(graph: &Graph, node: &Node) -> Cost {
-    let params = node.params.iter().map(|p| graph.param(*p));
+    let learned = node.params.iter().enumerate().filter(|(place, _)| !node.op.statistics().contains(place));
+    let params = learned.map(|(_, p)| graph.param(*p));
     Cost {
         params: params.clone().map(|p| p.data.elements() as u64).sum(),
         nonzero_params: params.map(|p| p.data.nonzero() as u64).sum(),

@@ -4,6 +4,7 @@ use std::fmt;
 
 use super::Graph;
 use super::op::{Op, shape_text};
+use crate::tensor::DType;
 
 impl fmt::Display for Graph {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -29,13 +30,20 @@ impl fmt::Display for Graph {
                 | Op::AvgPool2d(super::op::AvgPool2d { window: w, .. }) => {
                     write!(f, "{{kernel {:?} stride {:?} padding {:?}}}", w.kernel, w.stride, w.padding)?;
                 }
-                Op::Linear | Op::Activation(_) | Op::Flatten => {}
+                Op::BatchNorm(c) => write!(f, "{{epsilon {} momentum {}}}", c.epsilon, c.momentum)?,
+                Op::Pad(c) => write!(f, "{{axis {} before {} after {}}}", c.axis, c.before, c.after)?,
+                Op::Slice(c) => write!(f, "{{axis {} places {}..{} step {}}}", c.axis, c.start, c.end, c.step)?,
+                Op::Dropout(c) => write!(f, "{{rate {}}}", c.rate)?,
+                Op::Linear | Op::Activation(_) | Op::Flatten | Op::GlobalAvgPool | Op::Add => {}
             }
             write!(f, "({})", names(&node.inputs))?;
             if !params.is_empty() {
                 write!(f, " [{}]", params.join(", "))?;
             }
             writeln!(f)?;
+        }
+        if self.activations() != DType::F32 {
+            writeln!(f, "values pass through {}", self.activations().name())?;
         }
         writeln!(f, "return {}", names(self.outputs()))
     }

@@ -1,21 +1,26 @@
 //! The only way to change a graph: a draft that is committed whole or dropped.
 
+use std::collections::HashSet;
 use std::sync::Arc;
 
 use super::{Dim, Graph, GraphError, Node, Op, Param, ParamId, Value, ValueId};
-use crate::tensor::TensorData;
+use crate::tensor::{DType, TensorData};
 
 /// One change, for logs and reports.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Change {
     /// A node came in.
     AddNode(String),
+    /// A node went out.
+    RemoveNode(String),
     /// A parameter came in.
     AddParam(String),
     /// A parameter got other values.
     SetParam(String),
     /// A parameter got another mask.
     SetMask(String),
+    /// Values pass through another number format.
+    SetActivations(DType),
 }
 
 /// A draft of a changed graph. Dropped without [`GraphEdit::commit`], it leaves the graph as it was.
@@ -23,12 +28,25 @@ pub struct GraphEdit<'g> {
     target: &'g mut Graph,
     draft: Graph,
     changes: Vec<Change>,
+    /// Parameters of nodes that went out; those that nobody else reads go out with the commit.
+    released: Vec<ParamId>,
+}
+
+/// A node to be put into a graph; see [`GraphEdit::insert_after`] and [`GraphEdit::replace_node`].
+#[derive(Debug, Clone, PartialEq)]
+pub struct NewNode {
+    /// Its name.
+    pub name: String,
+    /// What it does; an operator with one input.
+    pub op: Op,
+    /// The parameters it reads.
+    pub params: Vec<ParamId>,
 }
 
 impl<'g> GraphEdit<'g> {
     pub(super) fn new(target: &'g mut Graph) -> Self {
         let draft = target.clone();
-        Self { target, draft, changes: Vec::new() }
+        Self { target, draft, changes: Vec::new(), released: Vec::new() }
     }
 
     /// The draft as it stands.
@@ -60,21 +78,43 @@ impl<'g> GraphEdit<'g> {
         inputs: &[ValueId],
         params: &[ParamId],
     ) -> Result<ValueId, GraphError> {
-        let input_shapes: Vec<&[Dim]> = inputs.iter().map(|v| self.draft.value(*v).shape.as_slice()).collect();
-        let param_shapes: Vec<&[usize]> = params.iter().map(|p| self.draft.param(*p).data.shape()).collect();
-        let shape = op
-            .infer(&input_shapes, &param_shapes)
-            .map_err(|source| GraphError::Op { node: name.to_string(), source })?;
-        let output = self.add_value(name, shape);
-        self.draft.nodes.push(Node {
-            name: name.to_string(),
-            op,
-            inputs: inputs.to_vec(),
-            params: params.to_vec(),
-            output,
-        });
-        self.changes.push(Change::AddNode(name.to_string()));
+        self.place_node(self.draft.nodes.len(), name, op, inputs, params)
+    }
+
+    /// Puts a node behind a value: whoever read the value, the graph's outputs among them, reads the node's output
+    /// instead.
+    pub fn insert_after(&mut self, value: ValueId, node: NewNode) -> Result<ValueId, GraphError> {
+        let place = self.place_of_producer(value).map_or(0, |place| place + 1);
+        let output = self.place_node(place, &node.name, node.op, &[value], &node.params)?;
+        self.redirect(value, output, place + 1);
         Ok(output)
+    }
+
+    /// Puts a chain of nodes in the place of the node `name`, which has one input: the first reads that, and whoever read
+    /// the old node's output reads the last's. An empty chain takes the node out. Parameters that no node reads any more
+    /// go out too.
+    pub fn replace_node(&mut self, name: &str, chain: Vec<NewNode>) -> Result<ValueId, GraphError> {
+        let place = self.draft.nodes.iter().position(|node| node.name == name);
+        let place = place.ok_or_else(|| GraphError::NoSuchNode { name: name.to_string() })?;
+        let old = self.draft.nodes.remove(place);
+        self.released.extend(&old.params);
+        self.changes.push(Change::RemoveNode(old.name));
+        let mut top = old.inputs[0];
+        let mut next = place;
+        for node in chain {
+            top = self.place_node(next, &node.name, node.op, &[top], &node.params)?;
+            next += 1;
+        }
+        self.redirect(old.output, top, next);
+        Ok(top)
+    }
+
+    /// Says which number format values pass through between nodes; see [`Graph::activations`].
+    pub fn set_activations(&mut self, dtype: DType) {
+        if self.draft.activations != dtype {
+            self.draft.activations = dtype;
+            self.changes.push(Change::SetActivations(dtype));
+        }
     }
 
     /// Says which values are the result.
@@ -100,7 +140,8 @@ impl<'g> GraphEdit<'g> {
     }
 
     /// Verifies the draft and puts it in the graph's place; on an error the graph is as it was.
-    pub fn commit(self) -> Result<Vec<Change>, GraphError> {
+    pub fn commit(mut self) -> Result<Vec<Change>, GraphError> {
+        self.sweep();
         self.draft.verify()?;
         *self.target = self.draft;
         Ok(self.changes)
@@ -111,11 +152,80 @@ impl<'g> GraphEdit<'g> {
         *self.target = self.draft;
     }
 
+    /// Adds a node at `place` of the execution order.
+    fn place_node(
+        &mut self,
+        place: usize,
+        name: &str,
+        op: Op,
+        inputs: &[ValueId],
+        params: &[ParamId],
+    ) -> Result<ValueId, GraphError> {
+        let input_shapes: Vec<&[Dim]> = inputs.iter().map(|v| self.draft.value(*v).shape.as_slice()).collect();
+        let param_shapes: Vec<&[usize]> = params.iter().map(|p| self.draft.param(*p).data.shape()).collect();
+        let shape = op
+            .infer(&input_shapes, &param_shapes)
+            .map_err(|source| GraphError::Op { node: name.to_string(), source })?;
+        let output = self.add_value(name, shape);
+        let (inputs, params) = (inputs.to_vec(), params.to_vec());
+        self.draft.nodes.insert(place, Node { name: name.to_string(), op, inputs, params, output });
+        self.changes.push(Change::AddNode(name.to_string()));
+        Ok(output)
+    }
+
+    fn place_of_producer(&self, value: ValueId) -> Option<usize> {
+        self.draft.nodes.iter().position(|node| node.output == value)
+    }
+
+    /// Whoever reads `old` from node `from` on reads `new`.
+    fn redirect(&mut self, old: ValueId, new: ValueId, from: usize) {
+        let inputs = self.draft.nodes[from..].iter_mut().flat_map(|node| &mut node.inputs);
+        for value in inputs.chain(&mut self.draft.outputs).filter(|value| **value == old) {
+            *value = new;
+        }
+    }
+
+    /// Takes out the values that nodes which went out wrote, and the parameters that only they read; what is left is
+    /// numbered anew.
+    fn sweep(&mut self) {
+        if !self.changes.iter().any(|change| matches!(change, Change::RemoveNode(_))) {
+            return;
+        }
+        let draft = &mut self.draft;
+        let read: HashSet<ParamId> = draft.nodes.iter().flat_map(|node| node.params.iter().copied()).collect();
+        let gone: HashSet<ParamId> = self.released.iter().copied().filter(|id| !read.contains(id)).collect();
+        let params = renumbered(draft.params.len(), |i| !gone.contains(&ParamId(i)));
+        let written: HashSet<ValueId> =
+            draft.nodes.iter().map(|node| node.output).chain(draft.inputs.iter().copied()).collect();
+        let values = renumbered(draft.values.len(), |i| written.contains(&ValueId(i)));
+        keep_numbered(&mut draft.params, &params);
+        keep_numbered(&mut draft.values, &values);
+        for node in &mut draft.nodes {
+            node.params.iter_mut().for_each(|id| id.0 = params[id.index()].unwrap_or(u32::MAX));
+            node.inputs.iter_mut().for_each(|id| id.0 = values[id.index()].unwrap_or(u32::MAX));
+            node.output.0 = values[node.output.index()].unwrap_or(u32::MAX);
+        }
+        for id in draft.inputs.iter_mut().chain(&mut draft.outputs) {
+            id.0 = values[id.index()].unwrap_or(u32::MAX);
+        }
+    }
+
     fn add_value(&mut self, name: &str, shape: Vec<Dim>) -> ValueId {
         let id = ValueId(self.draft.values.len() as u32);
         self.draft.values.push(Value { name: name.to_string(), shape });
         id
     }
+}
+
+/// The new number of each of `count` things, `None` for those that do not stay.
+fn renumbered(count: usize, stays: impl Fn(u32) -> bool) -> Vec<Option<u32>> {
+    let mut next = 0..;
+    (0..count as u32).map(|i| if stays(i) { next.next() } else { None }).collect()
+}
+
+fn keep_numbered<T>(things: &mut Vec<T>, numbers: &[Option<u32>]) {
+    let mut numbers = numbers.iter();
+    things.retain(|_| numbers.next().is_some_and(Option::is_some));
 }
 
 #[cfg(test)]
@@ -167,6 +277,47 @@ mod tests {
             relu : [N, 3] = Relu(fc1)
             fc2 : [N, 2] = Linear(relu) [fc2.weight F32[2, 3]]
             return fc2
+        "#]]
+        .assert_eq(&graph.to_string());
+    }
+
+    #[test]
+    fn a_node_that_is_replaced_takes_its_values_and_parameters_with_it() {
+        let mut graph = network();
+        let mut edit = graph.edit();
+        let down = edit.add_param("fc1.down", TensorData::zeros(vec![2, 4]).unwrap());
+        let up = edit.add_param("fc1.up", TensorData::zeros(vec![3, 2]).unwrap());
+        let bias = edit.graph().param_id("fc1.bias").unwrap();
+        let node = |name: &str, params| NewNode { name: name.into(), op: Op::Linear, params };
+        edit.replace_node("fc1", vec![node("fc1.0", vec![down]), node("fc1.1", vec![up, bias])]).unwrap();
+        edit.replace_node("relu", vec![]).unwrap();
+        edit.commit().unwrap();
+        expect![[r#"
+            input : [N, 4]
+            fc1.0 : [N, 2] = Linear(input) [fc1.down F32[2, 4]]
+            fc1.1 : [N, 3] = Linear(fc1.0) [fc1.up F32[3, 2], fc1.bias F32[3]]
+            return fc1.1
+        "#]]
+        .assert_eq(&graph.to_string());
+        assert_eq!((graph.params().len(), graph.values().len()), (3, 3));
+    }
+
+    #[test]
+    fn a_node_is_inserted_behind_a_value_for_all_its_readers() {
+        let mut graph = network();
+        let mut edit = graph.edit();
+        let value = edit.graph().nodes()[0].output;
+        edit.add_node("sum", Op::Add, &[value, value], &[]).unwrap();
+        let op = Op::Activation(Activation::Tanh);
+        edit.insert_after(value, NewNode { name: "tanh".into(), op, params: vec![] }).unwrap();
+        edit.commit().unwrap();
+        expect![[r#"
+            input : [N, 4]
+            fc1 : [N, 3] = Linear(input) [fc1.weight F32[3, 4], fc1.bias F32[3]]
+            tanh : [N, 3] = Tanh(fc1)
+            relu : [N, 3] = Relu(tanh)
+            sum : [N, 3] = Add(tanh, tanh)
+            return relu
         "#]]
         .assert_eq(&graph.to_string());
     }

@@ -7,6 +7,21 @@ use super::{Graph, GraphError};
 use crate::seed;
 use crate::tensor::TensorData;
 
+/// How fresh weights are drawn. Biases are zero in all of them.
+#[derive(Debug, Clone, Copy, PartialEq, Default)]
+pub enum Init {
+    /// Uniformly from `±sqrt(6 / fan_in)`: He et al. 2015, for what a ReLU follows.
+    #[default]
+    He,
+    /// Uniformly from `±sqrt(6 / (fan_in + fan_out))`: Glorot and Bengio 2010, for sigmoid and tanh.
+    Glorot,
+    /// From a normal distribution around 0.
+    Normal {
+        /// Its standard deviation; above 0.
+        std: f64,
+    },
+}
+
 /// Draws every weight uniformly from `±sqrt(6 / fan_in)` and sets biases to zero. Each parameter has its own stream of
 /// random numbers, so a layer more or less does not change the others.
 pub fn initialise(graph: &mut Graph, seed: u64) -> Result<(), GraphError> {

@@ -25,13 +25,14 @@ pub mod op;
 pub mod preset;
 mod verify;
 
+use std::collections::HashSet;
 use std::sync::Arc;
 
 use thiserror::Error;
 
-use crate::tensor::{TensorData, TensorError};
+use crate::tensor::{DType, TensorData, TensorError};
 
-pub use edit::{Change, GraphEdit};
+pub use edit::{Change, GraphEdit, NewNode};
 pub use op::{Op, OpError};
 pub(crate) use verify::{check_name, check_size};
 
@@ -170,6 +171,12 @@ pub enum GraphError {
         /// Outputs.
         outputs: usize,
     },
+    /// A node to change that is not there.
+    #[error("there is no node '{name}'")]
+    NoSuchNode {
+        /// The name.
+        name: String,
+    },
     /// An output that no node writes.
     #[error("output '{value}' is written by no node")]
     OutputMissing {
@@ -235,7 +242,7 @@ pub enum GraphError {
 }
 
 /// A network. See the [module documentation](self).
-#[derive(Debug, Clone, PartialEq, Default)]
+#[derive(Debug, Clone, PartialEq)]
 pub struct Graph {
     name: String,
     nodes: Vec<Node>,
@@ -243,12 +250,21 @@ pub struct Graph {
     params: Vec<Param>,
     inputs: Vec<ValueId>,
     outputs: Vec<ValueId>,
+    activations: DType,
 }
 
 impl Graph {
     /// An empty graph, to be filled by [`Graph::edit`]. Most callers want a [`builder::GraphBuilder`].
     pub fn new(name: impl Into<String>) -> Self {
-        Self { name: name.into(), ..Self::default() }
+        Self {
+            name: name.into(),
+            nodes: Vec::new(),
+            values: Vec::new(),
+            params: Vec::new(),
+            inputs: Vec::new(),
+            outputs: Vec::new(),
+            activations: DType::F32,
+        }
     }
 
     /// The network's name.
@@ -269,6 +285,28 @@ impl Graph {
     /// The parameters; [`ParamId`] names a place in it.
     pub fn params(&self) -> &[Param] {
         &self.params
+    }
+
+    /// The number format that values pass through between nodes: whoever runs the network rounds every node's result to
+    /// it. Within a node sums are taken in `f32`. [`DType::F32`] rounds nothing.
+    pub fn activations(&self) -> DType {
+        self.activations
+    }
+
+    /// The parameters that are measured and not learned: running means and variances.
+    pub fn statistics(&self) -> HashSet<ParamId> {
+        let of_node = |node: &'_ Node| node.params.get(node.op.statistics()).unwrap_or_default().to_vec();
+        self.nodes.iter().flat_map(of_node).collect()
+    }
+
+    /// The node that writes a value; `None` for the inputs.
+    pub fn producer(&self, value: ValueId) -> Option<&Node> {
+        self.nodes.iter().find(|node| node.output == value)
+    }
+
+    /// The nodes that read a value.
+    pub fn readers(&self, value: ValueId) -> impl Iterator<Item = &Node> {
+        self.nodes.iter().filter(move |node| node.inputs.contains(&value))
     }
 
     /// The values that are fed.

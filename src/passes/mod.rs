@@ -6,6 +6,9 @@ use crate::error::{Classify, Kind};
 use crate::graph::{Change, Graph, GraphEdit, GraphError};
 use crate::tensor::TensorError;
 
+pub mod insert_batch_norm;
+pub mod insert_dropout;
+pub mod low_rank;
 pub mod prune;
 pub mod quantize;
 

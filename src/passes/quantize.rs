@@ -11,6 +11,8 @@ use crate::tensor::{DType, TensorError};
 pub enum Format {
     /// IEEE 754 half precision.
     F16,
+    /// bfloat16: the exponent of `f32` with 8 bits of precision.
+    Bf16,
 }
 
 /// Stores parameters in fewer bits.
@@ -20,6 +22,17 @@ pub struct Quantize {
     pub format: Format,
     /// Parameters that stay in 32 bits, by name or glob.
     pub keep_f32: Vec<String>,
+    /// Whether values between nodes pass through the format too, as they do where the network will run in it.
+    pub activations: Values,
+}
+
+/// What becomes of the values between nodes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Values {
+    /// They pass through the same format.
+    Rounded,
+    /// They stay in 32 bits: only the file is smaller.
+    F32,
 }
 
 /// What happens, or happened, to one parameter.
@@ -51,7 +64,6 @@ impl Quantize {
     }
 
     fn plan(&self, param: &Param, keep: bool) -> Result<Precision, TensorError> {
-        let Format::F16 = self.format;
         let before = param.data.to_f32()?;
         let after = param.data.to_float(DType::F16)?.to_f32()?;
         let (mut error, mut norm, mut nonzero, mut flushed, mut overflowed) = (0f64, 0f64, 0usize, 0usize, 0usize);
@@ -115,7 +127,11 @@ mod tests {
     }
 
     fn f16(keep: &[&str]) -> Quantize {
-        Quantize { format: Format::F16, keep_f32: keep.iter().map(|s| s.to_string()).collect() }
+        Quantize {
+            format: Format::F16,
+            keep_f32: keep.iter().map(|s| s.to_string()).collect(),
+            activations: Values::Rounded,
+        }
     }
 
     fn dtype(graph: &Graph) -> DType {

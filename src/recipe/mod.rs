@@ -13,6 +13,10 @@ pub use error::RecipeError;
 pub use validate::misfits;
 
 use crate::data::DataSpec;
+use crate::graph::init::Init;
+use crate::passes::insert_batch_norm::InsertBatchNorm;
+use crate::passes::insert_dropout::InsertDropout;
+use crate::passes::low_rank::LowRank;
 use crate::passes::prune::{Amount, Scope};
 use crate::passes::quantize::Quantize;
 use crate::train::config::TrainConfig;
@@ -44,8 +48,10 @@ pub struct Recipe {
 /// Starts from a built-in network, trained from fresh weights: the baseline.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Start {
-    /// Its name.
+    /// Its name with its options; see [`crate::graph::preset`].
     pub preset: String,
+    /// How its weights are drawn.
+    pub init: Init,
     /// How to train it.
     pub train: TrainConfig,
 }
@@ -70,6 +76,56 @@ pub enum StepKind {
     Train(TrainConfig),
     /// Stores weights in fewer bits.
     Quantize(Quantize),
+    /// Replaces layers by two thinner ones each.
+    LowRank(LowRank),
+    /// Puts batch normalisations in.
+    InsertBatchNorm(InsertBatchNormStep),
+    /// Puts dropouts in.
+    InsertDropout(InsertDropout),
+    /// Works batch normalisations into the layers before them, and takes dropouts out.
+    Fold,
+    /// Measures the running statistics of batch normalisations anew.
+    RecalibrateBatchNorm(Recalibrate),
+    /// Draws all weights anew.
+    Initialise(Init),
+    /// Goes on with another network, with fresh weights.
+    Student(Student),
+}
+
+/// Goes on with another network, with fresh weights: one that learns from those before it.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Student {
+    /// The network.
+    pub network: Network,
+    /// How its weights are drawn.
+    pub init: Init,
+}
+
+/// Where a step's network comes from.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Network {
+    /// A built-in one, by its name with its options.
+    Preset(String),
+    /// The graph of a model that is given to the recipe, by its name there; its weights are not used.
+    Model(String),
+}
+
+/// Puts batch normalisations before or after activations.
+#[derive(Debug, Clone, PartialEq)]
+pub struct InsertBatchNormStep {
+    /// Where, and with which constants.
+    pub insert: InsertBatchNorm,
+    /// How the statistics are measured that leave the network's function as it was.
+    pub calibrate: Recalibrate,
+}
+
+/// How many training samples statistics are measured on.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Recalibrate {
+    /// Batches.
+    pub batches: u32,
+    /// Samples a batch.
+    pub batch_size: u32,
 }
 
 impl StepKind {
@@ -80,17 +136,19 @@ impl StepKind {
             StepKind::PruneWeights(_) => "prune-weights",
             StepKind::Train(_) => "train",
             StepKind::Quantize(_) => "quantize",
+            StepKind::LowRank(_) => "low-rank",
+            StepKind::InsertBatchNorm(_) => "insert-batch-norm",
+            StepKind::InsertDropout(_) => "insert-dropout",
+            StepKind::Fold => "fold",
+            StepKind::RecalibrateBatchNorm(_) => "recalibrate-batch-norm",
+            StepKind::Initialise(_) => "initialise",
+            StepKind::Student(_) => "student",
         }
     }
 
     /// The field of `niwaki.v1.Step` that holds it, for paths in errors.
-    pub fn field(&self) -> &'static str {
-        match self {
-            StepKind::Evaluate => "evaluate",
-            StepKind::PruneWeights(_) => "prune_weights",
-            StepKind::Train(_) => "train",
-            StepKind::Quantize(_) => "quantize",
-        }
+    pub fn field(&self) -> String {
+        self.name().replace('-', "_")
     }
 }
 

@@ -206,6 +206,7 @@ impl<'a, 'r> Course<'a, 'r> {
                 effect.sparsity = sparsity(graph);
             }
             StepKind::Quantize(quantize) => effect.quantize = Some(self.quantize(graph, quantize)?),
+            _ => todo!(),
         }
         Ok(effect)
     }
@@ -241,6 +242,7 @@ impl<'a, 'r> Course<'a, 'r> {
                 dtype: plan.dtype.name().to_string(),
                 relative_error: plan.relative_error,
                 flushed_to_zero: plan.flushed_to_zero,
+                subnormal: 0.0,
                 kept_because: plan.kept_because.unwrap_or_default(),
             })
             .collect())

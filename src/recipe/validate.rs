@@ -82,6 +82,7 @@ impl Recipe {
                     check_globs(graph, &quantize.keep_f32, format!("{path}.keep_f32"), violations);
                     None
                 }
+                _ => todo!(),
             };
             if let Some((field, train)) = training {
                 check_memory(graph, train, &field, violations);
@@ -147,10 +148,11 @@ mod tests {
 
     use super::*;
     use crate::data::{DataSpec, Inputs, Part, Transform};
+    use crate::graph::init::Init;
     use crate::passes::prune::{Amount, Scope};
-    use crate::passes::quantize::{Format, Quantize};
+    use crate::passes::quantize::{Format, Quantize, Values};
     use crate::recipe::{Cubic, PruneWeightsStep, Start, Step};
-    use crate::train::config::{ClipConfig, OptimizerConfig, ScheduleConfig, TrainConfig};
+    use crate::train::config::{ClipConfig, Length, OptimizerConfig, ScheduleConfig, TrainConfig};
 
     fn data(sample_shape: &[usize], classes: u32) -> Dataset {
         let size = sample_shape.iter().product::<usize>();
@@ -165,7 +167,7 @@ mod tests {
 
     fn train() -> TrainConfig {
         TrainConfig {
-            epochs: 1,
+            length: Length::Epochs(1),
             batch_size: 8,
             optimizer: OptimizerConfig::Sgd { momentum: 0.9, nesterov: false, weight_decay: 0.0 },
             learning_rate: 0.1,
@@ -173,6 +175,7 @@ mod tests {
             warmup_steps: 0,
             clip: ClipConfig::default(),
             early_stop: None,
+            ..TrainConfig::default()
         }
     }
 
@@ -183,7 +186,7 @@ mod tests {
             description: String::new(),
             seed: 1,
             data: DataSpec::default(),
-            start: preset.map(|p| Start { preset: p.into(), train: train() }),
+            start: preset.map(|p| Start { preset: p.into(), init: Init::He, train: train() }),
             steps: steps.into_iter().map(|kind| Step { name: String::new(), kind }).collect(),
         }
     }
@@ -199,7 +202,7 @@ mod tests {
 
     #[test]
     fn every_violation_is_reported_by_its_path() {
-        let quantize = Quantize { format: Format::F16, keep_f32: vec!["conv9.*".into()] };
+        let quantize = Quantize { format: Format::F16, keep_f32: vec!["conv9.*".into()], activations: Values::Rounded };
         let mut recipe = recipe(Some("lenet5"), vec![StepKind::Quantize(quantize), StepKind::Train(train())]);
         recipe.version = 7;
         recipe.data.split.test_fraction = Some(0.5);

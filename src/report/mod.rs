@@ -123,6 +123,51 @@ pub struct StepEffect {
     /// Of a pruning: each weight's zeros.
     #[serde(skip_serializing_if = "Vec::is_empty", default)]
     pub sparsity: Vec<ParamSparsity>,
+    /// Of a factorisation: every layer that was looked at.
+    #[serde(skip_serializing_if = "Vec::is_empty", default)]
+    pub low_rank: Vec<LayerRank>,
+    /// Of a step that changes nodes and not the function: what it changed.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub rewrite: Option<Rewrite>,
+}
+
+/// What became of a layer in a factorisation.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, Default)]
+pub struct LayerRank {
+    /// The layer's node.
+    pub name: String,
+    /// `svd` for linear layers and 1x1 convolutions, `spatial-svd` for other convolutions.
+    pub method: String,
+    /// The largest rank that the layer could have.
+    pub full_rank: u64,
+    /// The rank it has now; 0 where it was left as it was.
+    pub rank: u64,
+    /// Multiply-accumulate operations for one sample before.
+    pub macs_before: u64,
+    /// And after.
+    pub macs_after: u64,
+    /// Parameters before.
+    pub params_before: u64,
+    /// And after.
+    pub params_after: u64,
+    /// `|W - W'| / |W|` in the L2 norm.
+    pub relative_error: f64,
+    /// The singular values as shares of their squares' sum, added up: entry `i` is the share that rank `i + 1` keeps.
+    pub energy: Vec<f64>,
+    /// Why it was left as it was; empty otherwise.
+    pub kept_because: String,
+}
+
+/// What a step did that changes nodes and not the function.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, Default)]
+pub struct Rewrite {
+    /// Nodes that came in.
+    pub added: Vec<String>,
+    /// Nodes that went out.
+    pub removed: Vec<String>,
+    /// The largest difference between the network's outputs before and after on validation samples, as a share of the
+    /// largest output before.
+    pub output_difference: f64,
 }
 
 /// A model at one moment of a recipe.
@@ -153,6 +198,24 @@ pub struct TrainDetail {
     pub clipped_steps: u64,
     /// All training steps.
     pub total_steps: u64,
+    /// How training went, in at most 500 stretches of equally many steps.
+    #[serde(skip_serializing_if = "Vec::is_empty", default)]
+    pub curve: Vec<CurvePoint>,
+}
+
+/// Means over a stretch of training steps.
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize, Default)]
+pub struct CurvePoint {
+    /// The last step of the stretch, counted from 1.
+    pub step: u64,
+    /// Mean training loss.
+    pub loss: f64,
+    /// Share of the training samples that were classified rightly, as the network stood when it saw them.
+    pub accuracy: f64,
+    /// Mean L2 norm of the gradient before clipping.
+    pub gradient_norm: f64,
+    /// Share of the steps in which clipping changed the gradient.
+    pub clipped: f64,
 }
 
 /// One pass over the training split.
@@ -181,6 +244,9 @@ pub struct ParamPrecision {
     pub relative_error: f64,
     /// Share of its non-zero values that became zero.
     pub flushed_to_zero: f64,
+    /// Share of its non-zero values that lost bits of precision because they are too small for the format.
+    #[serde(default)]
+    pub subnormal: f64,
     /// Why it was kept in 32 bits; empty otherwise.
     pub kept_because: String,
 }

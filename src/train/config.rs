@@ -3,8 +3,8 @@
 /// How to train. The model of the epoch with the best validation accuracy is kept.
 #[derive(Debug, Clone, PartialEq)]
 pub struct TrainConfig {
-    /// Passes over the training split.
-    pub epochs: u32,
+    /// How long.
+    pub length: Length,
     /// Samples a step.
     pub batch_size: u32,
     /// How parameters follow the gradient.
@@ -19,6 +19,78 @@ pub struct TrainConfig {
     pub clip: ClipConfig,
     /// When to end before the last epoch.
     pub early_stop: Option<EarlyStop>,
+    /// What is made small.
+    pub objective: ObjectiveConfig,
+    /// Parameters that stay as they are, by name or glob. A batch normalisation whose running statistics are among them
+    /// uses those while training too.
+    pub frozen: Vec<String>,
+    /// Where given, the model that is judged and kept is the moving average of the weights over the steps: after each,
+    /// `average = decay * average + (1 - decay) * weights`. In `(0, 1)`.
+    pub ema_decay: Option<f64>,
+}
+
+impl Default for TrainConfig {
+    /// One epoch of SGD with momentum 0.9 at rate 0.1 in batches of 128, and nothing else.
+    fn default() -> Self {
+        Self {
+            length: Length::Epochs(1),
+            batch_size: 128,
+            optimizer: OptimizerConfig::Sgd { momentum: 0.9, nesterov: false, weight_decay: 0.0 },
+            learning_rate: 0.1,
+            schedule: ScheduleConfig::Constant,
+            warmup_steps: 0,
+            clip: ClipConfig::default(),
+            early_stop: None,
+            objective: ObjectiveConfig::default(),
+            frozen: Vec::new(),
+            ema_decay: None,
+        }
+    }
+}
+
+/// How long a training is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Length {
+    /// So many passes over the training split.
+    Epochs(u32),
+    /// So many steps; the last epoch may end within the training split.
+    Steps(u64),
+}
+
+/// What training makes small.
+#[derive(Debug, Clone, PartialEq)]
+pub enum ObjectiveConfig {
+    /// Softmax cross entropy with the labels.
+    CrossEntropy {
+        /// Share of the target that is spread over all classes (Szegedy et al. 2016), in `[0, 1)`.
+        label_smoothing: f64,
+    },
+    /// Knowledge distillation (Hinton et al. 2015): the cross entropy with the softened outputs of a teacher.
+    Distill {
+        /// The teacher.
+        teacher: Teacher,
+        /// Both networks' outputs are divided by it before the softmax; the gradient is multiplied by its square, so that
+        /// it weighs the same at any temperature. Above 0.
+        temperature: f64,
+        /// Share of the cross entropy with the labels in the sum, in `[0, 1]`.
+        hard_weight: f64,
+    },
+}
+
+impl Default for ObjectiveConfig {
+    /// Cross entropy without smoothing.
+    fn default() -> Self {
+        Self::CrossEntropy { label_smoothing: 0.0 }
+    }
+}
+
+/// Who teaches.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Teacher {
+    /// The model that the recipe's steps start from.
+    Baseline,
+    /// Another model, by the name under which it is given to the recipe.
+    Model(String),
 }
 
 /// How parameters follow the gradient.

@@ -2,7 +2,7 @@
 
 use rand::seq::SliceRandom;
 
-use super::config::TrainConfig;
+use super::config::{Length, TrainConfig};
 use super::metrics::evaluate;
 use super::objective::Objective;
 use super::schedule::Schedule;
@@ -35,15 +35,18 @@ pub fn fit(
     let mut optimizer = optim::build(&config.optimizer, session.params().len());
     let batch_size = config.batch_size as usize;
     let steps_per_epoch = cx.train.len().div_ceil(batch_size) as u64;
-    let total = steps_per_epoch * u64::from(config.epochs);
+    let (epochs, total) = match config.length {
+        Length::Epochs(epochs) => (epochs, steps_per_epoch * u64::from(epochs)),
+        Length::Steps(steps) => (steps.div_ceil(steps_per_epoch) as u32, steps),
+    };
     let schedule = Schedule::new(config, steps_per_epoch, total);
     let taps = objective.taps();
     let mut selection = Selection::new(config.early_stop);
     let mut detail = TrainDetail::default();
-    let mut progress = TrainProgress { epochs: config.epochs, total_steps: total, ..TrainProgress::default() };
+    let mut progress = TrainProgress { epochs: epochs, total_steps: total, ..TrainProgress::default() };
     let mut step = 0;
 
-    for epoch in 1..=config.epochs {
+    for epoch in 1..=epochs {
         progress.epoch = epoch;
         let mut sums = Sums::default();
         for places in order(cx.train.len(), cx.seed, epoch).chunks(batch_size) {
@@ -87,7 +90,7 @@ pub fn fit(
         (cx.progress)(&progress);
         let eligible = gradual.is_none_or(|g| g.complete(step, total));
         if eligible && selection.observe(epoch, &found, session.params()) == Next::Stop {
-            detail.stopped_early = epoch < config.epochs;
+            detail.stopped_early = epoch < epochs;
             break;
         }
     }
@@ -103,7 +106,11 @@ pub fn fit(
 }
 
 fn check(config: &TrainConfig, cx: &TrainContext<'_>) -> Result<(), TrainError> {
-    for (field, value) in [("epochs", config.epochs), ("batch_size", config.batch_size)] {
+    let length = match config.length {
+        Length::Epochs(epochs) => ("epochs", u64::from(epochs)),
+        Length::Steps(steps) => ("steps", steps),
+    };
+    for (field, value) in [("batch_size", u64::from(config.batch_size)), length] {
         if value == 0 {
             return Err(TrainError::Config { field, problem: "must be at least 1" });
         }

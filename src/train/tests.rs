@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use rand::Rng;
 
-use super::config::{ClipConfig, EarlyStop, OptimizerConfig, ScheduleConfig, TrainConfig};
+use super::config::{ClipConfig, EarlyStop, Length, OptimizerConfig, ScheduleConfig, TrainConfig};
 use super::metrics::evaluate;
 use super::objective::CrossEntropy;
 use super::*;
@@ -42,7 +42,7 @@ fn network() -> Graph {
 
 fn config() -> TrainConfig {
     TrainConfig {
-        epochs: 20,
+        length: Length::Epochs(20),
         batch_size: 32,
         optimizer: OptimizerConfig::Sgd { momentum: 0.9, nesterov: true, weight_decay: 1e-4 },
         learning_rate: 0.2,
@@ -50,6 +50,7 @@ fn config() -> TrainConfig {
         warmup_steps: 5,
         clip: ClipConfig::default(),
         early_stop: None,
+        ..TrainConfig::default()
     }
 }
 
@@ -106,7 +107,7 @@ fn it_learns_what_no_linear_network_can() {
 fn a_seed_fixes_every_bit_and_another_gives_another_model() {
     let run = |seed| {
         let mut graph = network();
-        let detail = train(&mut graph, &TrainConfig { epochs: 3, ..config() }, seed).unwrap();
+        let detail = train(&mut graph, &TrainConfig { length: Length::Epochs(3), ..config() }, seed).unwrap();
         (graph, detail)
     };
     assert_eq!(run(1), run(1));
@@ -199,7 +200,7 @@ fn a_diverging_training_is_reported_with_its_place() {
 #[test]
 fn clipping_is_counted_and_a_batch_larger_than_the_data_is_all_of_it() {
     let clip = ClipConfig { value: Some((-1e-3, 1e-3)), norm: Some(1e-3) };
-    let config = TrainConfig { epochs: 2, batch_size: 10_000, clip, ..config() };
+    let config = TrainConfig { length: Length::Epochs(2), batch_size: 10_000, clip, ..config() };
     let detail = train(&mut network(), &config, 1).unwrap();
     assert_eq!((detail.total_steps, detail.clipped_steps), (2, 2));
     assert!(detail.epochs[0].gradient_norm > 1e-2);
@@ -208,7 +209,7 @@ fn clipping_is_counted_and_a_batch_larger_than_the_data_is_all_of_it() {
 #[test]
 fn progress_grows_to_the_end() {
     let mut seen: Vec<TrainProgress> = Vec::new();
-    let config = TrainConfig { epochs: 3, ..config() };
+    let config = TrainConfig { length: Length::Epochs(3), ..config() };
     train_with(&mut network(), &config, None, 1, &|| false, &mut |p| seen.push(*p)).unwrap();
     assert!(seen.windows(2).all(|w| w[0].step <= w[1].step && w[0].epoch <= w[1].epoch));
     let last = seen.last().unwrap();
@@ -218,7 +219,7 @@ fn progress_grows_to_the_end() {
 
 #[test]
 fn a_configuration_without_epochs_or_samples_is_refused() {
-    let error = train(&mut network(), &TrainConfig { epochs: 0, ..config() }, 1).unwrap_err();
+    let error = train(&mut network(), &TrainConfig { length: Length::Epochs(0), ..config() }, 1).unwrap_err();
     assert_eq!(error.violations(), [Violation::new("epochs", "must be at least 1")]);
     let error = train(&mut network(), &TrainConfig { batch_size: 0, ..config() }, 1).unwrap_err();
     assert_eq!(error.violations()[0].field, "batch_size");

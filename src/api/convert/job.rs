@@ -6,7 +6,7 @@ use crate::api::{json, status, v1};
 use crate::jobs::job::{Job, JobKey, JobResult};
 use crate::jobs::state::JobState;
 use crate::recipe::run::Progress;
-use crate::report::{Metrics, Report, Snapshot, StepEffect, TrainDetail};
+use crate::report::{LayerRank, Metrics, Report, Rewrite, Snapshot, StepEffect, TrainDetail};
 
 /// The message of a job.
 pub fn job(job: Job) -> v1::Job {
@@ -34,6 +34,7 @@ pub fn job(job: Job) -> v1::Job {
         create_time: Some(timestamp(job.create_ms)),
         start_time: job.start_ms.map(timestamp),
         finish_time: job.finish_ms.map(timestamp),
+        extra_models: Default::default(),
     }
 }
 
@@ -123,6 +124,7 @@ fn step(step: StepEffect) -> v1::StepEffect {
             relative_error: param.relative_error,
             flushed_to_zero: param.flushed_to_zero,
             kept_because: param.kept_because,
+            subnormal: param.subnormal,
         });
         Detail::Quantize(v1::QuantizeDetail { params: params.collect() })
     });
@@ -137,6 +139,28 @@ fn step(step: StepEffect) -> v1::StepEffect {
         sparsity: (step.sparsity.into_iter())
             .map(|param| v1::ParamSparsity { name: param.name, values: param.values, zeros: param.zeros })
             .collect(),
+        low_rank: step.low_rank.into_iter().map(layer_rank).collect(),
+        rewrite: step.rewrite.map(|Rewrite { added, removed, output_difference }| v1::Rewrite {
+            added,
+            removed,
+            output_difference,
+        }),
+    }
+}
+
+fn layer_rank(layer: LayerRank) -> v1::LayerRank {
+    v1::LayerRank {
+        name: layer.name,
+        method: layer.method,
+        full_rank: layer.full_rank,
+        rank: layer.rank,
+        macs_before: layer.macs_before,
+        macs_after: layer.macs_after,
+        params_before: layer.params_before,
+        params_after: layer.params_after,
+        relative_error: layer.relative_error,
+        energy: layer.energy,
+        kept_because: layer.kept_because,
     }
 }
 
@@ -165,5 +189,14 @@ fn train(detail: &TrainDetail) -> v1::TrainDetail {
         stopped_early: detail.stopped_early,
         clipped_steps: detail.clipped_steps,
         total_steps: detail.total_steps,
+        curve: (detail.curve.iter())
+            .map(|point| v1::CurvePoint {
+                step: point.step,
+                loss: point.loss,
+                accuracy: point.accuracy,
+                gradient_norm: point.gradient_norm,
+                clipped: point.clipped,
+            })
+            .collect(),
     }
 }

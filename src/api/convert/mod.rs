@@ -4,10 +4,15 @@
 //! goes on after a bad field with whatever value is at hand; [`Checks::finish`] is the only way to the result.
 
 pub mod catalogue;
+mod data_in;
+mod data_out;
 pub mod job;
 mod recipe_in;
 mod recipe_out;
+mod step_in;
+mod step_out;
 mod train_in;
+mod train_out;
 
 use crate::error::Violation;
 
@@ -48,8 +53,24 @@ pub(super) const BETWEEN: Numbers = Numbers("above 0 and below 1", |v| v > 0.0 &
 pub(super) const SHARE: Numbers = Numbers("from 0 to 1", |v| (0.0..=1.0).contains(&v));
 /// Numbers that are not negative.
 pub(super) const NOT_NEGATIVE: Numbers = Numbers("0 or more", |v| v >= 0.0);
+/// Shares of a whole that are not nothing.
+pub(super) const FACTOR: Numbers = Numbers("above 0, at most 1", |v| v > 0.0 && v <= 1.0);
 /// Numbers above nothing.
 pub(super) const POSITIVE: Numbers = Numbers("above 0", |v| v > 0.0);
+
+/// Characters of a label.
+pub(super) const MAX_NAME: usize = 200;
+/// Names or globs in one list.
+const MAX_PATTERNS: usize = 256;
+
+/// Checks a list of names or globs.
+pub(super) fn patterns(pb: Vec<String>, at: &Path, checks: &mut Checks) -> Vec<String> {
+    if pb.len() > MAX_PATTERNS {
+        checks.refuse(at, format!("has {} patterns, at most {MAX_PATTERNS} are allowed", pb.len()));
+        return Vec::new();
+    }
+    pb.into_iter().enumerate().map(|(i, pattern)| checks.name(&at.index(i), pattern)).collect()
+}
 
 /// Collects bad fields.
 #[derive(Debug, Default)]

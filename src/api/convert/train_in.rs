@@ -1,10 +1,13 @@
 //! `niwaki.v1.Train` to what it means. The bounds and defaults are those of the comments in `recipe.proto`.
 
-use super::{ANY, BELOW_ONE, Checks, NOT_NEGATIVE, Numbers, POSITIVE, Path, SHARE};
+use super::{ANY, BELOW_ONE, BETWEEN, Checks, FACTOR, NOT_NEGATIVE, POSITIVE, Path, SHARE, patterns};
 use crate::api::v1;
-use crate::train::config::{ClipConfig, EarlyStop, OptimizerConfig, ScheduleConfig, TrainConfig};
+use crate::train::config::{
+    ClipConfig, EarlyStop, Length, ObjectiveConfig, OptimizerConfig, ScheduleConfig, Teacher, TrainConfig,
+};
 
-const FACTOR: Numbers = Numbers("above 0, at most 1", |v| v > 0.0 && v <= 1.0);
+/// A training of more steps takes months.
+const MAX_TRAIN_STEPS: u64 = 100_000_000;
 
 pub(super) fn train(pb: v1::Train, at: &Path, checks: &mut Checks) -> TrainConfig {
     let optimizer = optimizer(pb.optimizer, at, checks);
@@ -13,11 +16,16 @@ pub(super) fn train(pb: v1::Train, at: &Path, checks: &mut Checks) -> TrainConfi
         OptimizerConfig::AdamW { .. } => 0.001,
     };
     TrainConfig {
-        epochs: checks.whole(&at.field("epochs"), pb.epochs, 1, 10_000),
+        length: length(pb.epochs, pb.steps, at, checks),
         batch_size: checks.whole(&at.field("batch_size"), pb.batch_size.unwrap_or(128), 1, 65_536),
         optimizer,
         learning_rate: checks.number(&at.field("learning_rate"), pb.learning_rate.unwrap_or(usual_rate), &POSITIVE),
         schedule: schedule(pb.schedule, at, checks),
+        objective: objective(pb.objective, at, checks),
+        frozen: patterns(pb.frozen, &at.field("frozen"), checks),
+        ema_decay: pb
+            .ema
+            .map(|ema| checks.number(&at.field("ema").field("decay"), ema.decay.unwrap_or(0.999), &BETWEEN)),
         warmup_steps: pb.warmup_steps,
         clip: pb.clip.map(|clip| self::clip(clip, &at.field("clip"), checks)).unwrap_or_default(),
         early_stop: pb.early_stop.map(|stop| {
@@ -27,6 +35,43 @@ pub(super) fn train(pb: v1::Train, at: &Path, checks: &mut Checks) -> TrainConfi
                 min_delta: checks.number(&at.field("min_delta"), stop.min_delta, &SHARE),
             }
         }),
+    }
+}
+
+fn length(epochs: u32, steps: u64, at: &Path, checks: &mut Checks) -> Length {
+    match (epochs, steps) {
+        (epochs, 0) => Length::Epochs(checks.whole(&at.field("epochs"), epochs, 1, 10_000)),
+        (0, steps @ 1..=MAX_TRAIN_STEPS) => Length::Steps(steps),
+        (0, steps) => {
+            checks.refuse(&at.field("steps"), format!("must be from 1 to {MAX_TRAIN_STEPS}, is {steps}"));
+            Length::Steps(1)
+        }
+        _ => {
+            checks.refuse(&at.field("steps"), "goes without epochs: one of the two says how long");
+            Length::Epochs(1)
+        }
+    }
+}
+
+fn objective(pb: Option<v1::train::Objective>, at: &Path, checks: &mut Checks) -> ObjectiveConfig {
+    use v1::train::Objective;
+    match pb {
+        None => ObjectiveConfig::default(),
+        Some(Objective::CrossEntropy(pb)) => {
+            let at = at.field("cross_entropy").field("label_smoothing");
+            ObjectiveConfig::CrossEntropy { label_smoothing: checks.number(&at, pb.label_smoothing, &BELOW_ONE) }
+        }
+        Some(Objective::Distill(pb)) => {
+            let at = at.field("distill");
+            ObjectiveConfig::Distill {
+                teacher: match pb.teacher.is_empty() {
+                    true => Teacher::Baseline,
+                    false => Teacher::Model(checks.name(&at.field("teacher"), pb.teacher)),
+                },
+                temperature: checks.number(&at.field("temperature"), pb.temperature.unwrap_or(4.0), &POSITIVE),
+                hard_weight: checks.number(&at.field("hard_weight"), pb.hard_weight.unwrap_or(0.1), &SHARE),
+            }
+        }
     }
 }
 

@@ -107,11 +107,11 @@ fn every_field_survives_the_file_form_and_the_meaning() {
 
 #[test]
 fn what_is_left_out_has_the_defaults_that_the_comments_name() {
-    use crate::train::config::{OptimizerConfig, ScheduleConfig, TrainConfig};
+    use crate::train::config::{Length, OptimizerConfig, ScheduleConfig, TrainConfig};
     let recipe = from_json(r#"{"version": 1, "steps": [{"train": {"epochs": 2}}]}"#).unwrap();
     assert_eq!((recipe.seed, recipe.data.split.validation_fraction, recipe.data.split.test_fraction), (0, 0.1, None));
     let expected = TrainConfig {
-        epochs: 2,
+        length: Length::Epochs(2),
         batch_size: 128,
         optimizer: OptimizerConfig::Sgd { momentum: 0.9, nesterov: false, weight_decay: 0.0 },
         learning_rate: 0.1,
@@ -119,6 +119,7 @@ fn what_is_left_out_has_the_defaults_that_the_comments_name() {
         warmup_steps: 0,
         clip: Default::default(),
         early_stop: None,
+        ..TrainConfig::default()
     };
     assert_eq!(recipe.steps[0].kind, StepKind::Train(expected));
 }

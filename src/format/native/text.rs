@@ -176,6 +176,9 @@ impl Attributes {
     fn of(op: &Op) -> Self {
         match op {
             Op::Linear | Op::Flatten | Op::Activation(_) => Self::default(),
+            Op::GlobalAvgPool | Op::BatchNorm(_) | Op::Add | Op::Pad(_) | Op::Slice(_) | Op::Dropout(_) => {
+                Self::default()
+            }
             Op::Conv2d(c) => Self {
                 stride: Some(c.stride),
                 padding: Some(c.padding),

@@ -3,17 +3,23 @@
 //! One file a family holds the configurations and the facts: shapes ([`Op::infer`]) and work ([`Op::macs`]).
 
 mod activation;
+mod batch_norm;
 mod conv;
 mod linear;
 mod pool;
+mod shape;
+
+use std::ops::Range;
 
 use thiserror::Error;
 
 use super::Dim;
 
 pub use activation::Activation;
+pub use batch_norm::BatchNorm;
 pub use conv::Conv2d;
 pub use pool::{AvgPool2d, MaxPool2d, Window};
+pub use shape::{Pad, Slice};
 
 /// What an operator does not accept.
 #[derive(Debug, Error, PartialEq)]
@@ -75,10 +81,30 @@ pub enum Op {
     MaxPool2d(MaxPool2d),
     /// The mean of each window. `x [batch, c, h, w]`.
     AvgPool2d(AvgPool2d),
+    /// The mean of each channel. `x [batch, c, h, w]` becomes `[batch, c, 1, 1]`.
+    GlobalAvgPool,
     /// A function of each element.
     Activation(Activation),
+    /// `(x - mean) / sqrt(var + epsilon) * weight + bias`, channel by channel. `x [batch, c]` or `[batch, c, h, w]`, all
+    /// four parameters `[c]`.
+    BatchNorm(BatchNorm),
+    /// `a + b` of two values of one shape.
+    Add,
+    /// Zeros around one axis.
+    Pad(Pad),
+    /// Some places of one axis.
+    Slice(Slice),
+    /// While training, each element is zero with this probability and otherwise `x / (1 - rate)`; else `x`.
+    Dropout(Dropout),
     /// Joins all axes after the first: `[batch, c, h, w]` becomes `[batch, c * h * w]`.
     Flatten,
+}
+
+/// Elements that are left out while training (Srivastava et al. 2014).
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Dropout {
+    /// The probability that an element is left out, in `[0, 1)`.
+    pub rate: f64,
 }
 
 impl Op {
@@ -89,7 +115,13 @@ impl Op {
             Op::Conv2d(_) => "Conv2d",
             Op::MaxPool2d(_) => "MaxPool2d",
             Op::AvgPool2d(_) => "AvgPool2d",
+            Op::GlobalAvgPool => "GlobalAvgPool",
             Op::Activation(a) => a.name(),
+            Op::BatchNorm(_) => "BatchNorm",
+            Op::Add => "Add",
+            Op::Pad(_) => "Pad",
+            Op::Slice(_) => "Slice",
+            Op::Dropout(_) => "Dropout",
             Op::Flatten => "Flatten",
         }
     }
@@ -98,7 +130,16 @@ impl Op {
     pub fn roles(&self) -> (&'static [&'static str], usize) {
         match self {
             Op::Linear | Op::Conv2d(_) => (&["weight", "bias"], 1),
-            Op::MaxPool2d(_) | Op::AvgPool2d(_) | Op::Activation(_) | Op::Flatten => (&[], 0),
+            Op::BatchNorm(_) => (&["weight", "bias", "running_mean", "running_var"], 4),
+            _ => (&[], 0),
+        }
+    }
+
+    /// The places among the roles of those parameters that are measured and not learned.
+    pub fn statistics(&self) -> Range<usize> {
+        match self {
+            Op::BatchNorm(_) => 2..4,
+            _ => 0..0,
         }
     }
 
@@ -106,19 +147,32 @@ impl Op {
     pub fn infer(&self, inputs: &[&[Dim]], params: &[&[usize]]) -> Result<Vec<Dim>, OpError> {
         let (roles, needed) = self.roles();
         if params.len() < needed || params.len() > roles.len() {
-            let expected = if roles.is_empty() { "no" } else { "1 or 2" };
+            let expected = match roles.len() {
+                0 => "no",
+                2 => "1 or 2",
+                _ => "4",
+            };
             return Err(OpError::Arity { op: self.name(), what: "parameters", expected, actual: params.len() });
         }
-        let &[input] = inputs else {
-            return Err(OpError::Arity { op: self.name(), what: "inputs", expected: "1", actual: inputs.len() });
+        if let (Op::Add, [a, b]) = (self, inputs) {
+            return shape::add(a, b);
+        }
+        let (&[input], false) = (inputs, *self == Op::Add) else {
+            let expected = if *self == Op::Add { "2" } else { "1" };
+            return Err(OpError::Arity { op: self.name(), what: "inputs", expected, actual: inputs.len() });
         };
         match self {
             Op::Linear => linear::infer(input, params),
             Op::Conv2d(config) => config.infer(input, params),
             Op::MaxPool2d(config) => config.window.infer("MaxPool2d", input),
             Op::AvgPool2d(config) => config.window.infer("AvgPool2d", input),
-            Op::Activation(_) => Ok(input.to_vec()),
-            Op::Flatten => flatten(input),
+            Op::GlobalAvgPool => pool::global(input),
+            Op::Activation(_) | Op::Add => Ok(input.to_vec()),
+            Op::BatchNorm(config) => config.infer(input, params),
+            Op::Pad(config) => config.infer(input),
+            Op::Slice(config) => config.infer(input),
+            Op::Dropout(config) => config.infer(input),
+            Op::Flatten => shape::flatten(input),
         }
     }
 
@@ -131,7 +185,7 @@ impl Op {
                 let weights: u64 = params[0].iter().map(|&d| d as u64).product();
                 weights * output[1..].iter().map(|&d| d as u64).product::<u64>()
             }
-            Op::MaxPool2d(_) | Op::AvgPool2d(_) | Op::Activation(_) | Op::Flatten => 0,
+            _ => 0,
         }
     }
 
@@ -145,24 +199,20 @@ impl Op {
                 let places = output[1..].iter().map(|&d| d as u64).fold(1, u64::saturating_mul);
                 if config.window([params[0][2], params[0][3]]).is_pointwise() { 0 } else { taps.saturating_mul(places) }
             }
-            Op::Linear | Op::MaxPool2d(_) | Op::AvgPool2d(_) | Op::Activation(_) | Op::Flatten => 0,
+            _ => 0,
         }
     }
 }
 
-fn flatten(input: &[Dim]) -> Result<Vec<Dim>, OpError> {
-    let wrong = || OpError::Input {
-        op: "Flatten",
-        expected: "[batch, ...] with fewer than 2^63 elements".into(),
-        actual: shape_text(input),
-    };
-    let [Dim::Batch, rest @ ..] = input else { return Err(wrong()) };
-    let mut product = 1usize;
-    for dim in rest {
-        let Dim::Fixed(n) = dim else { return Err(wrong()) };
-        product = product.checked_mul(*n).ok_or_else(wrong)?;
+impl Dropout {
+    fn infer(&self, input: &[Dim]) -> Result<Vec<Dim>, OpError> {
+        // Written so that NaN is refused as well.
+        if !(self.rate >= 0.0 && self.rate < 1.0) {
+            let problem = format!("must be at least 0 and below 1, is {}", self.rate);
+            return Err(OpError::Config { op: "Dropout", field: "rate", problem });
+        }
+        Ok(input.to_vec())
     }
-    Ok(vec![Dim::Batch, Dim::Fixed(product)])
 }
 
 /// A shape as people write it: `[N, 1, 28, 28]`.

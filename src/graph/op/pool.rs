@@ -81,6 +81,19 @@ impl Window {
     }
 }
 
+/// One number a channel: `[N, c, h, w]` becomes `[N, c, 1, 1]`.
+pub(super) fn global(input: &[Dim]) -> Result<Vec<Dim>, OpError> {
+    match input {
+        &[Dim::Batch, Dim::Fixed(c), Dim::Fixed(h), Dim::Fixed(w)] if h > 0 && w > 0 => {
+            Ok(vec![Dim::Batch, Dim::Fixed(c), Dim::Fixed(1), Dim::Fixed(1)])
+        }
+        _ => {
+            let expected = "[N, c, h, w] with pixels".into();
+            Err(OpError::Input { op: "GlobalAvgPool", expected, actual: shape_text(input) })
+        }
+    }
+}
+
 /// The largest value of each window; padding never wins.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct MaxPool2d {

@@ -5,14 +5,19 @@
 
 mod error;
 mod measure;
+mod outline;
 pub mod run;
+mod step;
 mod validate;
 mod warnings;
 
 pub use error::RecipeError;
 pub use validate::misfits;
 
-use crate::data::DataSpec;
+use std::collections::BTreeMap;
+
+use crate::data::{DataSpec, Dataset};
+use crate::format;
 use crate::graph::init::Init;
 use crate::passes::insert_batch_norm::InsertBatchNorm;
 use crate::passes::insert_dropout::InsertDropout;
@@ -25,6 +30,26 @@ use crate::train::config::TrainConfig;
 pub const VERSION: u32 = 1;
 /// More steps than any sensible recipe has.
 pub const MAX_STEPS: usize = 64;
+
+/// What a recipe is applied to.
+#[derive(Debug, Clone, Copy)]
+pub struct Given<'a> {
+    /// The model to start from; `None`: the recipe starts from a built-in network.
+    pub model: Option<&'a Upload>,
+    /// Other models that the recipe speaks of, by the names it has for them.
+    pub extra: &'a BTreeMap<String, Upload>,
+    /// The data set.
+    pub data: &'a Dataset,
+}
+
+/// A model as it was given.
+#[derive(Debug, Clone)]
+pub struct Upload {
+    /// Size of its file.
+    pub bytes: u64,
+    /// What was read from it.
+    pub model: format::Model,
+}
 
 /// What to do with a model.
 #[derive(Debug, Clone, PartialEq)]

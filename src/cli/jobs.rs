@@ -10,6 +10,7 @@ use super::failure::{Exit, Failure};
 use super::local;
 use super::output::{Output, comparison, percent, points, table};
 use super::progress::Meter;
+use super::steps;
 use crate::api::{self, v1};
 use crate::recipe::run::Progress;
 use crate::report::{Latency, Metrics};
@@ -157,7 +158,8 @@ pub fn metrics(metrics: Option<&v1::Metrics>) -> Metrics {
 /// Baseline and result of a job, side by side.
 pub fn result_text(result: &v1::JobResult) -> String {
     let interval = result.accuracy_delta_ci95.unwrap_or_default();
-    let mut text = comparison(
+    let mut text = steps::steps(&result.steps);
+    text += &comparison(
         &metrics(result.baseline.as_ref()),
         &metrics(result.result.as_ref()),
         result.accuracy_delta,

@@ -10,7 +10,7 @@ use super::args::RunArgs;
 use super::failure::{Exit, Failure};
 use super::output::{Output, comparison};
 use super::progress::Meter;
-use super::{interruptible, local};
+use super::{interruptible, local, steps};
 use crate::recipe::run::{MODEL_FILE, REPORT_FILE, Run};
 use crate::recipe::{Given, RecipeError, Upload};
 use crate::report::Report;
@@ -71,7 +71,8 @@ fn failure(error: RecipeError) -> Failure {
 }
 
 fn text(report: &Report, out: &Path) -> String {
-    let mut text = comparison(
+    let mut text = steps::steps(&report.steps);
+    text += &comparison(
         &report.baseline,
         &report.result,
         report.accuracy_delta,

@@ -281,7 +281,7 @@ impl<'a, 'r> Course<'a, 'r> {
                 });
             },
         };
-        train::fit(graph, config, gradual, &mut CrossEntropy, &mut cx)
+        train::fit(graph, config, gradual, &mut CrossEntropy::default(), &mut cx)
             .map_err(|source| RecipeError::of_training(step, source))
     }
 

@@ -15,6 +15,8 @@
 //! The teacher sees the very batch that the student sees. It never learns.
 
 mod objective;
+#[cfg(test)]
+mod tests;
 
 use thiserror::Error;
 

@@ -163,3 +163,6 @@ impl Running {
         self.squares / (self.count - 1.0).max(1.0)
     }
 }
+
+#[cfg(test)]
+mod tests;

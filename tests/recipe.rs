@@ -178,7 +178,8 @@ fn a_model_that_has_seen_the_validation_samples_is_found_out() {
         progress: &mut |_| {},
     };
     let config = TrainConfig { clip: ClipConfig::default(), ..training(400) };
-    niwaki::train::fit(&mut graph, &config, None, &mut niwaki::train::objective::CrossEntropy, &mut cx).unwrap();
+    niwaki::train::fit(&mut graph, &config, None, &mut niwaki::train::objective::CrossEntropy::default(), &mut cx)
+        .unwrap();
 
     let folder = tempfile::tempdir().unwrap();
     let report = run(

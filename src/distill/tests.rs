@@ -23,7 +23,7 @@ const CLASSES: usize = 4;
 /// A teacher whose outputs are the sample itself.
 fn echo(classes: usize) -> Session {
     let mut graph = GraphBuilder::new("echo", &[classes]).linear("fc", classes).build().unwrap();
-    let one = |i: usize| if i % (classes + 1) == 0 { 1.0 } else { 0.0 };
+    let one = |i: usize| if i.is_multiple_of(classes + 1) { 1.0 } else { 0.0 };
     let values: Vec<f32> = (0..classes * classes).map(one).collect();
     let mut edit = graph.edit();
     let weight = edit.graph().param_id("fc.weight").unwrap();

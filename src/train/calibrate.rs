@@ -3,6 +3,8 @@
 //!
 //! Samples come without augmentation, in full batches of a seeded order of the training split.
 
+use std::collections::HashSet;
+
 use super::shim::Shim;
 use super::{TrainError, order};
 use crate::data::Subset;
@@ -74,9 +76,15 @@ pub fn recalibrate(
     if graph.statistics().is_empty() {
         return Ok(());
     }
+    let batches = batches(train, how, seed)?;
+    let smallest = order::smallest_batch(graph, &HashSet::new());
+    if train.len().min(how.batch_size as usize) < smallest {
+        let problem = "must be at least 2: a batch normalisation needs a variance over samples";
+        return Err(TrainError::Config { field: "batch_size", problem });
+    }
     let mut measured = without_dropouts(graph)?;
     let mut session = Session::new(&measured)?;
-    for (before, places) in (0u32..).zip(batches(train, how, seed)?) {
+    for (before, places) in (0u32..).zip(batches) {
         if cancelled() {
             return Err(TrainError::Cancelled);
         }

@@ -35,14 +35,11 @@ pub fn fit(
     objective: &mut dyn Objective,
     cx: &mut TrainContext<'_>,
 ) -> Result<TrainDetail, TrainError> {
-    let frozen = check(graph, config, cx)?;
+    let Plan { frozen, steps_per_epoch, epochs, total } = plan(graph, config, cx)?;
     let mut draft = in_f32(graph)?;
     let mut session = Session::for_training(&draft, &frozen)?;
     let mut optimizer = optim::build(&config.optimizer, session.trained());
     let mut average = config.ema_decay.map(|decay| Average::new(decay, &session));
-    let batch_size = config.batch_size as usize;
-    let steps_per_epoch = cx.train.len().div_ceil(batch_size) as u64;
-    let (epochs, total) = config.length.epochs_and_steps(steps_per_epoch);
     let schedule = Schedule::new(config, steps_per_epoch, total);
     let taps = objective.taps();
     let mut selection = Selection::new(config.early_stop);
@@ -56,7 +53,7 @@ pub fn fit(
         let mut sums = Sums::default();
         let order = order::shuffled(cx.train.len(), cx.seed, &format!("order/{epoch}"));
         let augmentation = seed::derive(cx.seed, &format!("augment/{epoch}"));
-        for places in order.chunks(batch_size).take((total - step) as usize) {
+        for places in order.chunks(config.batch_size as usize).take(steps_per_epoch.min(total - step) as usize) {
             if (cx.cancelled)() {
                 return Err(TrainError::Cancelled);
             }
@@ -129,27 +126,43 @@ pub fn fit(
     Ok(detail)
 }
 
-/// Refuses what cannot be trained; returns the frozen parameters.
-fn check(graph: &Graph, config: &TrainConfig, cx: &TrainContext<'_>) -> Result<HashSet<ParamId>, TrainError> {
+/// What follows from network, configuration and data before anything runs.
+struct Plan {
+    frozen: HashSet<ParamId>,
+    steps_per_epoch: u64,
+    epochs: u32,
+    total: u64,
+}
+
+/// Makes the plan, and refuses what cannot be trained.
+fn plan(graph: &Graph, config: &TrainConfig, cx: &TrainContext<'_>) -> Result<Plan, TrainError> {
+    let refuse = |field, problem| Err(TrainError::Config { field, problem });
     config.check()?;
     for (split, subset) in [("training", cx.train), ("validation", cx.validation)] {
         if subset.is_empty() {
             return Err(TrainError::Empty { split });
         }
     }
-    let steps_per_epoch = cx.train.len().div_ceil(config.batch_size as usize) as u64;
-    if config.length.epochs_and_steps(steps_per_epoch).0 > MOST_EPOCHS {
-        let field = if matches!(config.length, Length::Steps(_)) { "steps" } else { "epochs" };
-        return Err(TrainError::Config { field, problem: "come to more than 10000 epochs" });
-    }
     let frozen = glob::select(graph, &config.frozen);
-    let frozen: HashSet<ParamId> =
-        frozen.map_err(|pattern| TrainError::NoSuchParam { pattern: pattern.to_string() })?.into_iter().collect();
+    let frozen = frozen.map_err(|pattern| TrainError::NoSuchParam { pattern: pattern.to_string() })?;
+    let frozen: HashSet<ParamId> = frozen.into_iter().collect();
     let statistics = graph.statistics();
     if graph.param_ids().all(|id| frozen.contains(&id) || statistics.contains(&id)) {
-        return Err(TrainError::Config { field: "frozen", problem: "leaves no parameter to train" });
+        return refuse("frozen", "leaves no parameter to train");
     }
-    Ok(frozen)
+    let (samples, smallest) = (cx.train.len(), order::smallest_batch(graph, &frozen));
+    let batch_size = samples.min(config.batch_size as usize);
+    if batch_size < smallest {
+        return refuse("batch_size", "must be at least 2: a batch normalisation needs a variance over samples");
+    }
+    // A last batch that is too small for the network is left out; the next epoch's order is another.
+    let steps_per_epoch = (samples / batch_size + usize::from(samples % batch_size >= smallest)) as u64;
+    let (epochs, total) = config.length.epochs_and_steps(steps_per_epoch);
+    if epochs > MOST_EPOCHS {
+        let field = if matches!(config.length, Length::Steps(_)) { "steps" } else { "epochs" };
+        return refuse(field, "come to more than 10000 epochs");
+    }
+    Ok(Plan { frozen, steps_per_epoch, epochs, total })
 }
 
 /// A batch of training samples.

@@ -7,6 +7,7 @@ use rand::Rng;
 
 use super::*;
 use crate::data::{Affine, Inputs, Part};
+use crate::error::Classify;
 use crate::graph::builder::GraphBuilder;
 use crate::graph::op::{BatchNorm, Conv2d, Dropout};
 use crate::graph::{NewNode, init};
@@ -126,7 +127,7 @@ fn normalised() -> Graph {
     let mut graph = GraphBuilder::new("net", &[3]).linear("fc", 4).build().unwrap();
     init::initialise(&mut graph, 1).unwrap();
     let mut edit = graph.edit();
-    let mut batch_norm = |edit: &mut crate::graph::GraphEdit<'_>, value: ValueId, name: &str, channels: usize| {
+    let batch_norm = |edit: &mut crate::graph::GraphEdit<'_>, value: ValueId, name: &str, channels: usize| {
         let params = [("weight", 0.5), ("bias", 0.25), ("running_mean", 7.0), ("running_var", 9.0)].map(|(role, v)| {
             edit.add_param(&format!("{name}.{role}"), TensorData::from_f32(vec![channels], &vec![v; channels]).unwrap())
         });
@@ -192,6 +193,9 @@ fn what_cannot_be_measured_leaves_the_statistics_as_they_were() {
     let mut graph = normalised();
     let cancelled = recalibrate(&mut graph, &samples(8, &[3], 0.0, 1), how, 1, &|| true);
     assert!(matches!(cancelled, Err(TrainError::Cancelled)));
+    let single = Batches { batches: 2, batch_size: 1 };
+    let error = recalibrate(&mut graph, &samples(8, &[3], 0.0, 1), single, 1, &|| false).unwrap_err();
+    assert_eq!(error.violations()[0].field, "batch_size");
     let error = recalibrate(&mut graph, &samples(8, &[3], f32::INFINITY, 1), how, 1, &|| false).unwrap_err();
     assert!(matches!(&error, TrainError::NotFinite { .. }), "{error}");
     assert_eq!(graph, normalised());

@@ -217,3 +217,18 @@ fn a_seed_fixes_what_dropouts_leave_out() {
     };
     assert!((loss(1) - loss(2)).abs() > 1e-4);
 }
+
+#[test]
+fn a_last_batch_of_one_sample_which_has_no_variance_is_left_out() {
+    // 500 samples are 2 batches of 249 and one of 2, or one of 499 and one sample.
+    let steps = |mut graph: Graph, batch_size, patterns: &[&str]| {
+        let config = frozen(patterns, TrainConfig { batch_size, ..steady(Length::Epochs(2)) });
+        train(&mut graph, &config, 1).map(|detail| detail.total_steps)
+    };
+    assert_eq!(steps(with_batch_norm(), 249, &[]).unwrap(), 6);
+    assert_eq!(steps(with_batch_norm(), 499, &[]).unwrap(), 2);
+    assert_eq!(steps(with_batch_norm(), 499, &["bn.running_*"]).unwrap(), 4);
+    assert_eq!(steps(network(), 499, &[]).unwrap(), 4);
+    let error = steps(with_batch_norm(), 1, &[]).unwrap_err();
+    assert_eq!(error.violations()[0].field, "batch_size");
+}

@@ -22,11 +22,11 @@ pub fn run(args: &InspectArgs, output: Output) -> Result<(), Failure> {
     let layers: Vec<Layer> = graph.nodes().iter().map(|node| Layer::of(graph, node)).collect();
     let total = cost::of_graph(graph);
     output.answer(
-        || text(graph, &layers, total, local.bytes.len()),
+        || text(graph, &layers, total, local.bytes),
         || {
             json!({
                 "name": graph.name(),
-                "bytes": local.bytes.len(),
+                "bytes": local.bytes,
                 "input_shape": graph.input_shape(),
                 "output_shape": graph.output_shape(),
                 "params": total.params,

@@ -8,6 +8,7 @@
 //! Nothing computes here: heartbeats must not wait for anything. When the lease is lost the process is killed and nothing
 //! is published; blobs that were stored already have no name and harm nobody. The job's folder is removed in any case.
 
+use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 

@@ -24,6 +24,7 @@ use crate::passes::insert_dropout::InsertDropout;
 use crate::passes::low_rank::LowRank;
 use crate::passes::prune::{Amount, Scope};
 use crate::passes::quantize::Quantize;
+use crate::train::calibrate::Batches;
 use crate::train::config::TrainConfig;
 
 /// The version of the recipe format that this niwaki reads.
@@ -110,7 +111,7 @@ pub enum StepKind {
     /// Works batch normalisations into the layers before them, and takes dropouts out.
     Fold,
     /// Measures the running statistics of batch normalisations anew.
-    RecalibrateBatchNorm(Recalibrate),
+    RecalibrateBatchNorm(Batches),
     /// Draws all weights anew.
     Initialise(Init),
     /// Goes on with another network, with fresh weights.
@@ -141,16 +142,7 @@ pub struct InsertBatchNormStep {
     /// Where, and with which constants.
     pub insert: InsertBatchNorm,
     /// How the statistics are measured that leave the network's function as it was.
-    pub calibrate: Recalibrate,
-}
-
-/// How many training samples statistics are measured on.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Recalibrate {
-    /// Batches.
-    pub batches: u32,
-    /// Samples a batch.
-    pub batch_size: u32,
+    pub calibrate: Batches,
 }
 
 impl StepKind {

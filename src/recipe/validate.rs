@@ -97,8 +97,9 @@ mod tests {
     use crate::passes::prune::{Amount, Scope};
     use crate::passes::quantize::{Format, Quantize, Values};
     use crate::recipe::{
-        Cubic, InsertBatchNormStep, Network, PruneWeightsStep, Recalibrate, Start, Step, StepKind, Student, Upload,
+        Cubic, InsertBatchNormStep, Network, PruneWeightsStep, Start, Step, StepKind, Student, Upload,
     };
+    use crate::train::calibrate::Batches;
     use crate::train::config::{ObjectiveConfig, Teacher, TrainConfig};
 
     fn data(sample_shape: &[usize], classes: u32) -> Dataset {
@@ -246,7 +247,7 @@ mod tests {
                 config: BatchNorm::default(),
                 moments: vec![],
             },
-            calibrate: Recalibrate { batches: 1, batch_size: 8 },
+            calibrate: Batches { batches: 1, batch_size: 8 },
         };
         let recalibrate = StepKind::RecalibrateBatchNorm(norm.calibrate);
         let mut sound = norm.clone();

@@ -101,13 +101,13 @@ impl Layer {
     }
 }
 
-fn text(graph: &Graph, layers: &[Layer], total: Cost, bytes: usize) -> String {
+fn text(graph: &Graph, layers: &[Layer], total: Cost, bytes: u64) -> String {
     let header = ["layer", "kind", "output", "params", "%", "MACs", "%", "dtype", "zeros"];
     let rows = layers.iter().map(|layer| layer.row(total));
     format!(
         "{}  {} B, {} parameters of which {} are not zero, {} MACs for one sample of {}\n\n{}",
         graph.name(),
-        grouped(bytes as u64),
+        grouped(bytes),
         grouped(total.params),
         grouped(total.nonzero_params),
         grouped(total.macs),

@@ -246,9 +246,6 @@ mod tests {
     fn what_is_no_number_is_counted() {
         let error = Matrix::new(1, 3, vec![f64::NAN, 1.0, f64::INFINITY]).unwrap().svd().unwrap_err();
         assert_eq!(error, LinalgError::NonFinite { rows: 1, cols: 3, count: 2 });
-        assert_eq!(
-            Matrix::new(2, 2, vec![0.0]).unwrap_err(),
-            LinalgError::Length { rows: 2, cols: 2, actual: 1 }
-        );
+        assert_eq!(Matrix::new(2, 2, vec![0.0]).unwrap_err(), LinalgError::Length { rows: 2, cols: 2, actual: 1 });
     }
 }

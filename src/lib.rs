@@ -19,7 +19,7 @@
 //! - [`graph`] what a network computes, as a value; [`format`](mod@format) files to graphs and back
 //! - [`report`] what a recipe did, as plain structs; [`data`] data sets, transforms, splits
 //! - `kernels` what candle lacks; [`exec`] runs a graph forwards and backwards
-//! - [`passes`] what changes a graph; [`train`] the training loop
+//! - [`passes`] what changes a graph; [`train`] the training loop; [`distill`] learning from a teacher
 //! - [`recipe`] what to do, step by step: the engine's single entry
 //! - [`store`] files and a database; [`jobs`] the queue, and workers that run each job in a child process
 //! - [`api`] the gRPC services; [`cli`] the command line
@@ -29,6 +29,7 @@ pub mod api;
 pub mod cli;
 pub mod data;
 pub mod digest;
+pub mod distill;
 pub mod error;
 pub mod exec;
 pub mod format;

@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 
 /// Modules from the bottom to the top: each may use itself and those before it.
 const ORDER: &str =
-    "error digest seed tensor graph format report data kernels exec passes train recipe store jobs api cli";
+    "error digest seed tensor graph format report data kernels exec passes train distill recipe store jobs api cli";
 /// Crates (by the beginning of their names) and the modules that may use them.
 const FOREIGN: [(&str, &str); 7] = [
     ("candle_", "kernels exec"),

@@ -21,11 +21,12 @@ pub struct TrainConfig {
     pub early_stop: Option<EarlyStop>,
     /// What is made small.
     pub objective: ObjectiveConfig,
-    /// Parameters that stay as they are, by name or glob. A batch normalisation whose running statistics are among them
-    /// uses those while training too.
+    /// Parameters that stay as they are, bit for bit, by name or glob; gradual pruning leaves them alone, too. A batch
+    /// normalisation whose running statistics are among them uses those while training too.
     pub frozen: Vec<String>,
     /// Where given, the model that is judged and kept is the moving average of the weights over the steps: after each,
-    /// `average = decay * average + (1 - decay) * weights`. In `(0, 1)`.
+    /// `average = decay * average + (1 - decay) * weights`, with a smaller decay in the first steps so that the average
+    /// forgets where it started: in step `t`, counted from 0, at most `(1 + t) / (10 + t)`. In `(0, 1)`.
     pub ema_decay: Option<f64>,
 }
 
@@ -57,6 +58,16 @@ pub enum Length {
     Steps(u64),
 }
 
+impl Length {
+    /// The epochs that are begun, and the steps in all, where a whole epoch has so many.
+    pub(super) fn epochs_and_steps(self, steps_per_epoch: u64) -> (u32, u64) {
+        match self {
+            Length::Epochs(epochs) => (epochs, steps_per_epoch * u64::from(epochs)),
+            Length::Steps(steps) => (u32::try_from(steps.div_ceil(steps_per_epoch)).unwrap_or(u32::MAX), steps),
+        }
+    }
+}
+
 /// What training makes small.
 #[derive(Debug, Clone, PartialEq)]
 pub enum ObjectiveConfig {
@@ -70,7 +81,7 @@ pub enum ObjectiveConfig {
         /// The teacher.
         teacher: Teacher,
         /// Both networks' outputs are divided by it before the softmax; the gradient is multiplied by its square, so that
-        /// it weighs the same at any temperature. Above 0.
+        /// it weighs the same at any temperature. From 0.001 to 10,000.
         temperature: f64,
         /// Share of the cross entropy with the labels in the sum, in `[0, 1]`.
         hard_weight: f64,

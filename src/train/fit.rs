@@ -1,23 +1,29 @@
 //! The training loop.
 
-use rand::seq::SliceRandom;
+use std::collections::HashSet;
 
 use super::config::{Length, TrainConfig};
-use super::metrics::evaluate;
+use super::curve::{Curve, Seen, Sums};
+use super::ema::Average;
+use super::metrics::{self, evaluate};
 use super::objective::Objective;
 use super::schedule::Schedule;
 use super::selection::{Next, Selection};
-use super::{TrainContext, TrainError, TrainProgress, clip, optim};
+use super::shim::Shim;
+use super::{TrainContext, TrainError, TrainProgress, clip, optim, order};
+use crate::data::{Batch, Subset};
 use crate::exec::{Mode, Session};
-use crate::graph::Graph;
+use crate::graph::{Graph, ParamId, glob};
 use crate::passes;
 use crate::passes::prune::GradualPruning;
-use crate::report::{Epoch, TrainDetail};
+use crate::report::TrainDetail;
 use crate::seed;
-use crate::tensor::DType;
+use crate::tensor::{DType, TensorData, TensorError};
 
 /// About how many times a training tells its progress, beside the ends of epochs.
 const REPORTS: u64 = 100;
+/// The most epochs, each of which is validated and reported; a training of many steps over few samples may come to more.
+const MOST_EPOCHS: u32 = 10_000;
 
 /// Trains the parameters of `graph` to make `objective` small, and leaves those of the best epoch in it, each in the
 /// number format it had. With `gradual`, weights are pruned on the way and only epochs that end with the full sparsity
@@ -29,38 +35,38 @@ pub fn fit(
     objective: &mut dyn Objective,
     cx: &mut TrainContext<'_>,
 ) -> Result<TrainDetail, TrainError> {
-    check(config, cx)?;
+    let Plan { frozen, steps_per_epoch, epochs, total } = plan(graph, config, cx)?;
     let mut draft = in_f32(graph)?;
-    let mut session = Session::new(&draft)?;
-    let mut optimizer = optim::build(&config.optimizer, session.params().len());
-    let batch_size = config.batch_size as usize;
-    let steps_per_epoch = cx.train.len().div_ceil(batch_size) as u64;
-    let (epochs, total) = match config.length {
-        Length::Epochs(epochs) => (epochs, steps_per_epoch * u64::from(epochs)),
-        Length::Steps(steps) => (steps.div_ceil(steps_per_epoch) as u32, steps),
-    };
+    let mut session = Session::for_training(&draft, &frozen)?;
+    let mut optimizer = optim::build(&config.optimizer, session.trained());
+    let mut average = config.ema_decay.map(|decay| Average::new(decay, &session));
     let schedule = Schedule::new(config, steps_per_epoch, total);
     let taps = objective.taps();
     let mut selection = Selection::new(config.early_stop);
+    let mut curve = Curve::new(total);
     let mut detail = TrainDetail::default();
-    let mut progress = TrainProgress { epochs: epochs, total_steps: total, ..TrainProgress::default() };
+    let mut progress = TrainProgress { epochs, total_steps: total, ..TrainProgress::default() };
     let mut step = 0;
 
     for epoch in 1..=epochs {
         progress.epoch = epoch;
         let mut sums = Sums::default();
-        for places in order(cx.train.len(), cx.seed, epoch).chunks(batch_size) {
+        let order = order::shuffled(cx.train.len(), cx.seed, &format!("order/{epoch}"));
+        let augmentation = seed::derive(cx.seed, &format!("augment/{epoch}"));
+        for places in order.chunks(config.batch_size as usize).take(steps_per_epoch.min(total - step) as usize) {
             if (cx.cancelled)() {
                 return Err(TrainError::Cancelled);
             }
-            if let Some(pruning) = gradual.and_then(|g| g.at(step, total)) {
+            if let Some(mut pruning) = gradual.and_then(|g| g.at(step, total)) {
+                pruning.ignored.extend_from_slice(&config.frozen);
                 // The optimizer's state stays: what it holds for masked weights never shows.
                 session.write_back(&mut draft)?;
                 passes::apply(&pruning, &mut draft)?;
                 session.load(&draft)?;
             }
             let lr = schedule.lr(step);
-            let batch = cx.train.batch(places.iter().copied());
+            let batch = training_batch(cx.train, places, augmentation);
+            session.set_randomness(seed::derive(cx.seed, &format!("dropout/{step}")));
             let activations = session.forward(&batch.inputs, batch.labels.len(), Mode::Train, &taps)?;
             let loss = objective.loss(&activations, &batch)?;
             session.backward(&loss.d_outputs, &loss.d_taps)?;
@@ -72,15 +78,26 @@ pub fn fit(
             }
             optimizer.step(lr, params, gradients);
             session.apply_masks();
+            if let Some(average) = &mut average {
+                average.follow(&session);
+            }
 
-            sums.add(loss.value, batch.labels.len(), clipped.norm);
+            let correct = metrics::correct(&activations, &batch.labels)?;
+            let (loss, samples) = (loss.value, batch.labels.len());
+            let seen = Seen { loss, samples, correct, norm: clipped.norm, clipped: clipped.acted };
+            sums.add(seen);
+            curve.add(seen);
             detail.clipped_steps += u64::from(clipped.acted);
-            progress = TrainProgress { step, loss: Some(loss.value), ..progress };
+            progress = TrainProgress { step, loss: Some(loss), ..progress };
             if step.is_multiple_of((total / REPORTS).max(1)) {
                 (cx.progress)(&progress);
             }
         }
 
+        // Where there is an average, it is what is judged and kept; training goes on from the weights.
+        if let Some(average) = &mut average {
+            average.swap(&mut session);
+        }
         let found = evaluate(&mut session, cx.validation, cx.cancelled)?;
         if !found.loss.is_finite() {
             return Err(TrainError::Diverged { epoch, step });
@@ -93,6 +110,9 @@ pub fn fit(
             detail.stopped_early = epoch < epochs;
             break;
         }
+        if let Some(average) = &mut average {
+            average.swap(&mut session);
+        }
     }
 
     if let Some(mut best) = selection.into_best() {
@@ -100,81 +120,78 @@ pub fn fit(
         session.params_mut().swap_with_slice(&mut best.params);
     }
     detail.total_steps = step;
+    detail.curve = curve.into_points();
     session.write_back(&mut draft)?;
-    *graph = in_formats_of(draft, graph)?;
+    *graph = in_formats_of(draft, graph, &frozen)?;
     Ok(detail)
 }
 
-fn check(config: &TrainConfig, cx: &TrainContext<'_>) -> Result<(), TrainError> {
-    let length = match config.length {
-        Length::Epochs(epochs) => ("epochs", u64::from(epochs)),
-        Length::Steps(steps) => ("steps", steps),
-    };
-    for (field, value) in [("batch_size", u64::from(config.batch_size)), length] {
-        if value == 0 {
-            return Err(TrainError::Config { field, problem: "must be at least 1" });
-        }
-    }
+/// What follows from network, configuration and data before anything runs.
+struct Plan {
+    frozen: HashSet<ParamId>,
+    steps_per_epoch: u64,
+    epochs: u32,
+    total: u64,
+}
+
+/// Makes the plan, and refuses what cannot be trained.
+fn plan(graph: &Graph, config: &TrainConfig, cx: &TrainContext<'_>) -> Result<Plan, TrainError> {
+    let refuse = |field, problem| Err(TrainError::Config { field, problem });
+    config.check()?;
     for (split, subset) in [("training", cx.train), ("validation", cx.validation)] {
         if subset.is_empty() {
             return Err(TrainError::Empty { split });
         }
     }
-    Ok(())
+    let frozen = glob::select(graph, &config.frozen);
+    let frozen = frozen.map_err(|pattern| TrainError::NoSuchParam { pattern: pattern.to_string() })?;
+    let frozen: HashSet<ParamId> = frozen.into_iter().collect();
+    let statistics = graph.statistics();
+    if graph.param_ids().all(|id| frozen.contains(&id) || statistics.contains(&id)) {
+        return refuse("frozen", "leaves no parameter to train");
+    }
+    let (samples, smallest) = (cx.train.len(), order::smallest_batch(graph, &frozen));
+    let batch_size = samples.min(config.batch_size as usize);
+    if batch_size < smallest {
+        return refuse("batch_size", "must be at least 2: a batch normalisation needs a variance over samples");
+    }
+    // A last batch that is too small for the network is left out; the next epoch's order is another.
+    let steps_per_epoch = (samples / batch_size + usize::from(samples % batch_size >= smallest)) as u64;
+    let (epochs, total) = config.length.epochs_and_steps(steps_per_epoch);
+    if epochs > MOST_EPOCHS {
+        let field = if matches!(config.length, Length::Steps(_)) { "steps" } else { "epochs" };
+        return refuse(field, "come to more than 10000 epochs");
+    }
+    Ok(Plan { frozen, steps_per_epoch, epochs, total })
 }
 
-/// The order in which an epoch sees the samples.
-fn order(samples: usize, seed: u64, epoch: u32) -> Vec<usize> {
-    let mut order: Vec<usize> = (0..samples).collect();
-    order.shuffle(&mut seed::stream(seed, &format!("order/{epoch}")));
-    order
+/// A batch of training samples.
+fn training_batch(train: &Subset, places: &[usize], _augmentation: u64) -> Batch {
+    train.batch(places.iter().copied())
 }
 
 /// The graph with all parameters in `f32`, so that what happens in the middle of a training rounds nothing.
 fn in_f32(graph: &Graph) -> Result<Graph, TrainError> {
-    convert(graph.clone(), |_| DType::F32)
+    convert(graph.clone(), |_, data| data.to_float(DType::F32))
 }
 
-/// The trained graph with every parameter in the number format that it has in `like`.
-fn in_formats_of(graph: Graph, like: &Graph) -> Result<Graph, TrainError> {
-    convert(graph, |place| like.params()[place].data.dtype())
+/// The trained graph with every parameter in the number format that it has in `like`; the frozen ones are the very same.
+fn in_formats_of(graph: Graph, like: &Graph, frozen: &HashSet<ParamId>) -> Result<Graph, TrainError> {
+    convert(graph, |id, data| {
+        let before = &like.param(id).data;
+        if frozen.contains(&id) { Ok(before.clone()) } else { data.to_float(before.dtype()) }
+    })
 }
 
-fn convert(mut graph: Graph, dtype: impl Fn(usize) -> DType) -> Result<Graph, TrainError> {
+fn convert(
+    mut graph: Graph,
+    data: impl Fn(ParamId, &TensorData) -> Result<TensorData, TensorError>,
+) -> Result<Graph, TrainError> {
     let mut edit = graph.edit();
     for id in edit.graph().param_ids() {
-        let data = edit.graph().param(id).data.to_float(dtype(id.index())).map_err(passes::PassError::from)?;
+        let data = data(id, &edit.graph().param(id).data).map_err(passes::PassError::from)?;
         edit.set_param(id, data);
     }
     edit.commit().map_err(passes::PassError::from)?;
     Ok(graph)
-}
-
-/// Sums over an epoch's steps.
-#[derive(Default)]
-struct Sums {
-    loss: f64,
-    samples: usize,
-    norm: f64,
-    steps: usize,
-}
-
-impl Sums {
-    fn add(&mut self, loss: f64, samples: usize, norm: f64) {
-        // The loss is a mean over the batch, and the last batch may be smaller.
-        self.loss += loss * samples as f64;
-        self.samples += samples;
-        self.norm += norm;
-        self.steps += 1;
-    }
-
-    fn epoch(&self, validation_accuracy: f64, validation_loss: f64, learning_rate: f64) -> Epoch {
-        Epoch {
-            train_loss: self.loss / self.samples as f64,
-            validation_accuracy,
-            validation_loss,
-            gradient_norm: self.norm / self.steps as f64,
-            learning_rate,
-        }
-    }
 }

@@ -3,7 +3,7 @@
 use super::TrainError;
 use super::objective::{log_sum_exp, rows};
 use crate::data::Subset;
-use crate::exec::{Mode, Session};
+use crate::exec::{Activations, Mode, Session};
 
 /// Samples that are computed at once, of a network of ordinary size.
 const BATCH: usize = 256;
@@ -31,7 +31,7 @@ pub fn evaluate(
     if subset.is_empty() {
         return Err(TrainError::Empty { split: "evaluation" });
     }
-    let batch_size = (BATCH_NUMBERS / session.largest_value().max(1)).clamp(1, BATCH as u64) as usize;
+    let batch_size = at_once(session);
     let mut correct = Vec::with_capacity(subset.len());
     let mut loss = 0.0;
     for start in (0..subset.len()).step_by(batch_size) {
@@ -49,6 +49,17 @@ pub fn evaluate(
     let right = correct.iter().filter(|c| **c).count();
     let samples = subset.len() as f64;
     Ok(Evaluation { correct, accuracy: right as f64 / samples, loss: loss / samples })
+}
+
+/// How many samples fit into memory at once where only outputs are computed.
+pub(crate) fn at_once(session: &Session) -> usize {
+    (BATCH_NUMBERS / session.largest_value().max(1)).clamp(1, BATCH as u64) as usize
+}
+
+/// How many of a batch's samples are classified rightly.
+pub(super) fn correct(activations: &Activations, labels: &[u32]) -> Result<usize, TrainError> {
+    let logits = activations.outputs.first().map_or(&[][..], |output| output);
+    Ok(rows(logits, labels)?.filter(|(row, label)| classify(row) == Some(*label)).count())
 }
 
 /// The first of the largest values, or `None` if one is not a number.

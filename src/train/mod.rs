@@ -2,17 +2,24 @@
 //!
 //! What it puts together has a file each: the loss and its gradient at the outputs ([`objective`]), how parameters follow
 //! the gradient ([`optim`]), the learning rate ([`schedule`]), bounds on the gradient ([`clip`]), accuracy and loss on a
-//! split ([`metrics`]), and which epoch's model is kept. Everything random follows from the seed and sums are taken in a
-//! fixed order, so the same training on the same machine gives the same bits.
+//! split ([`metrics`]), the moving average of the weights, the curve for the report, and which epoch's model is kept.
+//! What is measured on training samples without learning from them is in [`calibrate`]. Everything random follows from the
+//! seed and sums are taken in a fixed order, so the same training on the same machine gives the same bits.
 
+pub mod calibrate;
+mod check;
 pub mod clip;
 pub mod config;
+mod curve;
+mod ema;
 mod fit;
 pub mod metrics;
 pub mod objective;
 pub mod optim;
+mod order;
 pub mod schedule;
 mod selection;
+mod shim;
 #[cfg(test)]
 mod tests;
 
@@ -31,7 +38,7 @@ pub struct TrainContext<'a> {
     pub train: &'a Subset,
     /// The samples by which the best epoch is chosen.
     pub validation: &'a Subset,
-    /// The order of the samples follows from it.
+    /// The order of the samples, their augmentation and what dropouts leave out follow from it.
     pub seed: u64,
     /// Asked before every step; once true, the training ends with [`TrainError::Cancelled`].
     pub cancelled: &'a dyn Fn() -> bool,
@@ -78,6 +85,12 @@ pub enum TrainError {
         /// What is wrong with it.
         problem: &'static str,
     },
+    /// A name or glob among the frozen parameters that fits none.
+    #[error("'{pattern}' in `frozen` fits no parameter of the model")]
+    NoSuchParam {
+        /// The name or glob.
+        pattern: String,
+    },
     /// A split without samples.
     #[error("the {split} split has no samples")]
     Empty {
@@ -100,6 +113,15 @@ pub enum TrainError {
         /// Labels of the batch.
         samples: usize,
     },
+    /// What is measured on training samples is no finite number.
+    #[error("'{name}' is not finite on the training samples")]
+    NotFinite {
+        /// The value or running statistic.
+        name: String,
+    },
+    /// An objective could not be computed, and says why.
+    #[error("{0}")]
+    Objective(Box<dyn Classify + Send + Sync>),
     /// The graph did not run.
     #[error(transparent)]
     Exec(#[from] ExecError),
@@ -112,9 +134,13 @@ impl Classify for TrainError {
     fn kind(&self) -> Kind {
         match self {
             TrainError::Cancelled => Kind::Cancelled,
-            TrainError::Diverged { .. } => Kind::FailedPrecondition,
-            TrainError::Config { .. } | TrainError::Empty { .. } | TrainError::Label { .. } => Kind::InvalidArgument,
+            TrainError::Diverged { .. } | TrainError::NotFinite { .. } => Kind::FailedPrecondition,
+            TrainError::Config { .. }
+            | TrainError::NoSuchParam { .. }
+            | TrainError::Empty { .. }
+            | TrainError::Label { .. } => Kind::InvalidArgument,
             TrainError::Outputs { .. } => Kind::Internal,
+            TrainError::Objective(error) => error.kind(),
             TrainError::Exec(error) => error.kind(),
             TrainError::Pass(error) => error.kind(),
         }
@@ -125,6 +151,9 @@ impl Classify for TrainError {
             TrainError::Cancelled => "CANCELLED",
             TrainError::Diverged { .. } => "DIVERGED",
             TrainError::Config { .. } => "TRAIN_CONFIG",
+            TrainError::NoSuchParam { .. } => "NO_SUCH_PARAMETER",
+            TrainError::NotFinite { .. } => "NON_FINITE",
+            TrainError::Objective(error) => error.reason(),
             TrainError::Empty { .. } => "EMPTY_SPLIT",
             TrainError::Label { .. } => "LABEL_OUT_OF_RANGE",
             TrainError::Outputs { .. } => "TRAIN_FAILED",
@@ -136,6 +165,8 @@ impl Classify for TrainError {
     fn violations(&self) -> Vec<Violation> {
         match self {
             TrainError::Config { field, problem } => vec![Violation::new(*field, *problem)],
+            TrainError::NoSuchParam { .. } => vec![Violation::new("frozen", self.to_string())],
+            TrainError::Objective(error) => error.violations(),
             TrainError::Pass(error) => error.violations(),
             _ => Vec::new(),
         }

@@ -25,15 +25,20 @@ pub trait Objective {
     fn loss(&mut self, activations: &Activations, batch: &Batch) -> Result<Loss, TrainError>;
 }
 
-/// Softmax cross entropy of the first output `[n, classes]`, the mean over the batch, in nats:
+/// Softmax cross entropy of the first output `[n, classes]`, the mean over the batch, in nats. With label smoothing `e`
+/// (Szegedy et al. 2016, as `torch.nn.CrossEntropyLoss` has it), the share `e` of the target is spread over all classes:
 ///
 /// ```text
-/// loss = 1/n sum_i ( log sum_j exp(x_ij) - x_i,label )        d loss / d x_ij = (softmax(x_i)_j - [j = label]) / n
+/// t_ij = (1 - e) [j = label_i] + e / classes
+/// loss = 1/n sum_i ( log sum_j exp(x_ij) - sum_j t_ij x_ij )        d loss / d x_ij = (softmax(x_i)_j - t_ij) / n
 /// ```
 ///
 /// The largest value of a row is taken off first, so that no exponential overflows.
 #[derive(Debug, Clone, Copy, Default)]
-pub struct CrossEntropy;
+pub struct CrossEntropy {
+    /// The share `e`, in `[0, 1)`.
+    pub label_smoothing: f64,
+}
 
 impl Objective for CrossEntropy {
     fn taps(&self) -> Vec<ValueId> {
@@ -49,10 +54,13 @@ impl Objective for CrossEntropy {
         let mut gradient = d_outputs.first_mut().map_or(&mut [][..], |d| d).iter_mut();
         for (row, label) in rows(logits, labels)? {
             let log_sum = log_sum_exp(row);
-            value += (log_sum - f64::from(row[label])) / samples;
+            let spread = self.label_smoothing / row.len() as f64;
             for (class, (x, d)) in row.iter().zip(gradient.by_ref()).enumerate() {
-                let target = if class == label { 1.0 } else { 0.0 };
-                *d = (((f64::from(*x) - log_sum).exp() - target) / samples) as f32;
+                let log_share = f64::from(*x) - log_sum;
+                let target = spread + if class == label { 1.0 - self.label_smoothing } else { 0.0 };
+                // A class that is no part of the target adds nothing, even if its share is zero and the logarithm infinite.
+                value -= if target > 0.0 { target * log_share / samples } else { 0.0 };
+                *d = ((log_share.exp() - target) / samples) as f32;
             }
         }
         let d_taps = activations.taps.iter().map(|tap| vec![0.0; tap.len()]).collect();
@@ -61,7 +69,7 @@ impl Objective for CrossEntropy {
 }
 
 /// Each sample's row of `logits [n, classes]` with its label, which is checked to be one of the classes.
-pub(super) fn rows<'a>(
+pub(crate) fn rows<'a>(
     logits: &'a [f32],
     labels: &'a [u32],
 ) -> Result<impl Iterator<Item = (&'a [f32], usize)>, TrainError> {
@@ -76,7 +84,7 @@ pub(super) fn rows<'a>(
 }
 
 /// `log sum exp(x)`, stably; NaN if any of `x` is.
-pub(super) fn log_sum_exp(x: &[f32]) -> f64 {
+pub(crate) fn log_sum_exp(x: &[f32]) -> f64 {
     let largest = x.iter().copied().fold(f32::NEG_INFINITY, f32::max);
     let largest = f64::from(largest);
     largest + x.iter().map(|v| (f64::from(*v) - largest).exp()).sum::<f64>().ln()
@@ -88,15 +96,25 @@ mod tests {
 
     use super::*;
 
-    fn loss(logits: &[f32], labels: &[u32]) -> Result<Loss, TrainError> {
+    fn smoothed(logits: &[f32], labels: &[u32], label_smoothing: f64) -> Result<Loss, TrainError> {
         let batch = Batch { inputs: vec![], labels: labels.to_vec() };
-        CrossEntropy.loss(&Activations { outputs: vec![logits.to_vec()], taps: vec![] }, &batch)
+        let activations = Activations { outputs: vec![logits.to_vec()], taps: vec![] };
+        CrossEntropy { label_smoothing }.loss(&activations, &batch)
     }
 
-    /// By the definition, in `f64`, with no care for overflow.
-    fn naive(logits: &[f64], labels: &[u32]) -> f64 {
+    fn loss(logits: &[f32], labels: &[u32]) -> Result<Loss, TrainError> {
+        smoothed(logits, labels, 0.0)
+    }
+
+    /// By the definition, in `f64`, with no care for overflow: `1 - smoothing` times the label's term and `smoothing`
+    /// times the mean of all classes'.
+    fn naive(logits: &[f64], labels: &[u32], smoothing: f64) -> f64 {
         let classes = logits.len() / labels.len();
-        let row = |(row, label): (&[f64], &u32)| row.iter().map(|x| x.exp()).sum::<f64>().ln() - row[*label as usize];
+        let row = |(row, label): (&[f64], &u32)| {
+            let log_sum = row.iter().map(|x| x.exp()).sum::<f64>().ln();
+            let all = row.iter().map(|x| log_sum - x).sum::<f64>() / classes as f64;
+            (1.0 - smoothing) * (log_sum - row[*label as usize]) + smoothing * all
+        };
         logits.chunks(classes).zip(labels).map(row).sum::<f64>() / labels.len() as f64
     }
 
@@ -104,22 +122,32 @@ mod tests {
         #[test]
         fn the_gradient_is_the_central_difference(
             logits in prop::collection::vec(-8f32..8.0, 12), labels in prop::collection::vec(0u32..4, 3),
+            smoothing in prop_oneof![Just(0.0), 0f64..0.9],
         ) {
             const STEP: f64 = 1e-5;
-            let found = loss(&logits, &labels).unwrap();
+            let found = smoothed(&logits, &labels, smoothing).unwrap();
             let mut x: Vec<f64> = logits.iter().map(|v| f64::from(*v)).collect();
-            prop_assert!((found.value - naive(&x, &labels)).abs() < 1e-9);
+            prop_assert!((found.value - naive(&x, &labels, smoothing)).abs() < 1e-9);
             for i in 0..x.len() {
                 let at = x[i];
                 x[i] = at + STEP;
-                let above = naive(&x, &labels);
+                let above = naive(&x, &labels, smoothing);
                 x[i] = at - STEP;
-                let expected = (above - naive(&x, &labels)) / (2.0 * STEP);
+                let expected = (above - naive(&x, &labels, smoothing)) / (2.0 * STEP);
                 x[i] = at;
                 // The gradient is rounded to f32; the difference's own error is about 1e-10.
                 prop_assert!((f64::from(found.d_outputs[0][i]) - expected).abs() < 1e-7);
             }
         }
+    }
+
+    #[test]
+    fn smoothing_adds_the_mean_over_all_classes() {
+        // Shares 1/4, 1/4 and 1/2: 0.7 ln 4 + 0.3 (ln 4 + ln 4 + ln 2) / 3.
+        let found = smoothed(&[0.0, 0.0, 2f32.ln()], &[0], 0.3).unwrap();
+        assert!((found.value - (0.7 * 4f64.ln() + 0.1 * 32f64.ln())).abs() < 1e-7);
+        let expected = [0.25 - 0.8, 0.25 - 0.1, 0.5 - 0.1];
+        assert!(found.d_outputs[0].iter().zip(expected).all(|(d, e)| (f64::from(*d) - e).abs() < 1e-7));
     }
 
     #[test]

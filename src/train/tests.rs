@@ -1,5 +1,7 @@
 //! Tests of the training loop on a small problem that a linear network cannot solve.
 
+mod fine_tuning;
+
 use std::cell::Cell;
 use std::sync::Arc;
 
@@ -64,7 +66,7 @@ fn train_with(
 ) -> Result<TrainDetail, TrainError> {
     let (train, validation) = (exclusive_or(500, "train"), exclusive_or(300, "validation"));
     let mut cx = TrainContext { train: &train, validation: &validation, seed, cancelled, progress };
-    fit(graph, config, gradual, &mut CrossEntropy, &mut cx)
+    fit(graph, config, gradual, &mut CrossEntropy::default(), &mut cx)
 }
 
 fn train(graph: &mut Graph, config: &TrainConfig, seed: u64) -> Result<TrainDetail, TrainError> {

@@ -8,7 +8,9 @@ pub use sgd::Sgd;
 
 use super::config::OptimizerConfig;
 
-/// An optimizer: its state belongs to one flat buffer of parameters.
+/// An optimizer: its state belongs to one flat buffer of the parameters that are trained. Weight decay acts on all of
+/// them, biases and the weights of batch normalisations included, as in PyTorch; frozen parameters and running statistics
+/// are not among them.
 pub trait Optimizer {
     /// Moves `params` one step against `grads` at learning rate `lr`. Both always have the length the optimizer was made
     /// for.

@@ -1,10 +1,11 @@
-//! Random valid graphs for property tests: a few convolutions, poolings and activations, then a few fully connected
-//! layers, with random weights, strides, paddings, groups and absent biases.
+//! Random valid graphs for property tests: a few layers on images (convolutions, poolings, residual branches, padding and
+//! slicing among them), then a few fully connected ones, with random weights, strides, paddings, groups and absent biases.
+//! Batch normalisation and dropout may stand anywhere.
 
 use proptest::prelude::*;
 use rand::Rng;
 
-use super::op::{Activation, AvgPool2d, Conv2d, MaxPool2d, Window};
+use super::op::{Activation, AvgPool2d, BatchNorm, Conv2d, Dropout, MaxPool2d, Pad, Slice, Window};
 use super::{Graph, GraphEdit, Op, ParamId, ValueId};
 use crate::seed;
 use crate::tensor::TensorData;
@@ -24,13 +25,23 @@ fn graph(seed: u64, spatial: usize, dense: usize) -> Graph {
     for i in 0..spatial {
         top = spatial_layer(&mut edit, top, i, &mut rng);
     }
+    if rng.random_range(0..4) == 0 {
+        top = edit.add_node("pool", Op::GlobalAvgPool, &[top], &[]).unwrap();
+    }
     top = edit.add_node("flatten", Op::Flatten, &[top], &[]).unwrap();
     for i in 0..dense {
         let inner = edit.graph().value(top).sample_shape()[0];
         let out = rng.random_range(1..=8);
         let params = weights(&mut edit, &format!("fc{i}"), vec![out, inner], &mut rng);
         top = edit.add_node(&format!("fc{i}"), Op::Linear, &[top], &params).unwrap();
+        if rng.random_range(0..3) == 0 {
+            top = batch_norm(&mut edit, top, &format!("fc{i}.bn"), &mut rng);
+        }
         top = edit.add_node(&format!("fc{i}.act"), activation(&mut rng), &[top], &[]).unwrap();
+        if rng.random_range(0..4) == 0 {
+            let op = Op::Dropout(Dropout { rate: rng.random_range(0.0..0.9) });
+            top = edit.add_node(&format!("fc{i}.drop"), op, &[top], &[]).unwrap();
+        }
     }
     edit.set_outputs(&[top]);
     edit.commit().unwrap();
@@ -48,7 +59,7 @@ fn spatial_layer(edit: &mut GraphEdit<'_>, top: ValueId, i: usize, rng: &mut imp
         padding: [kernel[0], kernel[1], kernel[0], kernel[1]].map(|k| rng.random_range(0..k)),
         dilation: [1; 2],
     };
-    match rng.random_range(0..4) {
+    match rng.random_range(0..9) {
         0 => {
             let groups = if rng.random() { 1 } else { channels };
             let out = groups * rng.random_range(1..=3);
@@ -63,8 +74,46 @@ fn spatial_layer(edit: &mut GraphEdit<'_>, top: ValueId, i: usize, rng: &mut imp
             let op = Op::AvgPool2d(AvgPool2d { window, count_padding: rng.random() });
             edit.add_node(&format!("avg{i}"), op, &[top], &[]).unwrap()
         }
+        3 => batch_norm(edit, top, &format!("bn{i}"), rng),
+        4 => {
+            let branch = batch_norm(edit, top, &format!("bn{i}"), rng);
+            let branch = edit.add_node(&format!("act{i}"), activation(rng), &[branch], &[]).unwrap();
+            edit.add_node(&format!("add{i}"), Op::Add, &[branch, top], &[]).unwrap()
+        }
+        5 => {
+            let config =
+                Pad { axis: rng.random_range(1..=3), before: rng.random_range(0..3), after: rng.random_range(0..3) };
+            edit.add_node(&format!("pad{i}"), Op::Pad(config), &[top], &[]).unwrap()
+        }
+        6 => {
+            let axis = rng.random_range(1..=3);
+            let start = rng.random_range(0..shape[axis - 1]);
+            let end = rng.random_range(start + 1..=shape[axis - 1]);
+            let config = Slice { axis, start, end, step: rng.random_range(1..=3) };
+            edit.add_node(&format!("slice{i}"), Op::Slice(config), &[top], &[]).unwrap()
+        }
+        7 => {
+            let op = Op::Dropout(Dropout { rate: rng.random_range(0.0..0.9) });
+            edit.add_node(&format!("drop{i}"), op, &[top], &[]).unwrap()
+        }
         _ => edit.add_node(&format!("act{i}"), activation(rng), &[top], &[]).unwrap(),
     }
+}
+
+fn batch_norm(edit: &mut GraphEdit<'_>, top: ValueId, name: &str, rng: &mut impl Rng) -> ValueId {
+    let channels = edit.graph().value(top).sample_shape()[0];
+    let op = Op::BatchNorm(BatchNorm { epsilon: 1e-3, momentum: rng.random_range(0.0..=1.0) });
+    let params: Vec<ParamId> = op
+        .roles()
+        .0
+        .iter()
+        .map(|role| {
+            let range = if *role == "running_var" { 0.2..2.0 } else { -1.0..1.0 };
+            let values: Vec<f32> = (0..channels).map(|_| rng.random_range(range.clone())).collect();
+            edit.add_param(&format!("{name}.{role}"), TensorData::from_f32(vec![channels], &values).unwrap())
+        })
+        .collect();
+    edit.add_node(name, op, &[top], &params).unwrap()
 }
 
 fn activation(rng: &mut impl Rng) -> Op {

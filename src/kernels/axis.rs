@@ -117,3 +117,76 @@ impl CustomOp1 for Move {
         Ok(Some(tensor_like(dx, x)?))
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use candle_core::Device;
+    use proptest::prelude::*;
+
+    use super::*;
+    use crate::kernels::testing::{gradients, numbers};
+
+    /// The number of elements before, at and after an axis, in one number a place: the naive index arithmetic.
+    fn at(shape: &[usize], index: usize, axis: usize) -> [usize; 3] {
+        let run: usize = shape[axis + 1..].iter().product();
+        [index / run / shape[axis], index / run % shape[axis], index % run]
+    }
+
+    fn flat(shape: &[usize], [block, place, rest]: [usize; 3], axis: usize) -> usize {
+        (block * shape[axis] + place) * shape[axis + 1..].iter().product::<usize>() + rest
+    }
+
+    proptest! {
+        #[test]
+        fn each_number_moves_to_its_place_and_its_gradient_back(
+            shape in prop::collection::vec(1usize..5, 2..5), which in any::<prop::sample::Index>(), before in 0usize..4,
+            after in 0usize..4, start in any::<prop::sample::Index>(), end in any::<prop::sample::Index>(), step in 1usize..4,
+            seed in any::<u64>(),
+        ) {
+            let axis = 1 + which.index(shape.len() - 1);
+            let values = numbers(shape.iter().product(), seed);
+            let x = Tensor::from_slice(&values, shape.as_slice(), &Device::Cpu).unwrap();
+            let start = start.index(shape[axis]);
+            let end = start + 1 + end.index(shape[axis] - start);
+            type Apply = Box<dyn Fn(&Tensor) -> Tensor>;
+            let pad_config = Pad { axis, before, after };
+            let slice_config = Slice { axis, start, end, step };
+            let cases: [(Apply, Box<dyn Fn(usize) -> Option<usize>>); 2] = [
+                (
+                    Box::new(move |x: &Tensor| pad(x, &pad_config).unwrap()),
+                    Box::new({
+                        let size = shape[axis];
+                        move |place: usize| place.checked_sub(before).filter(|place| *place < size)
+                    }),
+                ),
+                (Box::new(move |x: &Tensor| slice(x, &slice_config).unwrap()), Box::new(move |place| Some(start + place * step))),
+            ];
+            for (apply, from) in cases {
+                let y = apply(&x);
+                let out = y.dims().to_vec();
+                let found: Vec<f32> = y.flatten_all().unwrap().to_vec1().unwrap();
+                let upstream = numbers(found.len(), seed ^ 1);
+                let mut expected_gradient = vec![0.0; values.len()];
+                for (i, found) in found.iter().enumerate() {
+                    let [block, place, rest] = at(&out, i, axis);
+                    let source = from(place).map(|place| flat(&shape, [block, place, rest], axis));
+                    prop_assert_eq!(*found, source.map_or(0.0, |source| values[source]));
+                    if let Some(source) = source {
+                        expected_gradient[source] += upstream[i];
+                    }
+                }
+                let found = gradients(std::slice::from_ref(&x), &upstream, |a| apply(&a[0])).remove(0);
+                prop_assert_eq!(found, expected_gradient);
+            }
+        }
+    }
+
+    #[test]
+    fn places_that_are_not_there_are_refused() {
+        let x = Tensor::from_slice(&[0f32; 6], (2, 3), &Device::Cpu).unwrap();
+        for (start, end, step) in [(0, 4, 1), (2, 2, 1), (0, 3, 0)] {
+            assert!(slice(&x, &Slice { axis: 1, start, end, step }).is_err());
+        }
+        assert!(pad(&x, &Pad { axis: 2, before: 1, after: 1 }).is_err());
+    }
+}

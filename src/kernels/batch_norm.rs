@@ -290,3 +290,166 @@ impl CustomOp3 for BatchNorm {
         Ok((dx.map(|dx| tensor_like(dx, x)).transpose()?, tracked(dw, w)?, tracked(db, b)?))
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use candle_core::Device;
+    use proptest::prelude::*;
+
+    use super::*;
+    use crate::kernels::testing::{central_differences, close, gradients, numbers};
+
+    const EPSILON: f64 = 1e-3;
+
+    /// The values of each channel, by their places.
+    fn channels(sizes: &Sizes) -> Vec<Vec<usize>> {
+        let of = |place: &usize| place / sizes.plane % sizes.channels;
+        let all = 0..sizes.batch * sizes.sample();
+        (0..sizes.channels).map(|c| all.clone().filter(|place| of(place) == c).collect()).collect()
+    }
+
+    fn naive_moments(values: &[f64]) -> [f64; 2] {
+        let count = values.len() as f64;
+        let mean = values.iter().sum::<f64>() / count;
+        [mean, values.iter().map(|v| (v - mean).powi(2)).sum::<f64>() / count]
+    }
+
+    /// By the definition, in `f64`; with the batch's own moments unless others are given.
+    fn naive(sizes: &Sizes, x: &[f64], weight: &[f64], bias: &[f64], given: Option<&Moments>) -> Vec<f64> {
+        let mut y = vec![0.0; x.len()];
+        for (c, places) in channels(sizes).into_iter().enumerate() {
+            let [mean, variance] = match given {
+                Some(m) => [f64::from(m.mean[c]), f64::from(m.variance[c])],
+                None => naive_moments(&places.iter().map(|place| x[*place]).collect::<Vec<_>>()),
+            };
+            for place in places {
+                y[place] = (x[place] - mean) / (variance + EPSILON).sqrt() * weight[c] + bias[c];
+            }
+        }
+        y
+    }
+
+    fn wide(values: &[f32]) -> Vec<f64> {
+        values.iter().map(|v| f64::from(*v)).collect()
+    }
+
+    fn tensor(values: &[f32], shape: &[usize]) -> Tensor {
+        Tensor::from_slice(values, shape, &Device::Cpu).unwrap()
+    }
+
+    fn shape(sizes: &Sizes, width: Option<usize>) -> Vec<usize> {
+        match width {
+            Some(width) => vec![sizes.batch, sizes.channels, sizes.plane / width, width],
+            None => vec![sizes.batch, sizes.channels],
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn results_and_gradients_are_those_of_the_definition(
+            batch in 1usize..12, channels in 1usize..4, image in prop::option::of((1usize..5, 1usize..6)),
+            statistics_are_given in any::<bool>(), seed in 0u64..1 << 40,
+        ) {
+            let plane = image.map_or(1, |(h, w)| h * w);
+            let sizes = Sizes { batch, channels, plane };
+            let values = [numbers(batch * channels * plane, seed), numbers(channels, seed + 1), numbers(channels, seed + 2)];
+            let x = tensor(&values[0], &shape(&sizes, image.map(|(_, w)| w)));
+            let given = statistics_are_given.then(|| Moments {
+                mean: numbers(channels, seed + 3),
+                variance: numbers(channels, seed + 4).into_iter().map(|v| v.abs() + 0.1).collect(),
+                count: 0,
+            });
+            // One value a channel has no variance; a batch of two of them may have nearly none.
+            prop_assume!(given.is_some() || batch * plane > 2);
+            let statistics = match &given {
+                Some(given) => Statistics::Given(given.clone()),
+                None => Statistics::Batch(moments(&x).unwrap()),
+            };
+            let args = [x, tensor(&values[1], &[channels]), tensor(&values[2], &[channels])];
+            let run = |a: &[Tensor]| batch_norm(&a[0], &a[1], &a[2], statistics.clone(), EPSILON).unwrap();
+            let found: Vec<f32> = run(&args).flatten_all().unwrap().to_vec1().unwrap();
+            let doubles = values.each_ref().map(|v| wide(v));
+            for (found, expected) in found.iter().zip(naive(&sizes, &doubles[0], &doubles[1], &doubles[2], given.as_ref())) {
+                prop_assert!(close(*found, expected, 1e-4), "{found} {expected}");
+            }
+
+            let upstream = numbers(found.len(), seed + 9);
+            let found = gradients(&args, &upstream, run);
+            for (which, found) in found.iter().enumerate() {
+                let expected = central_differences(&values[which], |changed| {
+                    let mut at = doubles.clone();
+                    at[which] = changed.to_vec();
+                    let y = naive(&sizes, &at[0], &at[1], &at[2], given.as_ref());
+                    y.iter().zip(&upstream).map(|(y, d)| y * f64::from(*d)).sum()
+                });
+                for (found, expected) in found.iter().zip(&expected) {
+                    // The differences' own error grows with the curvature, which a small variance makes large.
+                    prop_assert!(close(*found, *expected, 2e-3), "argument {which}: {found} {expected}");
+                }
+            }
+        }
+
+        #[test]
+        fn moments_are_those_of_the_definition_far_from_zero_too(
+            batch in 2usize..40, plane in 1usize..70, offset in -1000f32..1000.0, seed in any::<u64>(),
+        ) {
+            let sizes = Sizes { batch, channels: 2, plane };
+            let values: Vec<f32> = numbers(batch * 2 * plane, seed).into_iter().map(|v| v + offset).collect();
+            let found = moments(&tensor(&values, &[batch, 2, 1, plane])).unwrap();
+            prop_assert_eq!(found.count, batch * plane);
+            for (c, places) in channels(&sizes).into_iter().enumerate() {
+                let [mean, variance] = naive_moments(&places.iter().map(|p| f64::from(values[*p])).collect::<Vec<_>>());
+                prop_assert!(close(found.mean[c], mean, 1e-6), "{} {mean}", found.mean[c]);
+                prop_assert!(close(found.variance[c], variance, 1e-5), "{} {variance}", found.variance[c]);
+            }
+        }
+    }
+
+    #[test]
+    fn a_channel_that_never_changes_has_variance_zero_and_becomes_its_bias() {
+        let x = tensor(&[3.3; 24], &[4, 1, 2, 3]);
+        let found = moments(&x).unwrap();
+        assert_eq!((found.mean[0], found.variance[0]), (3.3, 0.0));
+        let y =
+            batch_norm(&x, &tensor(&[2.0], &[1]), &tensor(&[0.5], &[1]), Statistics::Batch(found), EPSILON).unwrap();
+        assert_eq!(y.flatten_all().unwrap().to_vec1::<f32>().unwrap(), [0.5; 24]);
+    }
+
+    #[test]
+    fn not_a_number_is_handed_on() {
+        let found = moments(&tensor(&[1.0, f32::NAN, 2.0], &[3, 1])).unwrap();
+        assert!(found.mean[0].is_nan() && found.variance[0].is_nan());
+    }
+
+    #[test]
+    fn the_bits_do_not_depend_on_the_number_of_threads() {
+        let run = |threads: usize| {
+            let pool = rayon::ThreadPoolBuilder::new().num_threads(threads).build().unwrap();
+            pool.install(|| {
+                let args = [
+                    tensor(&numbers(37 * 5 * 63, 1), &[37, 5, 7, 9]),
+                    tensor(&numbers(5, 2), &[5]),
+                    tensor(&numbers(5, 3), &[5]),
+                ];
+                let upstream = numbers(37 * 5 * 63, 4);
+                let found = moments(&args[0]).unwrap();
+                let run =
+                    |a: &[Tensor]| batch_norm(&a[0], &a[1], &a[2], Statistics::Batch(found.clone()), EPSILON).unwrap();
+                (found.clone(), gradients(&args, &upstream, run))
+            })
+        };
+        let one = run(1);
+        for threads in [2, 3, 5] {
+            assert!(one == run(threads), "{threads} threads give other bits");
+        }
+    }
+
+    #[test]
+    fn sizes_that_do_not_fit_are_refused() {
+        let (x, two, three) = (tensor(&[0.0; 8], &[4, 2]), tensor(&[0.0; 2], &[2]), tensor(&[0.0; 3], &[3]));
+        let found = moments(&x).unwrap();
+        assert!(batch_norm(&x, &two, &three, Statistics::Batch(found.clone()), EPSILON).is_err());
+        assert!(batch_norm(&x.t().unwrap(), &two, &two, Statistics::Batch(found), EPSILON).is_err());
+        assert!(moments(&three).is_err());
+    }
+}

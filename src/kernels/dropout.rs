@@ -41,3 +41,29 @@ impl CustomOp1 for Dropout {
         Ok(Some(tensor_like(with_slice(OP, dy, |dy| self.apply(dy))?, x)?))
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use candle_core::Device;
+
+    use super::*;
+    use crate::kernels::testing::gradients;
+    use crate::seed;
+
+    #[test]
+    fn elements_are_zero_or_scaled_and_so_are_their_gradients() {
+        let x = Tensor::from_slice(&[1f32; 20_000], (100, 200), &Device::Cpu).unwrap();
+        for rate in [0.0, 0.1, 0.5, 0.9] {
+            let run = |x: &Tensor| dropout(x, rate, &mut seed::stream(1, "dropout-test")).unwrap();
+            let y: Vec<f32> = run(&x).flatten_all().unwrap().to_vec1().unwrap();
+            let scale = (1.0 / (1.0 - rate)) as f32;
+            assert!(y.iter().all(|v| *v == 0.0 || *v == scale), "{rate}");
+            // Of 20,000 draws the share that is left out is within 4 standard deviations of the rate.
+            let left_out = y.iter().filter(|v| **v == 0.0).count() as f64 / 20_000.0;
+            let deviation = (rate * (1.0 - rate) / 20_000.0f64).sqrt();
+            assert!((left_out - rate).abs() <= 4.0 * deviation, "{rate}: {left_out}");
+            let gradient = gradients(std::slice::from_ref(&x), &[2.0; 20_000], |a| run(&a[0])).remove(0);
+            assert!(gradient.iter().zip(&y).all(|(g, y)| *g == 2.0 * y), "{rate}");
+        }
+    }
+}

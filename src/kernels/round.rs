@@ -39,3 +39,26 @@ impl CustomOp1 for Round {
         Ok(Some(dy.clone()))
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use candle_core::Device;
+
+    use super::*;
+    use crate::kernels::testing::gradients;
+
+    #[test]
+    fn values_become_those_of_the_format_and_gradients_pass() {
+        // Half precision has 11 bits: above 2048 every second number, ties to even; its largest is 65504.
+        let values = [1.0, 2049.0, 2051.0, 65519.0, 65520.0, -1e30, 1e-8];
+        let x = Tensor::from_slice(&values, values.len(), &Device::Cpu).unwrap();
+        let rounded = |dtype| round(&x, dtype).unwrap().to_vec1::<f32>().unwrap();
+        assert_eq!(rounded(DType::F32), values);
+        assert_eq!(rounded(DType::F16), [1.0, 2048.0, 2052.0, 65504.0, f32::INFINITY, f32::NEG_INFINITY, 0.0]);
+        // bfloat16 has 8 bits and the range of f32.
+        assert_eq!(rounded(DType::BF16)[..5], [1.0, 2048.0, 2048.0, 65536.0, 65536.0]);
+        assert!(round(&x, DType::I8).is_err());
+        let gradient = gradients(&[x], &[3.0; 7], |a| round(&a[0], DType::BF16).unwrap());
+        assert_eq!(gradient, [[3.0; 7]]);
+    }
+}

@@ -7,8 +7,9 @@ use super::*;
 use crate::error::Classify;
 use crate::format::{Architecture, open_model};
 use crate::graph::builder::GraphBuilder;
-use crate::graph::op::{Activation, Conv2d, Window};
+use crate::graph::op::{Activation, Conv2d, Pad, Slice, Window};
 use crate::graph::{arbitrary, init};
+use crate::tensor::DType;
 
 /// A small convolutional network with weights.
 fn network() -> Graph {
@@ -137,6 +138,54 @@ fn an_operator_needs_all_its_attributes_and_no_others() {
     assert!(other.contains("node 'conv' has attributes that Conv2d does not have"), "{other}");
     let other = message("\"op\":\"Relu\"", "\"op\":\"Relu\",\"attributes\":{\"groups\":1}");
     assert!(other.contains("node 'relu' has attributes that Relu does not have"), "{other}");
+}
+
+#[test]
+fn every_operator_is_read_back_with_its_attributes() {
+    let builder = GraphBuilder::new("all", &[2, 4, 4]).conv_without_bias("conv", 2, 1, Conv2d::default());
+    let input = builder.top();
+    let graph = builder
+        .batch_norm("bn")
+        .add("add", input)
+        .slice("slice", Slice { axis: 2, start: 1, end: 4, step: 2 })
+        .pad("pad", Pad { axis: 1, before: 0, after: 3 })
+        .dropout("drop", 0.25)
+        .global_avg_pool("mean")
+        .build()
+        .unwrap();
+    let lines: Vec<String> =
+        graph_json(&graph).lines().filter(|line| line.contains("\"op\"")).map(str::to_string).collect();
+    expect![[r#"
+        {"name":"conv","op":"Conv2d","attributes":{"stride":[1,1],"padding":[0,0,0,0],"dilation":[1,1],"groups":1},"inputs":["input"],"params":{"weight":"conv.weight"}},
+        {"name":"bn","op":"BatchNorm","attributes":{"epsilon":0.00001,"momentum":0.1},"inputs":["conv"],"params":{"weight":"bn.weight","bias":"bn.bias","running_mean":"bn.running_mean","running_var":"bn.running_var"}},
+        {"name":"add","op":"Add","inputs":["bn","conv"]},
+        {"name":"slice","op":"Slice","attributes":{"axis":2,"start":1,"end":4,"step":2},"inputs":["add"]},
+        {"name":"pad","op":"Pad","attributes":{"axis":1,"before":0,"after":3},"inputs":["slice"]},
+        {"name":"drop","op":"Dropout","attributes":{"rate":0.25},"inputs":["pad"]},
+        {"name":"mean","op":"GlobalAvgPool","inputs":["drop"]}],
+    "#]]
+    .assert_eq(&(lines.join("\n") + "\n"));
+    let file = write(&graph, &BTreeMap::new()).unwrap();
+    assert_eq!(open_model(file.into(), None).unwrap().graph, graph);
+}
+
+#[test]
+fn what_values_pass_through_is_read_back_and_is_a_format_that_runs() {
+    assert!(!graph_json(&network()).contains("activations"));
+    let mut graph = network();
+    let mut edit = graph.edit();
+    edit.set_activations(DType::BF16);
+    edit.commit().unwrap();
+    assert!(graph_json(&graph).starts_with("{\"version\":1,\"name\":\"small\",\"activations\":\"BF16\",\n"));
+    let file = write(&graph, &BTreeMap::new()).unwrap();
+    assert_eq!(open_model(file.into(), None).unwrap().graph, graph);
+    for other in ["F32", "I8", "f16"] {
+        let error = message("\"name\":\"small\",", &format!("\"name\":\"small\",\"activations\":\"{other}\","));
+        assert!(error.contains("it is F16 or BF16, or left out for F32"), "{error}");
+    }
+    let whole = Architecture::GraphJson(graph_json(&network()));
+    let error = open_model(write(&graph, &BTreeMap::new()).unwrap().into(), Some(&whole)).unwrap_err();
+    assert!(error.to_string().contains("its values pass through BF16, not F32"), "{error}");
 }
 
 #[test]

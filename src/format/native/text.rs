@@ -145,7 +145,7 @@ impl GraphText {
     /// The JSON, with one line a parameter and a node.
     pub(super) fn to_json(&self) -> String {
         fn json<T: Serialize + ?Sized>(value: &T) -> String {
-            serde_json::to_string(value).expect("strings, integers and arrays of them always have a JSON form")
+            serde_json::to_string(value).expect("strings, numbers and arrays of them always have a JSON form")
         }
         fn lines<T: Serialize>(items: &[T]) -> String {
             items.iter().map(|item| format!("\n{}", json(item))).collect::<Vec<_>>().join(",")

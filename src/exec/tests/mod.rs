@@ -1,11 +1,14 @@
 //! Tests of the session on whole small graphs.
 
+mod random;
+mod training;
+
 use rand::Rng;
 
 use super::*;
 use crate::graph::builder::GraphBuilder;
-use crate::graph::op::{Activation, Conv2d, Window};
-use crate::graph::{Graph, ValueId};
+use crate::graph::op::{Activation, Conv2d, Pad, Slice, Window};
+use crate::graph::{Graph, ValueId, preset};
 use crate::passes::apply;
 use crate::passes::prune::{Amount, PruneWeights, Scope};
 use crate::seed;
@@ -21,7 +24,10 @@ fn filled(mut graph: Graph, seed: u64) -> Graph {
     let mut edit = graph.edit();
     for (i, id) in edit.graph().param_ids().enumerate() {
         let shape = edit.graph().param(id).data.shape().to_vec();
-        let values = numbers(shape.iter().product(), seed + i as u64);
+        let mut values = numbers(shape.iter().product(), seed + i as u64);
+        if edit.graph().param(id).name.ends_with("running_var") {
+            values.iter_mut().for_each(|v| *v = v.abs() + 0.5);
+        }
         edit.set_param(id, TensorData::from_f32(shape, &values).unwrap());
     }
     edit.commit().unwrap();
@@ -56,6 +62,28 @@ fn lenet() -> Graph {
         .linear("fc1", 3)
         .build();
     filled(graph.unwrap(), 2)
+}
+
+/// A residual network with a shortcut of each kind, and a batch normalisation of vectors.
+fn resnet() -> Graph {
+    let padded = Conv2d { padding: [1; 4], ..Conv2d::default() };
+    let builder = GraphBuilder::new("resnet", &[2, 6, 5]).conv_without_bias("conv1", 3, 3, padded).batch_norm("bn1");
+    let input = builder.top();
+    let builder = builder.activation("tanh1", Activation::Tanh).conv_without_bias("conv2", 3, 3, padded);
+    let builder = builder.add("add1", input);
+    let input = builder.top();
+    let builder = builder.conv_without_bias("conv3", 5, 3, Conv2d { stride: [2; 2], ..padded }).batch_norm("bn3");
+    let end = builder.top();
+    let builder = builder
+        .on(input)
+        .slice("rows", Slice { axis: 2, start: 0, end: 6, step: 2 })
+        .slice("columns", Slice { axis: 3, start: 0, end: 5, step: 2 })
+        .pad("channels", Pad { axis: 1, before: 1, after: 1 });
+    let beside = builder.top();
+    let builder = builder.on(end).add("add2", beside).activation("relu2", Activation::Relu);
+    let builder = builder.global_avg_pool("pool").flatten("flatten").linear("fc1", 6);
+    let builder = builder.activation("sigmoid", Activation::Sigmoid).batch_norm("bn4").linear("fc2", 3);
+    filled(builder.build().unwrap(), 3)
 }
 
 fn inputs(graph: &Graph, batch: usize) -> Vec<f32> {
@@ -125,6 +153,13 @@ fn gradients_of_a_perceptron_are_the_central_differences() {
 #[test]
 fn gradients_of_a_convolutional_network_are_the_central_differences() {
     check_gradients(&lenet(), &[]);
+}
+
+#[test]
+fn gradients_of_a_residual_network_with_batch_norm_are_the_central_differences() {
+    check_gradients(&resnet(), &[]);
+    let graph = resnet();
+    check_gradients(&graph, &[value(&graph, "add1"), value(&graph, "bn3")]);
 }
 
 #[test]
@@ -211,6 +246,21 @@ fn masked_weights_have_no_gradient_and_return_to_zero() {
             assert!(*keep || session.gradients()[place] == 0.0);
         }
     }
+}
+
+#[test]
+fn a_residual_network_gives_the_same_bits_with_one_and_two_threads() {
+    let graph = filled(preset::build("resnet-cifar-8").unwrap(), 4);
+    let run = |threads: usize| {
+        let pool = rayon::ThreadPoolBuilder::new().num_threads(threads).build().unwrap();
+        pool.install(|| {
+            let mut session = Session::new(&graph).unwrap();
+            let out = session.forward(&inputs(&graph, 3), 3, Mode::Train, &[]).unwrap().outputs;
+            session.backward(&out, &[]).unwrap();
+            (out, session.gradients().to_vec(), session.params().to_vec())
+        })
+    };
+    assert!(run(1) == run(2));
 }
 
 #[test]

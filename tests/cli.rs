@@ -223,7 +223,7 @@ fn write_task(scratch: &Scratch) {
     }
     let builder = GraphBuilder::new("small", &[1, 4, 4]).flatten("flatten").linear("fc1", 12);
     let mut graph = builder.activation("relu1", Activation::Relu).linear("fc2", 3).build().unwrap();
-    init::initialise(&mut graph, 1).unwrap();
+    init::initialise(&mut graph, init::Init::He, 1).unwrap();
     fs::write(scratch.path("model.safetensors"), native::write(&graph, &BTreeMap::new()).unwrap()).unwrap();
     let weights: BTreeMap<String, TensorData> =
         graph.params().iter().map(|param| (param.name.clone(), param.data.clone())).collect();

@@ -50,7 +50,7 @@ fn network() -> Graph {
         .linear("fc2", 3)
         .build()
         .unwrap();
-    init::initialise(&mut graph, 5).unwrap();
+    init::initialise(&mut graph, init::Init::He, 5).unwrap();
     graph
 }
 

@@ -201,7 +201,7 @@ fn dataset_file(samples: usize) -> Vec<u8> {
 
 fn model_file() -> Vec<u8> {
     let mut graph = GraphBuilder::new("small", &[1, 4, 4]).flatten("flatten").linear("fc", 2).build().unwrap();
-    init::initialise(&mut graph, 1).unwrap();
+    init::initialise(&mut graph, init::Init::He, 1).unwrap();
     native::write(&graph, &Default::default()).unwrap()
 }
 

@@ -32,12 +32,13 @@ pub fn architecture(graph: &str) -> Result<Architecture, Failure> {
     if path.is_file() {
         return Ok(Architecture::GraphJson(text(path)?));
     }
-    if preset::names().any(|name| name == graph) {
-        return Ok(Architecture::Preset(graph.to_string()));
+    match preset::build(graph) {
+        Ok(_) => Ok(Architecture::Preset(graph.to_string())),
+        Err(error) => {
+            let message = format!("--graph {graph}: no such file, and {error}");
+            Err(Failure::new(Exit::Invalid, "UNKNOWN_GRAPH", message))
+        }
     }
-    let names: Vec<&str> = preset::names().collect();
-    let message = format!("--graph {graph}: no such file, and no built-in network of that name: {}", names.join(", "));
-    Err(Failure::new(Exit::Invalid, "UNKNOWN_GRAPH", message))
 }
 
 /// Reads a recipe.

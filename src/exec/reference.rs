@@ -1,21 +1,25 @@
 //! A naive evaluator of graphs in `f64`: the operators by their definitions, one number at a time. Tests compare the
 //! session with it; it is far too slow for anything else.
 
-use crate::graph::op::{Activation, Conv2d, Window};
+use super::{Mode, ParamView};
+use crate::graph::op::{Activation, BatchNorm, Conv2d, Window};
 use crate::graph::{Graph, Op};
 
-/// Every value of `graph`, `[batch, sample...]`, by its index. `params` holds all parameters one after the other.
-pub(super) fn values(graph: &Graph, params: &[f64], inputs: &[f64], batch: usize) -> Vec<Vec<f64>> {
-    let mut starts = vec![0];
-    for param in graph.params() {
-        starts.push(starts[starts.len() - 1] + param.data.elements());
-    }
+/// Every value of `graph`, `[batch, sample...]`, by its index. `params` holds the parameters as `views` says. Dropout
+/// leaves out nothing.
+pub(super) fn values(
+    graph: &Graph,
+    views: &[ParamView],
+    params: &[f64],
+    inputs: &[f64],
+    batch: usize,
+    mode: Mode,
+) -> Vec<Vec<f64>> {
     let mut values = vec![Vec::new(); graph.values().len()];
     values[graph.inputs()[0].index()] = inputs.to_vec();
     for node in graph.nodes() {
         let x = &values[node.inputs[0].index()];
-        let param =
-            |i: usize| node.params.get(i).map_or(&[][..], |p| &params[starts[p.index()]..starts[p.index() + 1]]);
+        let param = |i: usize| node.params.get(i).map_or(&[][..], |p| &params[views[p.index()].range.clone()]);
         let shape = graph.value(node.inputs[0]).sample_shape();
         let out = graph.value(node.output).sample_shape();
         let samples = x.chunks(x.len() / batch);
@@ -39,8 +43,23 @@ pub(super) fn values(graph: &Graph, params: &[f64], inputs: &[f64], batch: usize
             Op::Activation(Activation::Relu) => x.iter().map(|v| v.max(0.0)).collect(),
             Op::Activation(Activation::Sigmoid) => x.iter().map(|v| 1.0 / (1.0 + (-v).exp())).collect(),
             Op::Activation(Activation::Tanh) => x.iter().map(|v| v.tanh()).collect(),
-            Op::Flatten => x.clone(),
-            Op::GlobalAvgPool | Op::BatchNorm(_) | Op::Add | Op::Pad(_) | Op::Slice(_) | Op::Dropout(_) => todo!(),
+            Op::Flatten | Op::Dropout(_) => x.clone(),
+            Op::GlobalAvgPool => {
+                x.chunks(shape[1] * shape[2]).map(|p| p.iter().sum::<f64>() / p.len() as f64).collect()
+            }
+            Op::Add => x.iter().zip(&values[node.inputs[1].index()]).map(|(a, b)| a + b).collect(),
+            Op::Pad(c) => {
+                // Of the places of the wide axis, those before and after have no counterpart.
+                along(x, &shape, c.axis, out[c.axis - 1], |i| {
+                    i.checked_sub(c.before).filter(|i| *i < shape[c.axis - 1])
+                })
+            }
+            Op::Slice(c) => along(x, &shape, c.axis, out[c.axis - 1], |i| Some(c.start + i * c.step)),
+            Op::BatchNorm(config) => {
+                let channel: Vec<usize> =
+                    (0..x.len()).map(|i| i / shape[1..].iter().product::<usize>() % shape[0]).collect();
+                batch_norm(config, x, &channel, [0, 1, 2, 3].map(param), mode)
+            }
         };
         values[node.output.index()] = y;
     }
@@ -52,6 +71,34 @@ fn linear(x: &[f64], weight: &[f64], bias: &[f64]) -> Vec<f64> {
         bias.get(o).copied().unwrap_or(0.0) + row.iter().zip(x).map(|(w, x)| w * x).sum::<f64>()
     };
     weight.chunks(x.len()).enumerate().map(row).collect()
+}
+
+/// `size` places of an axis (the batch's is 0) of `x [batch, shape...]`: each from the place `from` says, or zero.
+fn along(x: &[f64], shape: &[usize], axis: usize, size: usize, from: impl Fn(usize) -> Option<usize>) -> Vec<f64> {
+    let run: usize = shape[axis..].iter().product();
+    let block = |block: &[f64]| -> Vec<f64> {
+        let value = |i: usize| from(i / run).map_or(0.0, |place| block[place * run + i % run]);
+        (0..size * run).map(value).collect()
+    };
+    x.chunks(shape[axis - 1] * run).flat_map(block).collect()
+}
+
+/// `channel` says which channel each value belongs to.
+fn batch_norm(config: &BatchNorm, x: &[f64], channel: &[usize], params: [&[f64]; 4], mode: Mode) -> Vec<f64> {
+    let [weight, bias, mean, variance] = params;
+    let mut y = vec![0.0; x.len()];
+    for c in 0..weight.len() {
+        let places = || (0..x.len()).filter(|i| channel[*i] == c);
+        let count = places().count() as f64;
+        let (mean, variance) = if mode == Mode::Train && count > 1.0 {
+            let mean = places().map(|i| x[i]).sum::<f64>() / count;
+            (mean, places().map(|i| (x[i] - mean).powi(2)).sum::<f64>() / count)
+        } else {
+            (mean[c], variance[c])
+        };
+        places().for_each(|i| y[i] = (x[i] - mean) / (variance + config.epsilon).sqrt() * weight[c] + bias[c]);
+    }
+    y
 }
 
 /// The sizes of a windowed operator: image `[c, h, w]`, result `[o, oh, ow]`.

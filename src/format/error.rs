@@ -6,7 +6,8 @@ use thiserror::Error;
 
 use super::safetensors::{MAX_DIM, MAX_HEADER, MAX_NAME, MAX_RANK, MAX_TENSORS};
 use crate::error::{Classify, Kind, Violation, list};
-use crate::graph::{GraphError, preset};
+use crate::graph::GraphError;
+use crate::graph::preset::{self, PresetError};
 use crate::tensor::DType;
 
 /// So many problems are told one by one; the rest is counted.
@@ -150,11 +151,11 @@ pub enum FormatError {
         presets()
     )]
     ArchitectureMissing,
-    /// A built-in network that does not exist.
-    #[error("there is no built-in network '{name}'; there are {}", presets())]
-    UnknownPreset {
-        /// The name.
-        name: String,
+    /// A built-in network that does not exist, or not with these options.
+    #[error(transparent)]
+    Preset {
+        /// What is wrong.
+        source: PresetError,
     },
     /// An architecture for a file that carries another one.
     #[error("the file carries its own graph, which differs from {origin}: {difference}")]
@@ -267,7 +268,7 @@ impl Classify for FormatError {
             FormatError::Mismatch { origin: Origin::Metadata, .. } => "GRAPH_METADATA",
             FormatError::Mismatch { .. } | FormatError::Contradiction { .. } => "ARCHITECTURE_MISMATCH",
             FormatError::ArchitectureMissing => "ARCHITECTURE_MISSING",
-            FormatError::UnknownPreset { .. } => "ARCHITECTURE_INVALID",
+            FormatError::Preset { .. } => "ARCHITECTURE_INVALID",
         }
     }
 
@@ -287,7 +288,7 @@ impl Classify for FormatError {
             | FormatError::Graph { origin: Origin::Json, .. } => {
                 vec![Violation::new("architecture", self.to_string())]
             }
-            FormatError::UnknownPreset { .. } => vec![Violation::new("architecture.preset", self.to_string())],
+            FormatError::Preset { .. } => vec![Violation::new("architecture.preset", self.to_string())],
             _ => Vec::new(),
         }
     }

@@ -14,6 +14,7 @@ use bytes::Bytes;
 use serde::{Deserialize, Serialize};
 
 use crate::graph::{Graph, preset};
+use crate::tensor::{DType, TensorData};
 use native::GraphText;
 use safetensors::Container;
 
@@ -23,7 +24,7 @@ pub use error::{FormatError, Origin, TensorProblem};
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Architecture {
-    /// A built-in network, by name.
+    /// A built-in network, by its name with its options; see [`crate::graph::preset`].
     Preset(String),
     /// A graph in niwaki's JSON form.
     GraphJson(String),
@@ -41,10 +42,13 @@ pub struct Model {
 /// Reads a model from the bytes of a `.safetensors` file. Its tensors must be the graph's parameters, one for one, with
 /// the same shapes and finite values.
 ///
+/// Weights from elsewhere may come with PyTorch's `num_batches_tracked` counters, which no layer computes with: these are
+/// passed over.
+///
 /// Where the file carries its own graph, an architecture is not needed; one that is given all the same must be the same
 /// graph under whatever name, or else one of the two is not what the client thinks it is.
 pub fn open_model(bytes: Bytes, architecture: Option<&Architecture>) -> Result<Model, FormatError> {
-    let Container { tensors, mut metadata } = safetensors::read(bytes)?;
+    let Container { mut tensors, mut metadata } = safetensors::read(bytes)?;
     for (tensor, data) in &tensors {
         let count = safetensors::non_finite(data);
         if count > 0 {
@@ -52,6 +56,9 @@ pub fn open_model(bytes: Bytes, architecture: Option<&Architecture>) -> Result<M
         }
     }
     let own = metadata.remove(native::GRAPH_KEY);
+    if own.is_none() {
+        tensors.retain(|name, data| !is_batch_counter(name, data));
+    }
     let own = own.map(|json| native::build(&GraphText::parse(&json, &Origin::Metadata)?, &tensors, &Origin::Metadata));
     let given = architecture.map(|architecture| {
         let (text, origin) = describe(architecture)?;
@@ -69,11 +76,16 @@ pub fn open_model(bytes: Bytes, architecture: Option<&Architecture>) -> Result<M
     Ok(Model { graph, metadata })
 }
 
+/// Whether PyTorch counts a batch normalisation's batches in this tensor.
+fn is_batch_counter(name: &str, data: &TensorData) -> bool {
+    name.ends_with(".num_batches_tracked") && data.dtype() == DType::I64 && data.shape().is_empty()
+}
+
 fn describe(architecture: &Architecture) -> Result<(GraphText, Origin), FormatError> {
     match architecture {
         Architecture::Preset(name) => match preset::build(name) {
-            Some(graph) => Ok((GraphText::of(&graph), Origin::Preset(name.clone()))),
-            None => Err(FormatError::UnknownPreset { name: error::shorten(name) }),
+            Ok(graph) => Ok((GraphText::of(&graph), Origin::Preset(name.clone()))),
+            Err(source) => Err(FormatError::Preset { source }),
         },
         Architecture::GraphJson(json) => Ok((GraphText::parse(json, &Origin::Json)?, Origin::Json)),
     }
@@ -93,6 +105,10 @@ fn difference(own: &Graph, given: &Graph) -> Option<String> {
             let text = |n: &crate::graph::Node| format!("'{}' ({:?})", n.name, n.op);
             return Some(format!("its node {i} is {}, not {}", text(a), text(b)));
         }
+    }
+    if own.activations() != given.activations() {
+        let (own, given) = (own.activations(), given.activations());
+        return Some(format!("its values pass through {own}, not {given}"));
     }
     if own.nodes().len() != given.nodes().len() {
         return Some(format!("it has {} nodes, not {}", own.nodes().len(), given.nodes().len()));

@@ -11,7 +11,7 @@ type Tensors = BTreeMap<String, TensorData>;
 
 fn preset(name: &str) -> Graph {
     let mut graph = preset::build(name).unwrap();
-    init::initialise(&mut graph, 1).unwrap();
+    init::initialise(&mut graph, init::Init::He, 1).unwrap();
     graph
 }
 
@@ -52,7 +52,7 @@ fn an_unknown_built_in_network_is_answered_with_the_known_ones() {
     let error = open_model(file(&weights("lenet5")), Some(&Architecture::Preset("lenet6".into()))).unwrap_err();
     assert_eq!(
         error.to_string(),
-        "there is no built-in network 'lenet6'; there are lenet-300-100, lenet5, lenet5-caffe"
+        "there is no built-in network 'lenet6'; there are lenet-300-100, lenet5, lenet5-caffe, mlp, resnet-cifar-N"
     );
 }
 
@@ -74,6 +74,21 @@ fn missing_extra_and_misshapen_tensors_are_told_in_one_error() {
     );
     let fields: Vec<String> = error.violations().into_iter().map(|v| v.field).collect();
     assert_eq!(fields, ["conv1.bias", "fc2.weight", "fc3.bias", "bn.num_batches_tracked"]);
+}
+
+#[test]
+fn counters_of_batches_in_weights_from_elsewhere_are_passed_over() {
+    let mut tensors = weights("resnet-cifar-8");
+    let counter = TensorData::new(crate::tensor::DType::I64, vec![], 7i64.to_le_bytes().to_vec()).unwrap();
+    tensors.insert("bn1.num_batches_tracked".into(), counter.clone());
+    let architecture = Architecture::Preset("resnet-cifar-8".into());
+    let model = open_model(file(&tensors), Some(&architecture)).unwrap();
+    assert_eq!(model.graph, preset("resnet-cifar-8"));
+
+    // A file with a graph of its own says itself what belongs to it.
+    let own = [(native::GRAPH_KEY.to_string(), native::graph_json(&model.graph))].into();
+    let error = open_model(safetensors::write(&tensors, &own).unwrap().into(), None).unwrap_err();
+    assert!(error.to_string().contains("'bn1.num_batches_tracked' [] is not part of it"), "{error}");
 }
 
 #[test]

@@ -49,6 +49,12 @@ impl<'g> GraphEdit<'g> {
         Self { target, draft, changes: Vec::new(), released: Vec::new() }
     }
 
+    /// A draft that takes the graph over instead of copying it: for a builder, which lets go of what it cannot finish.
+    pub(super) fn taking(target: &'g mut Graph) -> Self {
+        let draft = std::mem::replace(target, Graph::new(""));
+        Self { target, draft, changes: Vec::new(), released: Vec::new() }
+    }
+
     /// The draft as it stands.
     pub fn graph(&self) -> &Graph {
         &self.draft

@@ -48,9 +48,20 @@ pub fn select<'p>(graph: &Graph, patterns: &'p [String]) -> Result<Vec<ParamId>,
     Ok(selected)
 }
 
+/// The nodes, by their place, whose name fits one of `patterns`, or the first pattern that fits none.
+pub fn select_nodes<'p>(graph: &Graph, patterns: &'p [String]) -> Result<Vec<usize>, &'p str> {
+    let names: Vec<&str> = graph.nodes().iter().map(|node| node.name.as_str()).collect();
+    let fits = |pattern: &str, place: &usize| matches(pattern, names[*place]);
+    if let Some(pattern) = patterns.iter().find(|pattern| !(0..names.len()).any(|place| fits(pattern, &place))) {
+        return Err(pattern);
+    }
+    Ok((0..names.len()).filter(|place| patterns.iter().any(|pattern| fits(pattern, place))).collect())
+}
+
 #[cfg(test)]
 mod tests {
-    use super::matches;
+    use super::{matches, select_nodes};
+    use crate::graph::preset;
 
     #[test]
     fn a_star_swallows_as_much_as_it_must() {
@@ -59,5 +70,19 @@ mod tests {
         assert!(matches("*", ""));
         assert!(!matches("a*b", "axxc"));
         assert!(!matches("", "a"));
+    }
+
+    #[test]
+    fn nodes_are_selected_once_and_in_their_order() {
+        let graph = preset::build("lenet5").unwrap();
+        let patterns = |patterns: &[&str]| patterns.iter().map(|p| p.to_string()).collect::<Vec<_>>();
+        let selected = |globs: &[&str]| -> Result<Vec<String>, String> {
+            let globs = patterns(globs);
+            let places = select_nodes(&graph, &globs)?;
+            Ok(places.into_iter().map(|place| graph.nodes()[place].name.clone()).collect())
+        };
+        assert_eq!(selected(&["fc?", "conv*", "fc3"]).unwrap(), ["conv1", "conv2", "fc1", "fc2", "fc3"]);
+        assert_eq!(selected(&["fc1", "fc1.*"]), Err("fc1.*".into()));
+        assert_eq!(selected(&[]), Ok(vec![]));
     }
 }

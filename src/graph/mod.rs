@@ -217,6 +217,12 @@ pub enum GraphError {
         /// Elements.
         elements: usize,
     },
+    /// Values cannot pass through that number format.
+    #[error("values cannot pass through {dtype}, only through F32, F16 and BF16")]
+    Activations {
+        /// The format.
+        dtype: DType,
+    },
     /// A value, or the columns that a convolution unfolds its input to, would take too much memory.
     #[error("value '{value}': {what} {elements} numbers a sample, at most {limit} are allowed")]
     TooLarge {

@@ -4,7 +4,7 @@ use std::collections::HashSet;
 
 use super::op::shape_text;
 use super::{Dim, Graph, GraphError};
-use crate::tensor::TensorError;
+use crate::tensor::{DType, TensorError};
 
 /// More nodes than any real network has; a bound on the work that a hostile file can cause.
 const MAX_NODES: usize = 100_000;
@@ -21,6 +21,9 @@ pub(super) fn verify(graph: &Graph) -> Result<(), GraphError> {
         }
     }
     check_name("graph", &graph.name)?;
+    if !matches!(graph.activations, DType::F32 | DType::F16 | DType::BF16) {
+        return Err(GraphError::Activations { dtype: graph.activations });
+    }
     names("node", graph.nodes.iter().map(|n| n.name.as_str()))?;
     names("value", graph.values.iter().map(|v| v.name.as_str()))?;
     names("parameter", graph.params.iter().map(|p| p.name.as_str()))?;
@@ -148,7 +151,7 @@ mod tests {
     #[test]
     fn every_broken_promise_is_named() {
         type Break = fn(&mut Graph);
-        let broken: [(Break, &str); 10] = [
+        let broken: [(Break, &str); 11] = [
             (
                 |g| g.name = "\u{1b}[2J".into(),
                 "graph name \"\\u{1b}[2J\" is not allowed: 1 to 512 printable characters are",
@@ -167,6 +170,7 @@ mod tests {
                 |g| g.values[2].shape = vec![Dim::Batch, Dim::Fixed(9)],
                 "value 'relu' is said to have shape [N, 9], but its node produces [N, 3]",
             ),
+            (|g| g.activations = DType::I8, "values cannot pass through I8, only through F32, F16 and BF16"),
             (|g| drop(g.nodes.pop()), "output 'relu' is written by no node"),
         ];
         for (change, expected) in broken {

@@ -7,14 +7,21 @@ use candle_core::{CpuStorage, CustomOp1, Layout, Result, Shape, Tensor};
 use rayon::prelude::*;
 
 use super::grid::Grid;
-use super::{slice, tensor_like, with_slice};
-use crate::graph::op::AvgPool2d;
+use super::{numbers, tensor_like, with_slice};
+use crate::graph::op::{AvgPool2d, Window};
 
 const OP: &str = "avg_pool2d";
 
 /// The mean of each window of `x [n, c, h, w]`.
 pub fn avg_pool2d(x: &Tensor, config: &AvgPool2d) -> Result<Tensor> {
     x.contiguous()?.apply_op1(AvgPool(*config))
+}
+
+/// The mean of each channel of `x [n, c, h, w]`, as `[n, c, 1, 1]`.
+pub fn global_avg_pool(x: &Tensor) -> Result<Tensor> {
+    let (_, _, h, w) = x.dims4()?;
+    let window = Window { kernel: [h, w], stride: [1; 2], padding: [0; 4], dilation: [1; 2] };
+    avg_pool2d(x, &AvgPool2d { window, count_padding: true })
 }
 
 struct AvgPool(AvgPool2d);
@@ -62,7 +69,7 @@ impl CustomOp1 for AvgPool {
 
     fn cpu_fwd(&self, x: &CpuStorage, layout: &Layout) -> Result<(CpuStorage, Shape)> {
         let (n, c, grid) = self.grid(layout.shape())?;
-        let y = self.forward(&grid, n * c, slice(OP, x, layout)?);
+        let y = self.forward(&grid, n * c, numbers(OP, x, layout)?);
         Ok((CpuStorage::F32(y), Shape::from((n, c, grid.places[0], grid.places[1]))))
     }
 
@@ -80,7 +87,6 @@ mod tests {
 
     use super::super::grid::strategy::grids;
     use super::*;
-    use crate::graph::op::Window;
     use crate::kernels::testing::{central_differences, close, gradients, numbers};
 
     /// By the definition, in `f64`.

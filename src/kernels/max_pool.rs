@@ -8,7 +8,7 @@ use candle_core::{CpuStorage, CustomOp1, Layout, Result, Shape, Tensor};
 use rayon::prelude::*;
 
 use super::grid::Grid;
-use super::{slice, tensor_like, with_slice};
+use super::{numbers, tensor_like, with_slice};
 use crate::graph::op::Window;
 
 const OP: &str = "max_pool2d";
@@ -67,7 +67,7 @@ impl CustomOp1 for MaxPool {
 
     fn cpu_fwd(&self, x: &CpuStorage, layout: &Layout) -> Result<(CpuStorage, Shape)> {
         let (n, c, grid) = self.grid(layout.shape())?;
-        let y = forward(&grid, n * c, slice(OP, x, layout)?);
+        let y = forward(&grid, n * c, numbers(OP, x, layout)?);
         Ok((CpuStorage::F32(y), Shape::from((n, c, grid.places[0], grid.places[1]))))
     }
 

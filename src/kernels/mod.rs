@@ -11,26 +11,34 @@
 //! argument that candle tracks: candle panics where a tracked one is missing.
 
 mod avg_pool;
+mod axis;
+mod batch_norm;
 mod conv2d;
+mod dropout;
 mod grid;
 mod im2col;
 mod linear;
 mod matmul;
 mod max_pool;
 mod relu;
+mod round;
 mod weighted;
 
 use candle_core::backend::BackendStorage;
 use candle_core::{CpuStorage, Device, Error, Layout, Result, Storage, Tensor};
 
-pub use avg_pool::avg_pool2d;
+pub use avg_pool::{avg_pool2d, global_avg_pool};
+pub use axis::{pad, slice};
+pub use batch_norm::{Moments, Statistics, batch_norm, moments};
 pub use conv2d::conv2d;
+pub use dropout::dropout;
 pub use linear::linear;
 pub use max_pool::max_pool2d;
 pub use relu::relu;
+pub use round::round;
 
 /// The numbers of a kernel's argument.
-fn slice<'a>(op: &'static str, storage: &'a CpuStorage, layout: &Layout) -> Result<&'a [f32]> {
+fn numbers<'a>(op: &'static str, storage: &'a CpuStorage, layout: &Layout) -> Result<&'a [f32]> {
     let (start, end) = layout.contiguous_offsets().ok_or(Error::RequiresContiguous { op })?;
     match storage {
         CpuStorage::F32(values) => Ok(&values[start..end]),
@@ -43,7 +51,7 @@ fn with_slice<T>(op: &'static str, tensor: &Tensor, read: impl FnOnce(&[f32]) ->
     let tensor = tensor.contiguous()?;
     let (storage, layout) = tensor.storage_and_layout();
     match &*storage {
-        Storage::Cpu(storage) => Ok(read(slice(op, storage, layout)?)),
+        Storage::Cpu(storage) => Ok(read(numbers(op, storage, layout)?)),
         _ => Err(Error::Msg(format!("{op} runs on the CPU only"))),
     }
 }

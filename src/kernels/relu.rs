@@ -5,7 +5,7 @@
 
 use candle_core::{CpuStorage, CustomOp1, Layout, Result, Shape, Tensor};
 
-use super::{slice, tensor_like, with_slice};
+use super::{numbers, tensor_like, with_slice};
 
 const OP: &str = "relu";
 
@@ -23,7 +23,7 @@ impl CustomOp1 for Relu {
 
     fn cpu_fwd(&self, x: &CpuStorage, layout: &Layout) -> Result<(CpuStorage, Shape)> {
         // Written as "not below 0", so that NaN passes.
-        let y = slice(OP, x, layout)?.iter().map(|&v| if v < 0.0 { 0.0 } else { v }).collect();
+        let y = numbers(OP, x, layout)?.iter().map(|&v| if v < 0.0 { 0.0 } else { v }).collect();
         Ok((CpuStorage::F32(y), layout.shape().clone()))
     }
 

@@ -4,7 +4,7 @@ use std::marker::PhantomData;
 
 use candle_core::{CpuStorage, CustomOp2, CustomOp3, Error, Layout, Result, Shape, Tensor};
 
-use super::{slice, tensor_like, with_slice};
+use super::{numbers, tensor_like, with_slice};
 
 /// A kernel of an input `x` and a weight, plus a bias of one number an output channel.
 pub(super) trait Weighted: Sized + 'static {
@@ -58,12 +58,12 @@ impl<K: Weighted> Wrapper<K> {
         if let Some(bias) = bias.filter(|bias| bias.len() != output[1]) {
             return Err(Error::Msg(format!("{} to {} outputs with {} biases", K::OP, output[1], bias.len())));
         }
-        let y = kernel.forward(slice(K::OP, x.0, x.1)?, slice(K::OP, w.0, w.1)?, bias);
+        let y = kernel.forward(numbers(K::OP, x.0, x.1)?, numbers(K::OP, w.0, w.1)?, bias);
         Ok((CpuStorage::F32(y), Shape::from(output)))
     }
 
-    /// The gradients at `x` and `weight`; that at `x` costs as much as the forward pass and is left out for a network's
-    /// input, which no variable leads to.
+    /// The gradients at `x` and `weight`. Each costs as much as the forward pass and is left out where nobody asks: at a
+    /// network's input, which no variable leads to, and at a weight that is frozen.
     fn gradients(&self, x: &Tensor, weight: &Tensor, dy: &Tensor) -> Result<(Option<Tensor>, Option<Tensor>)> {
         let kernel = K::new(&self.config, x.dims(), weight.dims())?;
         with_slice(K::OP, dy, |dy| {
@@ -71,8 +71,11 @@ impl<K: Weighted> Wrapper<K> {
                 true => Some(tensor_like(with_slice(K::OP, weight, |w| kernel.input_gradient(w, dy))?, x)?),
                 false => None,
             };
-            let dw = tensor_like(with_slice(K::OP, x, |x| kernel.weight_gradient(x, dy))?, weight)?;
-            Ok((dx, Some(dw)))
+            let dw = match weight.track_op() {
+                true => Some(tensor_like(with_slice(K::OP, x, |x| kernel.weight_gradient(x, dy))?, weight)?),
+                false => None,
+            };
+            Ok((dx, dw))
         })?
     }
 }
@@ -105,7 +108,7 @@ impl<K: Weighted> CustomOp3 for Wrapper<K> {
         b: &CpuStorage,
         bl: &Layout,
     ) -> Result<(CpuStorage, Shape)> {
-        self.run((x, xl), (w, wl), Some(slice(K::OP, b, bl)?))
+        self.run((x, xl), (w, wl), Some(numbers(K::OP, b, bl)?))
     }
 
     fn bwd(
@@ -118,7 +121,10 @@ impl<K: Weighted> CustomOp3 for Wrapper<K> {
     ) -> Result<(Option<Tensor>, Option<Tensor>, Option<Tensor>)> {
         let (dx, dw) = self.gradients(x, w, dy)?;
         let kernel = K::new(&self.config, x.dims(), w.dims())?;
-        let db = tensor_like(with_slice(K::OP, dy, |dy| kernel.bias_gradient(dy))?, b)?;
-        Ok((dx, dw, Some(db)))
+        let db = match b.track_op() {
+            true => Some(tensor_like(with_slice(K::OP, dy, |dy| kernel.bias_gradient(dy))?, b)?),
+            false => None,
+        };
+        Ok((dx, dw, db))
     }
 }

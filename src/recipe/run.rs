@@ -190,7 +190,7 @@ impl<'a, 'r> Course<'a, 'r> {
 
     fn train_preset(&mut self, start: &Start) -> Result<(Graph, TrainDetail), RecipeError> {
         let mut graph = preset::build(&start.preset).expect("an unknown preset is invalid");
-        init::initialise(&mut graph, self.recipe.seed).map_err(passes::PassError::from)?;
+        init::initialise(&mut graph, start.init, self.recipe.seed).map_err(passes::PassError::from)?;
         let detail = self.train(&mut graph, "start", &start.train, None)?;
         Ok((graph, detail))
     }

@@ -48,12 +48,8 @@ impl Recipe {
                 violations.push(Violation::new("start", text));
             }
             (Some(start), None) => match preset::build(&start.preset) {
-                Some(graph) => return Some(graph),
-                None => {
-                    let names = preset::names().collect::<Vec<_>>().join(", ");
-                    let text = format!("there is no built-in network '{}'; there are: {names}", start.preset);
-                    violations.push(Violation::new("start.preset", text));
-                }
+                Ok(graph) => return Some(graph),
+                Err(error) => violations.push(Violation::new("start.preset", error.to_string())),
             },
         }
         None

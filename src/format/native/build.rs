@@ -19,6 +19,7 @@ pub(in super::super) fn build(
     let broken = |source: GraphError| FormatError::Graph { origin: origin.clone(), source: Box::new(source) };
     check_names(text).map_err(broken)?;
     let ops = ops(&text.nodes).map_err(describe)?;
+    let activations = text.activations().map_err(describe)?;
     check_tensors(text, tensors, origin)?;
 
     let mut graph = Graph::new(&text.name);
@@ -46,6 +47,7 @@ pub(in super::super) fn build(
     let outputs =
         look_up(&values, &text.outputs).map_err(|value| broken(GraphError::OutputMissing { value: shorten(value) }))?;
     edit.set_outputs(&outputs);
+    edit.set_activations(activations);
     edit.commit().map_err(broken)?;
     Ok(graph)
 }

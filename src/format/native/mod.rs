@@ -18,7 +18,25 @@
 //! ```
 //!
 //! Shapes are those of one sample, without the batch axis. Nodes stand in execution order, and what a node writes goes by
-//! the node's name. The same JSON, as a file, describes the architecture of weights that come without one.
+//! the node's name. Beside `name` may stand `"activations":"F16"` (or `BF16`): the number format that values pass through
+//! between nodes, [`Graph::activations`]; without it that is `F32`. A node has exactly the attributes of its operator:
+//!
+//! | operator | inputs | `params` | `attributes` |
+//! |---|---|---|---|
+//! | `Linear` | 1 | `weight`, `bias` (optional) | |
+//! | `Conv2d` | 1 | `weight`, `bias` (optional) | `stride`, `padding`, `dilation`, `groups` |
+//! | `BatchNorm` | 1 | `weight`, `bias`, `running_mean`, `running_var` | `epsilon`, `momentum` |
+//! | `MaxPool2d` | 1 | | `kernel`, `stride`, `padding`, `dilation` |
+//! | `AvgPool2d` | 1 | | as `MaxPool2d`, and `count_padding` |
+//! | `Pad` | 1 | | `axis`, `before`, `after` |
+//! | `Slice` | 1 | | `axis`, `start`, `end`, `step` |
+//! | `Dropout` | 1 | | `rate` |
+//! | `Relu`, `Sigmoid`, `Tanh`, `Flatten`, `GlobalAvgPool` | 1 | | |
+//! | `Add` | 2 | | |
+//!
+//! Axes are counted with the batch as axis 0. What the attributes mean is said at [`crate::graph::Op`].
+//!
+//! The same JSON, as a file, describes the architecture of weights that come without one.
 //!
 //! The JSON is never trusted: it is read strictly, its parameters must be the file's tensors one for one, and the graph is
 //! built anew from it, so that every shape but the inputs' is inferred. Masks are not stored: weights that are zero are

@@ -20,7 +20,7 @@ fn network() -> Graph {
         .linear("fc", 3)
         .build()
         .unwrap();
-    init::initialise(&mut graph, 1).unwrap();
+    init::initialise(&mut graph, init::Init::He, 1).unwrap();
     graph
 }
 

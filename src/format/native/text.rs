@@ -6,8 +6,9 @@ use super::super::error::{Origin, shorten};
 use super::super::pairs::Pairs;
 use super::super::safetensors::MAX_HEADER;
 use super::FormatError;
-use crate::graph::op::{Activation, AvgPool2d, Conv2d, MaxPool2d, Window};
+use crate::graph::op::{Activation, AvgPool2d, BatchNorm, Conv2d, Dropout, MaxPool2d, Pad, Slice, Window};
 use crate::graph::{Graph, Op, ValueId};
+use crate::tensor::DType;
 
 /// The version this code writes, and the only one it reads.
 const VERSION: u64 = 1;
@@ -18,6 +19,9 @@ const VERSION: u64 = 1;
 pub(in super::super) struct GraphText {
     pub(super) version: u64,
     pub(super) name: String,
+    /// What values pass through between nodes; absent: `F32`.
+    #[serde(default)]
+    activations: Option<String>,
     pub(super) inputs: Vec<Shaped>,
     pub(super) params: Vec<Shaped>,
     pub(super) nodes: Vec<NodeText>,
@@ -65,6 +69,24 @@ pub(super) struct Attributes {
     groups: Option<usize>,
     #[serde(skip_serializing_if = "Option::is_none")]
     count_padding: Option<bool>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    epsilon: Option<f64>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    momentum: Option<f64>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    axis: Option<usize>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    before: Option<usize>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    after: Option<usize>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    start: Option<usize>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    end: Option<usize>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    step: Option<usize>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    rate: Option<f64>,
 }
 
 impl GraphText {
@@ -87,6 +109,7 @@ impl GraphText {
         Self {
             version: VERSION,
             name: graph.name().to_string(),
+            activations: (graph.activations() != DType::F32).then(|| graph.activations().name().to_string()),
             inputs: inputs.map(|v| shaped(&v.name, &v.sample_shape())).collect(),
             params: graph.params().iter().map(|p| shaped(&p.name, p.data.shape())).collect(),
             nodes: nodes.collect(),
@@ -112,6 +135,13 @@ impl GraphText {
         serde_json::from_str(json).map_err(|e| bad(e.to_string()))
     }
 
+    /// The number format that values pass through, or why it is none.
+    pub(super) fn activations(&self) -> Result<DType, String> {
+        let Some(name) = &self.activations else { return Ok(DType::F32) };
+        let dtype = [DType::F16, DType::BF16].into_iter().find(|dtype| dtype.name() == name);
+        dtype.ok_or_else(|| format!("activations is '{}'; it is F16 or BF16, or left out for F32", shorten(name)))
+    }
+
     /// The JSON, with one line a parameter and a node.
     pub(super) fn to_json(&self) -> String {
         fn json<T: Serialize + ?Sized>(value: &T) -> String {
@@ -120,10 +150,12 @@ impl GraphText {
         fn lines<T: Serialize>(items: &[T]) -> String {
             items.iter().map(|item| format!("\n{}", json(item))).collect::<Vec<_>>().join(",")
         }
+        let activations = self.activations.iter().map(|name| format!(",\"activations\":{}", json(name)));
         format!(
-            "{{\"version\":{},\"name\":{},\n\"inputs\":[{}],\n\"params\":[{}],\n\"nodes\":[{}],\n\"outputs\":{}}}\n",
+            "{{\"version\":{},\"name\":{}{},\n\"inputs\":[{}],\n\"params\":[{}],\n\"nodes\":[{}],\n\"outputs\":{}}}\n",
             self.version,
             json(&self.name),
+            activations.collect::<String>(),
             lines(&self.inputs),
             lines(&self.params),
             lines(&self.nodes),
@@ -148,6 +180,24 @@ impl NodeText {
         let op = match self.op.as_str() {
             "Linear" => Op::Linear,
             "Flatten" => Op::Flatten,
+            "Add" => Op::Add,
+            "GlobalAvgPool" => Op::GlobalAvgPool,
+            "BatchNorm" => Op::BatchNorm(BatchNorm {
+                epsilon: need("epsilon", a.epsilon)?,
+                momentum: need("momentum", a.momentum)?,
+            }),
+            "Dropout" => Op::Dropout(Dropout { rate: need("rate", a.rate)? }),
+            "Pad" => Op::Pad(Pad {
+                axis: need("axis", a.axis)?,
+                before: need("before", a.before)?,
+                after: need("after", a.after)?,
+            }),
+            "Slice" => Op::Slice(Slice {
+                axis: need("axis", a.axis)?,
+                start: need("start", a.start)?,
+                end: need("end", a.end)?,
+                step: need("step", a.step)?,
+            }),
             "Conv2d" => Op::Conv2d(Conv2d {
                 stride: need("stride", a.stride)?,
                 padding: need("padding", a.padding)?,
@@ -175,10 +225,17 @@ impl NodeText {
 impl Attributes {
     fn of(op: &Op) -> Self {
         match op {
-            Op::Linear | Op::Flatten | Op::Activation(_) => Self::default(),
-            Op::GlobalAvgPool | Op::BatchNorm(_) | Op::Add | Op::Pad(_) | Op::Slice(_) | Op::Dropout(_) => {
-                Self::default()
-            }
+            Op::Linear | Op::Flatten | Op::Activation(_) | Op::Add | Op::GlobalAvgPool => Self::default(),
+            Op::BatchNorm(c) => Self { epsilon: Some(c.epsilon), momentum: Some(c.momentum), ..Self::default() },
+            Op::Dropout(c) => Self { rate: Some(c.rate), ..Self::default() },
+            Op::Pad(c) => Self { axis: Some(c.axis), before: Some(c.before), after: Some(c.after), ..Self::default() },
+            Op::Slice(c) => Self {
+                axis: Some(c.axis),
+                start: Some(c.start),
+                end: Some(c.end),
+                step: Some(c.step),
+                ..Self::default()
+            },
             Op::Conv2d(c) => Self {
                 stride: Some(c.stride),
                 padding: Some(c.padding),

@@ -9,7 +9,6 @@ use super::metrics::{self, evaluate};
 use super::objective::Objective;
 use super::schedule::Schedule;
 use super::selection::{Next, Selection};
-use super::shim::Shim;
 use super::{TrainContext, TrainError, TrainProgress, clip, optim, order};
 use crate::data::{Batch, Subset};
 use crate::exec::{Mode, Session};

@@ -40,7 +40,15 @@ fn clouds(samples: usize, seed: u64) -> Part {
 
 fn dataset() -> Dataset {
     let (train, test) = (Arc::new(clouds(600, 1)), Arc::new(clouds(300, 2)));
-    Dataset { source: "safetensors", classes: 3, train, test: Some(test) }
+    Dataset {
+        source: "safetensors",
+        classes: 3,
+        class_names: vec![],
+        train,
+        validation: None,
+        selection: None,
+        test: Some(test),
+    }
 }
 
 fn network() -> Graph {

@@ -1,7 +1,6 @@
 //! `niwaki eval`: a model's accuracy and loss on the test split of a data set.
 
 use std::path::PathBuf;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use serde_json::{Value, json};
@@ -140,8 +139,8 @@ fn test_split(graph: &Graph, dataset: &Dataset, transforms: &[Transform], seed: 
         let spec = DataSpec { transforms: transforms.to_vec(), ..DataSpec::default() };
         return Ok(data::split(dataset, &spec, seed)?.test);
     };
-    let affine = transform::compose(transforms, part.sample_shape.first().copied().unwrap_or(1))?;
-    Ok(Subset::new(part.clone(), (0..part.labels.len() as u32).collect(), Arc::new(affine)))
+    let chain = transform::compose(transforms, part.sample_shape.first().copied().unwrap_or(1))?;
+    Ok(Subset::new(part.clone(), (0..part.labels.len() as u32).collect(), chain))
 }
 
 /// The transforms that the command line gives.

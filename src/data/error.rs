@@ -104,6 +104,18 @@ pub enum DataError {
         /// The sample, counted from 0.
         sample: usize,
     },
+    /// A field of a table with something else than it should have.
+    #[error("file '{file}', line {line}, column {column}: {problem}")]
+    Cell {
+        /// The file.
+        file: String,
+        /// The line that the row begins in, counted from 1.
+        line: u64,
+        /// The column's name, or its place, counted from 0.
+        column: String,
+        /// What is wrong.
+        problem: String,
+    },
     /// A field of the recipe's `data` section that does not suit the data set.
     #[error("`{field}` {problem}")]
     Spec {
@@ -133,7 +145,7 @@ impl Classify for DataError {
             DataError::Unreadable { .. } => "UNREADABLE",
             DataError::Empty { .. } => "DATASET_EMPTY",
             DataError::UnknownFile { .. } => "UNKNOWN_FILE",
-            DataError::Unclear { .. } | DataError::Format { .. } => "DATASET_FORMAT",
+            DataError::Unclear { .. } | DataError::Format { .. } | DataError::Cell { .. } => "DATASET_FORMAT",
             DataError::Truncated { .. } => "TRUNCATED",
             DataError::TooLarge { .. } => "DATASET_SIZE",
             DataError::Container { source, .. } => source.reason(),
@@ -154,7 +166,8 @@ impl Classify for DataError {
             | DataError::Truncated { file, .. }
             | DataError::TooLarge { file, .. }
             | DataError::Label { file, .. }
-            | DataError::NonFinite { file, .. } => vec![Violation::new(file, self.to_string())],
+            | DataError::NonFinite { file, .. }
+            | DataError::Cell { file, .. } => vec![Violation::new(file, self.to_string())],
             DataError::Count { labels_file, .. } => vec![Violation::new(labels_file, self.to_string())],
             DataError::Unreadable { .. } | DataError::Empty { .. } => Vec::new(),
         }

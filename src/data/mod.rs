@@ -1,10 +1,13 @@
 //! Data sets: labelled samples, their transforms and their splits.
 //!
-//! [`open`] reads files into [`Part`]s, [`split`] says which samples train, validate and test, and a [`Subset`] hands them
-//! out in batches, transformed.
+//! [`open`] reads files into [`Part`]s, [`split`] says which samples train, validate, select and test, and a [`Subset`]
+//! hands them out in batches, transformed.
 
+mod augment;
+mod chain;
 mod error;
 mod files;
+mod labels;
 mod source;
 mod spec;
 mod split;
@@ -13,21 +16,31 @@ pub mod transform;
 
 use std::sync::Arc;
 
+pub use chain::{Affine, Chain};
 pub use error::DataError;
 pub use files::Files;
-pub use spec::{DataSource, DataSpec, IdxPair, SplitSpec, Transform};
+pub use spec::{
+    Augmentation, BySplit, CifarForm, Color, DataSource, DataSpec, Header, IdxPair, LabelColumn, Layout, NpzPair,
+    SplitSpec, Transform,
+};
 pub use split::{Splits, split};
-pub use subset::{Affine, Batch, Inputs, Part, Subset};
+pub use subset::{Batch, Inputs, Part, Subset};
 
 /// A data set in memory.
 #[derive(Debug, Clone)]
 pub struct Dataset {
-    /// What the files were found to be: `idx` or `safetensors`.
+    /// What the files were found to be: `idx`, `safetensors`, `cifar`, `npz`, `images` or `csv`.
     pub source: &'static str,
     /// One more than the largest label.
     pub classes: u32,
+    /// The classes' names, where the files tell them; else empty.
+    pub class_names: Vec<String>,
     /// The samples meant for training.
     pub train: Arc<Part>,
+    /// The samples meant for validation, where the files have any.
+    pub validation: Option<Arc<Part>>,
+    /// The samples meant for choices between candidates, where the files have any.
+    pub selection: Option<Arc<Part>>,
     /// The samples meant for testing, where the files have any.
     pub test: Option<Arc<Part>>,
 }

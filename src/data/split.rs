@@ -1,78 +1,112 @@
-//! Which samples train, validate and test. The test split measures and never selects.
+//! Which samples train, validate, select and test. The test split measures and never selects.
 
 use std::sync::Arc;
 
 use rand::seq::SliceRandom;
 
-use super::{DataError, DataSpec, Dataset, Part, Subset, transform};
+use super::labels::Relabelling;
+use super::{DataError, DataSpec, Dataset, Part, Subset, augment, transform};
 use crate::seed;
 
+/// The share that is set aside for validation where the data set has no such samples and the recipe says nothing.
+const VALIDATION_FRACTION: f64 = 0.1;
 /// The share that becomes the test split where the data set has none and the recipe says nothing.
 const TEST_FRACTION: f64 = 0.2;
 
-/// The three splits; no sample is in two of them.
+/// The splits. No sample is in two of them, but where nothing else is said the validation split selects, too.
 #[derive(Debug, Clone)]
 pub struct Splits {
     /// What weights are fitted to.
     pub train: Subset,
-    /// What choices are made by.
+    /// What a training is watched by.
     pub validation: Subset,
+    /// What choices between candidates are made by.
+    pub selection: Subset,
     /// What the result is measured on.
     pub test: Subset,
+    /// Classes: one more than the largest label that the recipe leaves.
+    pub classes: u32,
 }
 
-/// Splits a data set as `spec` says. The validation split, and the test split where the data set has none of its own, are
-/// drawn from the training samples by `seed`; within a split samples stay in the order of the file.
+/// Splits a data set as `spec` says. What the data set does not declare is drawn from its training samples by `seed`; within
+/// a split samples stay in the order of the file. Only the training split is augmented.
 pub fn split(dataset: &Dataset, spec: &DataSpec, seed: u64) -> Result<Splits, DataError> {
-    let bad = |field: &str, problem: String| Err(DataError::Spec { field: format!("data.split.{field}"), problem });
-    let channels = dataset.train.sample_shape.first().copied().unwrap_or(1);
-    let affine = Arc::new(transform::compose(&spec.transforms, channels)?);
-
-    let test_fraction = match (&dataset.test, spec.split.test_fraction) {
-        (Some(_), Some(_)) => {
-            return bad("test_fraction", "must be left out: the data set has test samples of its own".to_string());
-        }
-        (Some(_), None) => None,
-        (None, given) => Some(given.unwrap_or(TEST_FRACTION)),
+    let shape = &dataset.train.sample_shape;
+    let chain = transform::compose(&spec.transforms, shape.first().copied().unwrap_or(1))?;
+    augment::check(&spec.augment, shape)?;
+    let relabelling = Relabelling::of(spec, dataset.classes)?;
+    let table: Option<Arc<[u32]>> = relabelling.as_ref().map(|found| found.table.clone().into());
+    let kept = |part: &Part| -> Vec<u32> {
+        let labels = (0..).zip(&part.labels);
+        let keeps = |label: u32| relabelling.as_ref().is_none_or(|found| found.keeps(label));
+        labels.filter(|(_, label)| keeps(**label)).map(|(sample, _)| sample).collect()
     };
-    let validation_fraction = spec.split.validation_fraction;
-    for (field, fraction) in [("validation_fraction", Some(validation_fraction)), ("test_fraction", test_fraction)] {
-        // Written so that NaN is refused as well.
-        if let Some(fraction) = fraction
-            && !(fraction > 0.0 && fraction < 1.0)
-        {
-            return bad(field, format!("must be above 0 and below 1, is {fraction}"));
-        }
-    }
-
-    let mut train: Vec<u32> = (0..dataset.train.labels.len() as u32).collect();
-    train.shuffle(&mut seed::stream(seed, "split"));
-    let share = |of: usize, fraction: f64| (of as f64 * fraction).round() as usize;
-    let test = test_fraction.map(|fraction| train.split_off(train.len() - share(train.len(), fraction)));
-    let validation = train.split_off(train.len() - share(train.len(), validation_fraction));
-
     let subset = |part: &Arc<Part>, mut indices: Vec<u32>| {
         indices.sort_unstable();
-        Subset::new(part.clone(), indices, affine.clone())
+        Subset::new(part.clone(), indices, chain.clone()).relabelled(table.clone())
     };
-    let test = match (&dataset.test, test) {
-        (Some(part), _) => subset(part, (0..part.labels.len() as u32).collect()),
-        (None, indices) => subset(&dataset.train, indices.unwrap_or_default()),
-    };
-    let splits = Splits { train: subset(&dataset.train, train), validation: subset(&dataset.train, validation), test };
-    for (name, split) in [("train", &splits.train), ("validation", &splits.validation), ("test", &splits.test)] {
-        if split.is_empty() {
-            let problem = format!("leaves no sample for the {name} split: there are {}", dataset.train.labels.len());
-            return Err(DataError::Spec { field: "data.split".to_string(), problem });
+
+    let given = &spec.split;
+    let validation = share("validation", &dataset.validation, given.validation_fraction, Some(VALIDATION_FRACTION))?;
+    let selection = share("selection", &dataset.selection, given.selection_fraction, None)?;
+    let test = share("test", &dataset.test, given.test_fraction, Some(TEST_FRACTION))?;
+
+    let mut train = kept(&dataset.train);
+    let samples = train.len();
+    train.shuffle(&mut seed::stream(seed, "split"));
+    // Drawn from the end of the order, which therefore begins with the same samples whatever is drawn.
+    let mut take = |declared: &Option<Arc<Part>>, fraction: Option<f64>| match (declared, fraction) {
+        (Some(part), _) => Some(subset(part, kept(part))),
+        (None, None) => None,
+        (None, Some(fraction)) => {
+            let count = (train.len() as f64 * fraction).round() as usize;
+            Some(subset(&dataset.train, train.split_off(train.len() - count)))
         }
+    };
+    let test = take(&dataset.test, test);
+    let validation = take(&dataset.validation, validation);
+    let selection = take(&dataset.selection, selection).or_else(|| validation.clone());
+    train.truncate(given.train_samples.map_or(usize::MAX, |most| most as usize));
+
+    let train = Some(subset(&dataset.train, train).augmented(&spec.augment));
+    let filled = |name: &str, split: Option<Subset>| {
+        split.filter(|split| !split.is_empty()).ok_or_else(|| {
+            let problem = format!("leaves no sample for the {name} split: there are {samples} training samples");
+            DataError::Spec { field: "data.split".to_string(), problem }
+        })
+    };
+    Ok(Splits {
+        train: filled("train", train)?,
+        validation: filled("validation", validation)?,
+        selection: filled("selection", selection)?,
+        test: filled("test", test)?,
+        classes: relabelling.map_or(dataset.classes, |found| found.classes),
+    })
+}
+
+/// The share of the training samples that a split takes; `None` where it takes none.
+fn share(
+    split: &str,
+    declared: &Option<Arc<Part>>,
+    given: Option<f64>,
+    usual: Option<f64>,
+) -> Result<Option<f64>, DataError> {
+    let bad = |problem: String| Err(DataError::Spec { field: format!("data.split.{split}_fraction"), problem });
+    match given {
+        Some(_) if declared.is_some() => bad(format!("must be left out: the data set has {split} samples of its own")),
+        // Written so that NaN is refused as well.
+        Some(fraction) if !(fraction > 0.0 && fraction < 1.0) => {
+            bad(format!("must be above 0 and below 1, is {fraction}"))
+        }
+        _ if declared.is_some() => Ok(None),
+        given => Ok(given.or(usual)),
     }
-    Ok(splits)
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::data::{Inputs, SplitSpec};
+    use crate::data::{Augmentation, Inputs, SplitSpec};
     use crate::error::Classify;
     use proptest::prelude::*;
 
@@ -83,11 +117,20 @@ mod tests {
     }
 
     fn dataset(train: usize, test: Option<usize>) -> Dataset {
-        Dataset { source: "idx", classes: 1, train: part(train, 0), test: test.map(|n| part(n, 10_000)) }
+        Dataset {
+            source: "idx",
+            classes: train as u32,
+            class_names: vec![],
+            train: part(train, 0),
+            validation: None,
+            selection: None,
+            test: test.map(|n| part(n, 10_000)),
+        }
     }
 
     fn spec(validation_fraction: f64, test_fraction: Option<f64>) -> DataSpec {
-        DataSpec { split: SplitSpec { validation_fraction, test_fraction }, ..DataSpec::default() }
+        let split = SplitSpec { validation_fraction: Some(validation_fraction), test_fraction, ..SplitSpec::default() };
+        DataSpec { split, ..DataSpec::default() }
     }
 
     fn labels(subset: &Subset) -> Vec<u32> {
@@ -97,10 +140,12 @@ mod tests {
     proptest! {
         #[test]
         fn every_training_sample_is_in_exactly_one_split(
-            n in 10usize..300, validation in 0.1f64..0.5, test in 0.1f64..0.5, seed: u64,
+            n in 20usize..300, validation in 0.1f64..0.4, selection in 0.1f64..0.4, test in 0.1f64..0.4, seed: u64,
         ) {
-            let splits = split(&dataset(n, None), &spec(validation, Some(test)), seed).unwrap();
-            let parts = [&splits.train, &splits.validation, &splits.test].map(labels);
+            let mut spec = spec(validation, Some(test));
+            spec.split.selection_fraction = Some(selection);
+            let splits = split(&dataset(n, None), &spec, seed).unwrap();
+            let parts = [&splits.train, &splits.validation, &splits.selection, &splits.test].map(labels);
             prop_assert!(parts.iter().all(|part| part.is_sorted()));
             let mut all = parts.concat();
             all.sort_unstable();
@@ -119,6 +164,68 @@ mod tests {
     fn without_a_test_part_a_fifth_is_set_aside_before_the_tenth_for_validation() {
         let splits = split(&dataset(100, None), &DataSpec::default(), 1).unwrap();
         assert_eq!((splits.train.len(), splits.validation.len(), splits.test.len()), (72, 8, 20));
+        assert_eq!(labels(&splits.selection), labels(&splits.validation));
+    }
+
+    #[test]
+    fn parts_of_their_own_are_taken_whole_and_nothing_is_drawn_for_them() {
+        let declared =
+            Dataset { validation: Some(part(3, 20_000)), selection: Some(part(2, 30_000)), ..dataset(100, Some(7)) };
+        let splits = split(&declared, &DataSpec::default(), 1).unwrap();
+        assert_eq!(labels(&splits.train), (0..100).collect::<Vec<_>>());
+        assert_eq!(labels(&splits.validation), [20_000, 20_001, 20_002]);
+        assert_eq!(labels(&splits.selection), [30_000, 30_001]);
+        for field in ["validation", "selection", "test"] {
+            let mut spec = DataSpec::default();
+            match field {
+                "validation" => spec.split.validation_fraction = Some(0.1),
+                "selection" => spec.split.selection_fraction = Some(0.1),
+                _ => spec.split.test_fraction = Some(0.1),
+            }
+            let violations = split(&declared, &spec, 1).unwrap_err().violations();
+            assert_eq!(violations[0].field, format!("data.split.{field}_fraction"));
+        }
+    }
+
+    #[test]
+    fn fewer_training_samples_are_the_first_of_more_and_leave_the_other_splits_alone() {
+        let with = |train_samples| {
+            let split_spec = SplitSpec { train_samples, ..SplitSpec::default() };
+            split(&dataset(100, None), &DataSpec { split: split_spec, ..DataSpec::default() }, 1).unwrap()
+        };
+        let (few, more, all) = (with(Some(5)), with(Some(20)), with(Some(1000)));
+        assert_eq!((few.train.len(), more.train.len(), all.train.len()), (5, 20, 72));
+        assert!(labels(&few.train).iter().all(|label| labels(&more.train).contains(label)));
+        assert_eq!(labels(&few.validation), labels(&all.validation));
+        assert_eq!(labels(&few.test), labels(&all.test));
+    }
+
+    #[test]
+    fn only_samples_of_kept_classes_are_in_any_split_under_their_new_labels() {
+        let part = |labels: &[u32]| {
+            let inputs = Inputs::U8(vec![0; labels.len()].into());
+            Arc::new(Part { sample_shape: vec![1], inputs, labels: labels.into() })
+        };
+        let cycle: Vec<u32> = (0..100).map(|i| i % 5).collect();
+        let declared = Dataset { classes: 5, train: part(&cycle), test: Some(part(&[4, 0, 3])), ..dataset(1, None) };
+        let spec = DataSpec { classes: vec![4, 3, 1], relabel: vec![0, 1, 0], ..DataSpec::default() };
+        let splits = split(&declared, &spec, 1).unwrap();
+        assert_eq!((splits.train.len(), splits.validation.len(), splits.classes), (54, 6, 2));
+        assert_eq!(labels(&splits.test), [0, 1]);
+        assert_eq!(splits.test.batch([0, 1]).labels, [0, 1]);
+        let none = DataSpec { classes: vec![2], ..DataSpec::default() };
+        assert!(split(&declared, &none, 1).unwrap_err().to_string().contains("no sample for the test split"));
+    }
+
+    #[test]
+    fn only_the_training_split_is_augmented() {
+        let values: Vec<u8> = (0..200).map(|i| (i % 2) as u8).collect();
+        let train = Part { sample_shape: vec![1, 1, 2], inputs: Inputs::U8(values.into()), labels: vec![0; 100] };
+        let dataset = Dataset { train: Arc::new(train), ..dataset(1, None) };
+        let spec = DataSpec { augment: vec![Augmentation::Flip], ..DataSpec::default() };
+        let splits = split(&dataset, &spec, 1).unwrap();
+        let changed = |subset: &Subset| subset.training_batch(0..subset.len(), 1) != subset.batch(0..subset.len());
+        assert_eq!([&splits.train, &splits.validation, &splits.test].map(changed), [true, false, false]);
     }
 
     #[test]

@@ -4,6 +4,9 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 
+use super::augment::{self, Chance};
+use super::{Augmentation, Chain};
+
 /// Labelled samples in memory, as they came.
 #[derive(Debug, PartialEq)]
 pub struct Part {
@@ -29,7 +32,10 @@ pub enum Inputs {
 pub struct Subset {
     part: Arc<Part>,
     indices: Arc<[u32]>,
-    affine: Arc<Affine>,
+    chain: Chain,
+    /// The label that each of the part's labels stands for; `None`: itself.
+    labels: Option<Arc<[u32]>>,
+    augment: Arc<[Augmentation]>,
 }
 
 /// A batch: `inputs` is `[labels.len(), sample...]`, row-major.
@@ -41,18 +47,21 @@ pub struct Batch {
     pub labels: Vec<u32>,
 }
 
-/// `x * factor + offset`, one pair a channel (the first axis of a sample): what scalings and normalisations come to.
-#[derive(Debug, Clone, PartialEq)]
-pub struct Affine {
-    /// Factor and offset of each channel.
-    pub channels: Vec<(f32, f32)>,
-}
-
 impl Subset {
-    /// The samples of `part` at `indices`, through `affine`, which has as many channels as a sample's first axis has
-    /// entries.
-    pub fn new(part: Arc<Part>, indices: Vec<u32>, affine: Arc<Affine>) -> Self {
-        Self { part, indices: indices.into(), affine }
+    /// The samples of `part` at `indices`, through `chain`, whose affine maps have as many channels as a sample's first axis
+    /// has entries.
+    pub fn new(part: Arc<Part>, indices: Vec<u32>, chain: impl Into<Chain>) -> Self {
+        Self { part, indices: indices.into(), chain: chain.into(), labels: None, augment: Arc::default() }
+    }
+
+    /// The same samples with other labels: `table[label]`, for each label that they have.
+    pub(super) fn relabelled(self, table: Option<Arc<[u32]>>) -> Self {
+        Self { labels: table, ..self }
+    }
+
+    /// The same samples, which chance changes in [`Subset::training_batch`]; they are images if there are augmentations.
+    pub(super) fn augmented(self, augment: &[Augmentation]) -> Self {
+        Self { augment: augment.into(), ..self }
     }
 
     /// The number of samples.
@@ -72,29 +81,40 @@ impl Subset {
 
     /// The label of sample `i` of this subset.
     pub fn label(&self, i: usize) -> u32 {
-        self.part.labels[self.indices[i] as usize]
+        let label = self.part.labels[self.indices[i] as usize];
+        self.labels.as_ref().map_or(label, |table| table[label as usize])
     }
 
-    /// The samples at these places of the subset.
+    /// The samples at these places of the subset, as they are.
     pub fn batch(&self, places: impl IntoIterator<Item = usize>) -> Batch {
+        self.read(places, None)
+    }
+
+    /// The samples at these places of the subset, augmented: what happens to a sample follows from `seed` and the sample,
+    /// wherever in whichever batch it stands. Without augmentations it is [`Subset::batch`].
+    pub fn training_batch(&self, places: impl IntoIterator<Item = usize>, seed: u64) -> Batch {
+        self.read(places, (!self.augment.is_empty()).then(|| Chance::new(seed)))
+    }
+
+    fn read(&self, places: impl IntoIterator<Item = usize>, mut chance: Option<Chance>) -> Batch {
+        let places = places.into_iter();
         let size: usize = self.part.sample_shape.iter().product();
-        let per_channel = (size / self.affine.channels.len().max(1)).max(1);
-        let mut batch = Batch { inputs: Vec::new(), labels: Vec::new() };
+        let count = places.size_hint().0;
+        let mut batch = Batch { inputs: Vec::with_capacity(count * size), labels: Vec::with_capacity(count) };
         for place in places {
-            let sample = self.indices[place] as usize;
-            batch.labels.push(self.part.labels[sample]);
-            let range = sample * size..(sample + 1) * size;
-            let channel = |i: usize| self.affine.channels[i / per_channel];
-            let map = |(i, v): (usize, f32)| {
-                let (factor, offset) = channel(i);
-                v * factor + offset
-            };
+            let sample = self.indices[place];
+            batch.labels.push(self.label(place));
+            let range = sample as usize * size..(sample as usize + 1) * size;
+            let start = batch.inputs.len();
             match &self.part.inputs {
-                Inputs::U8(bytes) => {
-                    batch.inputs.extend(bytes[range].iter().map(|b| f32::from(*b)).enumerate().map(map));
-                }
-                Inputs::F32(values) => batch.inputs.extend(values[range].iter().copied().enumerate().map(map)),
+                Inputs::U8(bytes) => batch.inputs.extend(bytes[range].iter().map(|b| f32::from(*b))),
+                Inputs::F32(values) => batch.inputs.extend_from_slice(&values[range]),
             }
+            let values = &mut batch.inputs[start..];
+            if let (Some(chance), [_, height, width]) = (&mut chance, &self.part.sample_shape[..]) {
+                augment::apply(&self.augment, values, (*height, *width), sample, chance);
+            }
+            self.chain.apply(values);
         }
         batch
     }
@@ -103,6 +123,7 @@ impl Subset {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::data::Affine;
 
     #[test]
     fn a_batch_is_transformed_channel_by_channel() {
@@ -112,9 +133,26 @@ mod tests {
             labels: vec![4, 5],
         };
         let affine = Affine { channels: vec![(1.0, 0.0), (2.0, -1.0)] };
-        let subset = Subset::new(Arc::new(part), vec![1, 0], Arc::new(affine));
+        let subset = Subset::new(Arc::new(part), vec![1, 0], affine);
         let batch = subset.batch([0, 1]);
         assert_eq!(batch, Batch { inputs: vec![10., 11., 23., 25., 0., 1., 3., 5.], labels: vec![5, 4] });
         assert_eq!(subset.label(0), 5);
+    }
+
+    #[test]
+    fn a_training_batch_is_changed_before_the_transforms_and_a_batch_never() {
+        let part = Part { sample_shape: vec![1, 3, 3], inputs: Inputs::U8(vec![9; 900].into()), labels: vec![2; 100] };
+        let affine = Affine { channels: vec![(1.0, 5.0)] };
+        let plain = Subset::new(Arc::new(part), (0..100).collect(), affine).relabelled(Some(Arc::new([7, 7, 1])));
+        let subset = plain.clone().augmented(&[Augmentation::ShiftCrop { pixels: 2 }]);
+        assert_eq!(subset.batch(0..100), plain.batch(0..100));
+        assert_eq!(plain.training_batch(0..100, 3), plain.batch(0..100));
+        let batch = subset.training_batch(0..100, 3);
+        assert_eq!(batch.labels, [1; 100]);
+        // What comes in is 0, and then goes through the transforms too.
+        assert!(batch.inputs.iter().all(|v| [5.0, 14.0].contains(v)) && batch.inputs.contains(&5.0));
+        let turned = subset.training_batch((0..100).rev(), 3);
+        assert_eq!(turned.inputs[..9], batch.inputs[99 * 9..]);
+        assert_ne!(subset.training_batch(0..100, 4), batch);
     }
 }

@@ -1,5 +1,5 @@
-//! Transforms: composed to one factor and offset a channel, and written into a model's metadata, so that whoever gets the
-//! model knows what its input must go through.
+//! Transforms: composed to as few steps as they come to, and written into a model's metadata, so that whoever gets the model
+//! knows what its input must go through.
 
 use std::collections::BTreeMap;
 
@@ -7,7 +7,8 @@ use serde::de::Error;
 use serde::{Deserialize, Deserializer, Serialize};
 use serde_json::value::RawValue;
 
-use super::{Affine, DataError, Transform};
+use super::chain::Link;
+use super::{Affine, Chain, DataError, Transform};
 
 /// The metadata key of the transforms.
 pub const METADATA_KEY: &str = "niwaki.transforms";
@@ -18,6 +19,7 @@ pub const METADATA_KEY: &str = "niwaki.transforms";
 enum TransformText {
     Scale { factor: Exact },
     Normalize { mean: Vec<Exact>, std: Vec<Exact> },
+    Binarise { threshold: Exact },
 }
 
 /// A number that comes back bit for bit: serde_json's own reading of 17 digits may be off by the last bit, the standard
@@ -49,6 +51,7 @@ pub fn to_json(transforms: &[Transform]) -> String {
     let text = |transform: &Transform| match transform {
         Transform::Scale { factor } => TransformText::Scale { factor: Exact(*factor) },
         Transform::Normalize { mean, std } => TransformText::Normalize { mean: exact(mean), std: exact(std) },
+        Transform::Binarise { threshold } => TransformText::Binarise { threshold: Exact(*threshold) },
     };
     let texts: Vec<TransformText> = transforms.iter().map(text).collect();
     serde_json::to_string(&texts).expect("numbers and lists of them always have a JSON form")
@@ -64,6 +67,7 @@ pub fn from_json(json: &str) -> Result<Vec<Transform>, DataError> {
     let transform = |text| match text {
         TransformText::Scale { factor } => Transform::Scale { factor: factor.0 },
         TransformText::Normalize { mean, std } => Transform::Normalize { mean: numbers(mean), std: numbers(std) },
+        TransformText::Binarise { threshold } => Transform::Binarise { threshold: threshold.0 },
     };
     Ok(texts.into_iter().map(transform).collect())
 }
@@ -77,9 +81,11 @@ pub fn of_model(metadata: &BTreeMap<String, String>, channels: usize) -> Result<
     Ok(Some(transforms))
 }
 
-/// The transforms in one: a factor and an offset for each of `channels` channels. Computed in f64 and rounded once.
-pub fn compose(transforms: &[Transform], channels: usize) -> Result<Affine, DataError> {
-    let mut composed = vec![(1.0f64, 0.0f64); channels];
+/// The transforms as they are applied to samples of `channels` channels: scalings and normalisations that follow one
+/// another come to one factor and one offset a channel, computed in f64 and rounded once.
+pub fn compose(transforms: &[Transform], channels: usize) -> Result<Chain, DataError> {
+    let mut links = Vec::new();
+    let mut composed = Composed::new(channels);
     for (i, transform) in transforms.iter().enumerate() {
         let bad = |field: &str, problem: String| {
             Err(DataError::Spec { field: format!("data.transforms[{i}].{field}"), problem })
@@ -89,9 +95,7 @@ pub fn compose(transforms: &[Transform], channels: usize) -> Result<Affine, Data
                 if !factor.is_finite() || *factor == 0.0 {
                     return bad("scale.factor", format!("must be finite and not 0, is {factor}"));
                 }
-                for (a, b) in &mut composed {
-                    (*a, *b) = (*a * factor, *b * factor);
-                }
+                composed.map(|_, (a, b)| (a * factor, b * factor));
             }
             Transform::Normalize { mean, std } => {
                 for (field, values) in [("normalize.mean", mean), ("normalize.std", std)] {
@@ -106,19 +110,48 @@ pub fn compose(transforms: &[Transform], channels: usize) -> Result<Affine, Data
                 if let Some(bad_std) = std.iter().find(|s| !s.is_finite() || **s <= 0.0) {
                     return bad("normalize.std", format!("must be finite and above 0, is {bad_std}"));
                 }
-                // One number stands for all channels: cycled, it meets each of them.
-                for ((a, b), (mean, std)) in composed.iter_mut().zip(mean.iter().cycle().zip(std.iter().cycle())) {
-                    (*a, *b) = (*a / std, (*b - mean) / std);
+                // One number stands for all channels.
+                let of = |values: &[f64], channel: usize| values[channel % values.len()];
+                composed.map(|c, (a, b)| (a / of(std, c), (b - of(mean, c)) / of(std, c)));
+            }
+            Transform::Binarise { threshold } => {
+                if !threshold.is_finite() || !(*threshold as f32).is_finite() {
+                    return bad("binarise.threshold", format!("must be finite in f32, is {threshold}"));
                 }
+                links.extend(composed.link()?);
+                links.push(Link::Threshold(*threshold as f32));
+                composed = Composed::new(channels);
             }
         }
     }
-    let channels: Vec<(f32, f32)> = composed.iter().map(|(a, b)| (*a as f32, *b as f32)).collect();
-    if channels.iter().any(|(a, b)| !a.is_finite() || !b.is_finite() || *a == 0.0) {
-        let problem = "come to a factor or an offset that is too large or too small for f32".to_string();
-        return Err(DataError::Spec { field: "data.transforms".to_string(), problem });
+    links.extend(composed.link()?);
+    Ok(Chain::new(links))
+}
+
+/// Scalings and normalisations that follow one another: a factor and an offset for each channel.
+struct Composed(Vec<(f64, f64)>);
+
+impl Composed {
+    fn new(channels: usize) -> Self {
+        Self(vec![(1.0, 0.0); channels])
     }
-    Ok(Affine { channels })
+
+    fn map(&mut self, to: impl Fn(usize, (f64, f64)) -> (f64, f64)) {
+        self.0.iter_mut().enumerate().for_each(|(channel, pair)| *pair = to(channel, *pair));
+    }
+
+    /// The link that does it; none is needed where nothing is to be done.
+    fn link(&self) -> Result<Option<Link>, DataError> {
+        if self.0.iter().all(|pair| *pair == (1.0, 0.0)) {
+            return Ok(None);
+        }
+        let channels: Vec<(f32, f32)> = self.0.iter().map(|(a, b)| (*a as f32, *b as f32)).collect();
+        if channels.iter().any(|(a, b)| !a.is_finite() || !b.is_finite() || *a == 0.0) {
+            let problem = "come to a factor or an offset that is too large or too small for f32".to_string();
+            return Err(DataError::Spec { field: "data.transforms".to_string(), problem });
+        }
+        Ok(Some(Link::Affine(Affine { channels })))
+    }
 }
 
 #[cfg(test)]
@@ -132,6 +165,7 @@ mod tests {
             number.prop_map(|factor| Transform::Scale { factor }),
             (prop::collection::vec(number, 0..4), prop::collection::vec(number, 0..4))
                 .prop_map(|(mean, std)| Transform::Normalize { mean, std }),
+            number.prop_map(|threshold| Transform::Binarise { threshold }),
         ];
         prop::collection::vec(transform, 0..4)
     }
@@ -155,10 +189,17 @@ mod tests {
     fn transforms_happen_in_their_order_channel_by_channel() {
         let normalize = Transform::Normalize { mean: vec![0.5, 0.25, 0.0], std: vec![0.5] };
         let scale = Transform::Scale { factor: 2.0 };
-        let affine = |transforms: &[Transform]| compose(transforms, 3).unwrap().channels;
-        assert_eq!(affine(&[scale.clone(), normalize.clone()]), [(4.0, -1.0), (4.0, -0.5), (4.0, 0.0)]);
-        assert_eq!(affine(&[normalize, scale]), [(4.0, -2.0), (4.0, -1.0), (4.0, 0.0)]);
-        assert_eq!(affine(&[]), [(1.0, 0.0); 3]);
+        let affine = |pairs: [(f32, f32); 3]| Link::Affine(Affine { channels: pairs.into() });
+        let both = affine([(4.0, -1.0), (4.0, -0.5), (4.0, 0.0)]);
+        assert_eq!(compose(&[scale.clone(), normalize.clone()], 3).unwrap(), Chain::new(vec![both.clone()]));
+        let turned = affine([(4.0, -2.0), (4.0, -1.0), (4.0, 0.0)]);
+        assert_eq!(compose(&[normalize.clone(), scale.clone()], 3).unwrap(), Chain::new(vec![turned]));
+        assert_eq!(compose(&[], 3).unwrap(), Chain::new(vec![]));
+        // A threshold cannot be joined with what is around it.
+        let binarise = Transform::Binarise { threshold: 0.5 };
+        let chain = compose(&[scale.clone(), normalize, binarise.clone(), binarise, scale], 3).unwrap();
+        let half = Link::Threshold(0.5);
+        assert_eq!(chain, Chain::new(vec![both, half.clone(), half, affine([(2.0, 0.0); 3])]));
     }
 
     #[test]
@@ -173,6 +214,10 @@ mod tests {
         assert_eq!(blamed(&[normalize(&[0.0], &[1.0, 1.0, 0.0])]), "data.transforms[0].normalize.std");
         assert_eq!(blamed(&[normalize(&[0.0], &[1.0, 1.0])]), "data.transforms[0].normalize.std");
         assert_eq!(blamed(&[scale(1e300), scale(1e300)]), "data.transforms");
+        let binarise = |threshold| Transform::Binarise { threshold };
+        assert_eq!(blamed(&[scale(1e300), binarise(0.5)]), "data.transforms");
+        assert_eq!(blamed(&[binarise(f64::NAN)]), "data.transforms[0].binarise.threshold");
+        assert_eq!(blamed(&[binarise(1e300)]), "data.transforms[0].binarise.threshold");
     }
 
     #[test]

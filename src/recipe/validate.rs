@@ -158,7 +158,15 @@ mod tests {
             labels: vec![classes - 1; 10],
         };
         let part = Arc::new(part);
-        Dataset { source: "safetensors", classes, train: part.clone(), test: Some(part) }
+        Dataset {
+            source: "safetensors",
+            classes,
+            class_names: vec![],
+            train: part.clone(),
+            validation: None,
+            selection: None,
+            test: Some(part),
+        }
     }
 
     fn train() -> TrainConfig {
@@ -214,7 +222,7 @@ mod tests {
         recipe.data.transforms = vec![Transform::Normalize { mean: vec![0.0; 3], std: vec![1.0; 3] }];
         assert_eq!(fields(&recipe, &data(&[1, 28, 28], 10)), ["data.transforms[0].normalize.mean"]);
         recipe.data.transforms.clear();
-        recipe.data.split.validation_fraction = 0.01;
+        recipe.data.split.validation_fraction = Some(0.01);
         assert_eq!(fields(&recipe, &data(&[1, 28, 28], 10)), ["data.split"]);
     }
 

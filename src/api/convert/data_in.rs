@@ -1,11 +1,16 @@
 //! `niwaki.v1.DataSpec` to what it means. The bounds and defaults are those of the comments in `data.proto`.
 
+use super::source_in::source;
 use super::{ANY, BETWEEN, Checks, Numbers, POSITIVE, Path};
 use crate::api::v1;
-use crate::data::{DataSource, DataSpec, IdxPair, SplitSpec, Transform};
+use crate::data::{Augmentation, DataSpec, SplitSpec, Transform};
 
 const NOT_ZERO: Numbers = Numbers("other than 0", |v| v != 0.0);
 const MAX_TRANSFORMS: usize = 16;
+const MAX_AUGMENTATIONS: usize = 16;
+const MAX_CLASSES: usize = 4096;
+/// Pixels that an image may be moved by.
+const MAX_SHIFT: u32 = 128;
 /// As many channels as no image has, and few enough to be no burden.
 const MAX_CHANNELS: usize = 65_536;
 
@@ -14,60 +19,70 @@ pub(super) fn data(pb: v1::DataSpec, at: &Path, checks: &mut Checks) -> DataSpec
         let given = pb.transforms.len();
         checks.refuse(&at.field("transforms"), format!("has {given} transforms, at most {MAX_TRANSFORMS} are allowed"));
     }
-    let split = pb.split.unwrap_or_default();
-    let fraction = |value: Option<f64>, name: &str, checks: &mut Checks| {
-        value.map(|value| checks.number(&at.field("split").field(name), value, &BETWEEN))
-    };
-    let validation = fraction(split.validation_fraction, "validation_fraction", checks);
+    if pb.augment.len() > MAX_AUGMENTATIONS {
+        let given = pb.augment.len();
+        let problem = format!("has {given} augmentations, at most {MAX_AUGMENTATIONS} are allowed");
+        checks.refuse(&at.field("augment"), problem);
+    }
     DataSpec {
         source: pb.source.and_then(|pb| source(pb, &at.field("source"), checks)),
+        classes: classes(pb.classes, &at.field("classes"), checks),
+        relabel: labels(pb.relabel, &at.field("relabel"), checks),
+        augment: (pb.augment.into_iter().take(MAX_AUGMENTATIONS).enumerate())
+            .filter_map(|(i, pb)| augmentation(pb, &at.field("augment").index(i), checks))
+            .collect(),
         transforms: (pb.transforms.into_iter().take(MAX_TRANSFORMS).enumerate())
             .filter_map(|(i, pb)| transform(pb, &at.field("transforms").index(i), checks))
             .collect(),
-        split: SplitSpec {
-            validation_fraction: validation.unwrap_or(SplitSpec::default().validation_fraction),
-            test_fraction: fraction(split.test_fraction, "test_fraction", checks),
-        },
+        split: split(pb.split.unwrap_or_default(), &at.field("split"), checks),
     }
 }
 
-fn source(pb: v1::DataSource, at: &Path, checks: &mut Checks) -> Option<DataSource> {
-    use v1::data_source::Kind;
+fn split(pb: v1::Split, at: &Path, checks: &mut Checks) -> SplitSpec {
+    let mut fraction = |value: Option<f64>, name: &str| value.map(|v| checks.number(&at.field(name), v, &BETWEEN));
+    SplitSpec {
+        validation_fraction: fraction(pb.validation_fraction, "validation_fraction"),
+        selection_fraction: fraction(pb.selection_fraction, "selection_fraction"),
+        test_fraction: fraction(pb.test_fraction, "test_fraction"),
+        train_samples: pb.train_samples.map(|most| checks.whole(&at.field("train_samples"), most, 1, u32::MAX)),
+    }
+}
+
+fn augmentation(pb: v1::Augmentation, at: &Path, checks: &mut Checks) -> Option<Augmentation> {
+    use v1::augmentation::Kind;
     match pb.kind {
         None => {
-            checks.refuse(at, "says not what the files are: one of idx, safetensors is needed");
+            checks.refuse(at, "says not what to do: one of flip, shift_crop is needed");
             None
         }
-        Some(Kind::Idx(pb)) => {
-            let at = at.field("idx");
-            let train = IdxPair {
-                inputs: checks.name(&at.field("train_inputs"), pb.train_inputs),
-                labels: checks.name(&at.field("train_labels"), pb.train_labels),
-            };
-            let test = (!pb.test_inputs.is_empty() || !pb.test_labels.is_empty()).then(|| IdxPair {
-                inputs: checks.name(&at.field("test_inputs"), pb.test_inputs),
-                labels: checks.name(&at.field("test_labels"), pb.test_labels),
-            });
-            Some(DataSource::Idx { train, test })
-        }
-        Some(Kind::Safetensors(pb)) => {
-            let at = at.field("safetensors");
-            let or = |text: String, usual: &str| if text.is_empty() { usual.to_string() } else { text };
-            Some(DataSource::Safetensors {
-                train: checks.name(&at.field("train"), pb.train),
-                test: (!pb.test.is_empty()).then(|| checks.name(&at.field("test"), pb.test)),
-                inputs: checks.name(&at.field("inputs"), or(pb.inputs, "inputs")),
-                labels: checks.name(&at.field("labels"), or(pb.labels, "labels")),
-            })
+        Some(Kind::Flip(v1::Flip {})) => Some(Augmentation::Flip),
+        Some(Kind::ShiftCrop(pb)) => {
+            let pixels = checks.whole(&at.field("shift_crop").field("pixels"), pb.pixels, 1, MAX_SHIFT);
+            Some(Augmentation::ShiftCrop { pixels })
         }
     }
+}
+
+/// Classes that are kept: each once.
+fn classes(pb: Vec<u32>, at: &Path, checks: &mut Checks) -> Vec<u32> {
+    if let Some(i) = pb.iter().take(MAX_CLASSES).enumerate().position(|(i, class)| pb[..i].contains(class)) {
+        checks.refuse(&at.index(i), format!("names class {} a second time", pb[i]));
+    }
+    labels(pb, at, checks)
+}
+
+fn labels(pb: Vec<u32>, at: &Path, checks: &mut Checks) -> Vec<u32> {
+    if pb.len() > MAX_CLASSES {
+        checks.refuse(at, format!("has {} numbers, at most {MAX_CLASSES} are allowed", pb.len()));
+    }
+    pb
 }
 
 fn transform(pb: v1::Transform, at: &Path, checks: &mut Checks) -> Option<Transform> {
     use v1::transform::Kind;
     match pb.kind {
         None => {
-            checks.refuse(at, "says not what to do: one of scale, normalize is needed");
+            checks.refuse(at, "says not what to do: one of scale, normalize, binarise is needed");
             None
         }
         Some(Kind::Scale(pb)) => {
@@ -86,6 +101,10 @@ fn transform(pb: v1::Transform, at: &Path, checks: &mut Checks) -> Option<Transf
             };
             let mean = each("mean", pb.mean, &ANY, checks);
             Some(Transform::Normalize { mean, std: each("std", pb.std, &POSITIVE, checks) })
+        }
+        Some(Kind::Binarise(pb)) => {
+            let at = at.field("binarise").field("threshold");
+            Some(Transform::Binarise { threshold: checks.number(&at, pb.threshold, &ANY) })
         }
     }
 }

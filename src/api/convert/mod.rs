@@ -9,6 +9,8 @@ mod data_out;
 pub mod job;
 mod recipe_in;
 mod recipe_out;
+mod source_in;
+mod source_out;
 mod step_in;
 mod step_out;
 mod train_in;

@@ -9,6 +9,7 @@ use prost_reflect::{DescriptorPool, DynamicMessage, FieldDescriptor, Kind as Fie
 
 use super::*;
 use crate::api::DESCRIPTORS;
+use crate::data::DataSpec;
 use crate::recipe::StepKind;
 
 /// As many variants as make every choice of every `oneof` come up.
@@ -109,7 +110,7 @@ fn every_field_survives_the_file_form_and_the_meaning() {
 fn what_is_left_out_has_the_defaults_that_the_comments_name() {
     use crate::train::config::{Length, OptimizerConfig, ScheduleConfig, TrainConfig};
     let recipe = from_json(r#"{"version": 1, "steps": [{"train": {"epochs": 2}}]}"#).unwrap();
-    assert_eq!((recipe.seed, recipe.data.split.validation_fraction, recipe.data.split.test_fraction), (0, 0.1, None));
+    assert_eq!((recipe.seed, recipe.data), (0, DataSpec::default()));
     let expected = TrainConfig {
         length: Length::Epochs(2),
         batch_size: 128,

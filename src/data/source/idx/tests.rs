@@ -8,7 +8,7 @@ use flate2::Compression;
 use flate2::write::GzEncoder;
 use tempfile::TempDir;
 
-use crate::data::{self, DataError, DataSource, Dataset, Files, IdxPair, Inputs};
+use crate::data::{self, BySplit, DataError, DataSource, Dataset, Files, IdxPair, Inputs};
 use crate::error::Classify;
 
 /// An IDX file of that type and these sizes.
@@ -49,14 +49,14 @@ fn images() -> Vec<u8> {
 fn refused(inputs: &[u8]) -> DataError {
     let (_folder, files) = files(&[("inputs", inputs), ("labels", &idx(8, &[2], &[0, 1]))]);
     let train = IdxPair { inputs: "inputs".into(), labels: "labels".into() };
-    data::open(&files, Some(&DataSource::Idx { train, test: None })).unwrap_err()
+    data::open(&files, Some(&DataSource::Idx(BySplit::train(train)))).unwrap_err()
 }
 
 /// The error for these labels of two right images.
 fn refused_labels(labels: &[u8]) -> DataError {
     let (_folder, files) = files(&[("inputs", &images()), ("labels", labels)]);
     let train = IdxPair { inputs: "inputs".into(), labels: "labels".into() };
-    data::open(&files, Some(&DataSource::Idx { train, test: None })).unwrap_err()
+    data::open(&files, Some(&DataSource::Idx(BySplit::train(train)))).unwrap_err()
 }
 
 #[test]
@@ -121,7 +121,7 @@ fn a_file_that_should_be_idx_and_is_not_is_named() {
 fn a_named_file_that_is_not_there_is_told_with_those_that_are() {
     let (_folder, files) = files(&[("a", b"x")]);
     let train = IdxPair { inputs: "../a".into(), labels: "a".into() };
-    let error = data::open(&files, Some(&DataSource::Idx { train, test: None })).unwrap_err();
+    let error = data::open(&files, Some(&DataSource::Idx(BySplit::train(train)))).unwrap_err();
     assert_eq!(error.to_string(), "there is no file '../a' in the data set; its files are a");
 }
 

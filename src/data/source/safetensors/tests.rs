@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use crate::data::{self, DataError, DataSource, Dataset, Files, Inputs};
+use crate::data::{self, BySplit, DataError, DataSource, Dataset, Files, Inputs};
 use crate::error::Classify;
 use crate::format::safetensors;
 use crate::tensor::{DType, TensorData};
@@ -68,8 +68,7 @@ fn two_files_are_told_apart_by_name() {
 fn a_source_names_files_and_tensors() {
     let contents = [("data", file(&[("x", inputs()), ("y", labels()), ("z", labels())]))];
     let source = |inputs: &str| DataSource::Safetensors {
-        train: "data".into(),
-        test: None,
+        files: BySplit::train("data".into()),
         inputs: inputs.into(),
         labels: "z".into(),
     };

@@ -1,6 +1,8 @@
 //! Whole recipes, run by the engine without a server, on data small enough to train on in a moment.
 
+use std::collections::BTreeMap;
 use std::fs;
+use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
@@ -14,8 +16,8 @@ use niwaki::graph::op::Activation;
 use niwaki::graph::{Graph, cost, init};
 use niwaki::passes::prune::{Amount, Scope};
 use niwaki::passes::quantize::{Format, Quantize, Values};
-use niwaki::recipe::run::{MODEL_FILE, REPORT_FILE, Run, Upload, run};
-use niwaki::recipe::{Cubic, PruneWeightsStep, Recipe, RecipeError, Step, StepKind, VERSION};
+use niwaki::recipe::run::{MODEL_FILE, REPORT_FILE, Run, run};
+use niwaki::recipe::{Cubic, Given, PruneWeightsStep, Recipe, RecipeError, Step, StepKind, Upload, VERSION};
 use niwaki::report::Report;
 use niwaki::seed;
 use niwaki::tensor::TensorData;
@@ -64,7 +66,7 @@ fn network() -> Graph {
 
 fn upload(graph: &Graph) -> Upload {
     let bytes = Bytes::from(native::write(graph, &Default::default()).unwrap());
-    Upload { model: format::open_model(bytes.clone(), None).unwrap(), bytes }
+    Upload { bytes: bytes.len() as u64, model: format::open_model(bytes, None).unwrap() }
 }
 
 fn training(epochs: u32) -> TrainConfig {
@@ -100,12 +102,23 @@ fn half() -> StepKind {
     StepKind::Quantize(Quantize { format: Format::F16, keep_f32: vec![], activations: Values::Rounded })
 }
 
+/// Runs a recipe on a model alone.
+fn run_on(
+    recipe: &Recipe,
+    model: &Upload,
+    data: &Dataset,
+    out: &Path,
+    listener: &mut Run<'_>,
+) -> Result<Report, RecipeError> {
+    run(recipe, &Given { model: Some(model), extra: &BTreeMap::new(), data }, out, listener)
+}
+
 /// Runs a recipe on a fresh copy of the network; returns the report and the emitted bytes.
 fn cook(recipe: &Recipe) -> (Report, Bytes) {
     let folder = tempfile::tempdir().unwrap();
     let upload = upload(&network());
     let report =
-        run(recipe, Some(&upload), &dataset(), folder.path(), &mut Run { cancelled: &|| false, progress: &mut |_| {} })
+        run_on(recipe, &upload, &dataset(), folder.path(), &mut Run { cancelled: &|| false, progress: &mut |_| {} })
             .unwrap();
     let written: Report = serde_json::from_slice(&fs::read(folder.path().join(REPORT_FILE)).unwrap()).unwrap();
     assert_eq!(written, report);
@@ -190,9 +203,9 @@ fn a_model_that_has_seen_the_validation_samples_is_found_out() {
         .unwrap();
 
     let folder = tempfile::tempdir().unwrap();
-    let report = run(
+    let report = run_on(
         &learn,
-        Some(&upload(&graph)),
+        &upload(&graph),
         &noisy,
         folder.path(),
         &mut Run { cancelled: &|| false, progress: &mut |_| {} },
@@ -205,9 +218,9 @@ fn a_model_that_has_seen_the_validation_samples_is_found_out() {
 fn a_cancelled_run_stops_soon_and_leaves_no_report() {
     let folder = tempfile::tempdir().unwrap();
     let asked = AtomicU64::new(0);
-    let error = run(
+    let error = run_on(
         &recipe(vec![StepKind::Train(training(10_000))]),
-        Some(&upload(&network())),
+        &upload(&network()),
         &dataset(),
         folder.path(),
         &mut Run { cancelled: &|| asked.fetch_add(1, Ordering::Relaxed) > 200, progress: &mut |_| {} },
@@ -226,9 +239,9 @@ fn a_recipe_that_does_not_fit_is_refused_before_anything_is_computed() {
     let mut recipe = recipe(vec![half(), StepKind::Train(training(1))]);
     recipe.version = 2;
     let mut told = 0;
-    let error = run(
+    let error = run_on(
         &recipe,
-        Some(&upload(&network())),
+        &upload(&network()),
         &dataset(),
         folder.path(),
         &mut Run { cancelled: &|| false, progress: &mut |_| told += 1 },
@@ -244,9 +257,9 @@ fn a_recipe_that_does_not_fit_is_refused_before_anything_is_computed() {
 fn a_training_that_explodes_fails_with_its_step() {
     let wild = TrainConfig { learning_rate: 1e30, clip: ClipConfig::default(), ..training(2) };
     let folder = tempfile::tempdir().unwrap();
-    let error = run(
+    let error = run_on(
         &recipe(vec![StepKind::Evaluate, StepKind::Train(wild)]),
-        Some(&upload(&network())),
+        &upload(&network()),
         &dataset(),
         folder.path(),
         &mut Run { cancelled: &|| false, progress: &mut |_| {} },
@@ -270,8 +283,7 @@ fn a_model_whose_outputs_overflow_is_refused_and_not_reported() {
     edit.commit().unwrap();
     let folder = tempfile::tempdir().unwrap();
     let mut listener = Run { cancelled: &|| false, progress: &mut |_| {} };
-    let error =
-        run(&recipe(vec![half()]), Some(&upload(&graph)), &dataset(), folder.path(), &mut listener).unwrap_err();
+    let error = run_on(&recipe(vec![half()]), &upload(&graph), &dataset(), folder.path(), &mut listener).unwrap_err();
     assert_eq!((error.kind(), error.reason()), (Kind::FailedPrecondition, "NON_FINITE"));
     assert!(!folder.path().join(REPORT_FILE).exists());
 }

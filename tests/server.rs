@@ -29,6 +29,7 @@ use tonic_types::StatusExt;
 mod catalogue;
 mod jobs;
 mod lifecycle;
+mod steps;
 mod uploads;
 
 const PARENT: &str = "tenants/default";
@@ -142,12 +143,12 @@ impl Server {
     async fn create_job(&self, model: &str, dataset: &str, recipe: &str, request_id: &str) -> Result<v1::Job, Status> {
         let recipe = niwaki::api::json::from_str("Recipe", recipe).unwrap();
         let job = v1::Job { model: model.into(), dataset: dataset.into(), recipe: Some(recipe), ..Default::default() };
-        let request = v1::CreateJobRequest {
-            parent: PARENT.into(),
-            job: Some(job),
-            request_id: request_id.into(),
-            validate_only: false,
-        };
+        self.send_job(job, request_id, false).await
+    }
+
+    async fn send_job(&self, job: v1::Job, request_id: &str, validate_only: bool) -> Result<v1::Job, Status> {
+        let (parent, request_id) = (PARENT.into(), request_id.into());
+        let request = v1::CreateJobRequest { parent, job: Some(job), request_id, validate_only };
         Ok(self.jobs().create_job(request).await?.into_inner())
     }
 

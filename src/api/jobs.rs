@@ -1,5 +1,6 @@
 //! `niwaki.v1.JobService`: recipes at work.
 
+use std::collections::{BTreeMap, HashMap};
 use std::pin::Pin;
 
 use futures::{Stream, stream};
@@ -9,7 +10,7 @@ use tonic::{Request, Response, Status};
 
 use super::convert::job::{job as to_pb, listed};
 use super::convert::{Path, recipe_from_pb};
-use super::files::panicked;
+use super::files::{Reading, panicked};
 use super::names::{Collection, parse_parent};
 use super::paging::{check_request_id, cut, page};
 use super::recipe::to_json;
@@ -17,10 +18,13 @@ use super::status::RequestError;
 use super::v1::job_service_server::JobService;
 use super::{Context, v1};
 use crate::error::Violation;
-use crate::jobs::job::{JobKey, NewJob};
+use crate::jobs::job::{Job, JobKey, NewJob};
 use crate::jobs::queue::{Changes, JobQueue};
-use crate::recipe::Recipe;
+use crate::recipe::{Given, Recipe, Upload};
 use crate::store::{self, DatasetDetail, Entry, ModelDetail, StoreError, now_ms};
+
+/// More models than a recipe has use for.
+const MAX_EXTRA_MODELS: usize = 8;
 
 #[derive(Debug, Clone)]
 pub(super) struct Jobs(pub Context);
@@ -28,9 +32,15 @@ pub(super) struct Jobs(pub Context);
 #[tonic::async_trait]
 impl JobService for Jobs {
     async fn create_job(&self, request: Request<v1::CreateJobRequest>) -> Result<Response<v1::Job>, Status> {
-        let v1::CreateJobRequest { parent, job, request_id, validate_only: _ } = request.into_inner();
+        let v1::CreateJobRequest { parent, job, request_id, validate_only } = request.into_inner();
         let (new, recipe) = new_job(parse_parent(&parent)?, job.unwrap_or_default(), &request_id)?;
-        let request = store::Request::new(request_id, &(&new.model, &new.dataset, &new.recipe));
+        if validate_only {
+            self.check_fit(&new, recipe).await?;
+            let job = to_pb(Job::new(String::new(), new, now_ms()));
+            return Ok(Response::new(v1::Job { name: String::new(), state: 0, revision: 0, ..job }));
+        }
+        let content = (&new.model, &new.extra_models, &new.dataset, &new.recipe);
+        let request = store::Request::new(request_id, &content);
         if let Some(first) = self.0.queue.made_by(&new.tenant, &request).await? {
             return Ok(Response::new(to_pb(first)));
         }
@@ -75,23 +85,21 @@ impl Jobs {
     async fn check_fit(&self, new: &NewJob, recipe: Recipe) -> Result<(), Status> {
         let catalogue = &self.0.store.catalogue;
         let dataset: Entry<DatasetDetail> = catalogue.get(&new.tenant, &new.dataset).await?;
-        let model: Option<Entry<ModelDetail>> = match &new.model {
-            Some(id) => Some(catalogue.get(&new.tenant, id).await?),
-            None => None,
-        };
         let reading = self.0.reading().await?;
-        let model = match &model {
-            Some(Entry { files, detail, .. }) => {
-                let file = files.first().ok_or_else(|| StoreError::Row { what: "a model without files".into() })?;
-                Some(self.0.read_model(&reading, file, detail.architecture.clone(), |_| "job.model".into()).await?)
-            }
-            None => None,
-        };
+        let mut model = None;
+        if let Some(id) = &new.model {
+            model = Some(self.read(&reading, new, id, "job.model").await?);
+        }
+        let mut extra = BTreeMap::new();
+        for (name, id) in &new.extra_models {
+            let found = self.read(&reading, new, id, &format!("job.extra_models.{name}")).await?;
+            extra.insert(name.clone(), found);
+        }
         let source = recipe.data.source.clone();
         let dataset = self.0.read_dataset(&reading, &dataset.files, source, in_request).await?;
         let validated = spawn_blocking(move || {
-            let violations = recipe.validate(model.as_ref().map(|model| &model.graph), &dataset);
-            drop((model, dataset, reading));
+            let violations = recipe.validate(&Given { model: model.as_ref(), extra: &extra, data: &dataset });
+            drop((model, extra, dataset, reading));
             violations
         });
         let mut violations = validated.await.map_err(panicked)?;
@@ -102,6 +110,16 @@ impl Jobs {
             violation.field = format!("job.recipe.{}", violation.field);
         }
         Err(RequestError::Invalid { violations }.into())
+    }
+}
+
+impl Jobs {
+    /// Reads one of the job's models; `field` is its place in the request.
+    async fn read(&self, reading: &Reading, new: &NewJob, id: &str, field: &str) -> Result<Upload, Status> {
+        let Entry { files, detail, .. } = self.0.store.catalogue.get::<ModelDetail>(&new.tenant, id).await?;
+        let file = files.first().ok_or_else(|| StoreError::Row { what: "a model without files".into() })?;
+        let model = self.0.read_model(reading, file, detail.architecture, |_| field.into()).await?;
+        Ok(Upload { bytes: file.size_bytes, model })
     }
 }
 
@@ -124,19 +142,39 @@ fn new_job(tenant: String, job: v1::Job, request_id: &str) -> Result<(NewJob, Re
     };
     let dataset = resource(Collection::Datasets, &job.dataset, "job.dataset")?;
     let model = if job.model.is_empty() { None } else { resource(Collection::Models, &job.model, "job.model")? };
+    let mut extra_models = BTreeMap::new();
+    for (name, model) in job.extra_models.iter().take(MAX_EXTRA_MODELS + 1) {
+        if let Some(id) = resource(Collection::Models, model, &format!("job.extra_models.{name}"))? {
+            extra_models.insert(name.clone(), id);
+        }
+    }
+    violations.extend(check_extra_names(&job.extra_models));
     let recipe = match job.recipe {
         Some(recipe) => recipe_from_pb(recipe, &Path::root("job.recipe")),
         None => Err(vec![Violation::new("job.recipe", "is missing")]),
     };
     match (recipe, dataset) {
         (Ok(recipe), Some(dataset)) if violations.is_empty() => {
-            Ok((NewJob { tenant, model, dataset, recipe: to_json(&recipe) }, recipe))
+            let recipe_text = to_json(&recipe);
+            Ok((NewJob { tenant, model, extra_models, dataset, recipe: recipe_text }, recipe))
         }
         (recipe, _) => {
             violations.extend(recipe.err().unwrap_or_default());
             Err(RequestError::Invalid { violations })
         }
     }
+}
+
+/// What is wrong with the names of a job's other models.
+fn check_extra_names(extra: &HashMap<String, String>) -> Option<Violation> {
+    if extra.len() > MAX_EXTRA_MODELS {
+        let text = format!("has {} models, at most {MAX_EXTRA_MODELS} are allowed", extra.len());
+        return Some(Violation::new("job.extra_models", text));
+    }
+    let plain = |c: char| c.is_ascii_alphanumeric() || c == '-' || c == '_';
+    let bad = extra.keys().find(|name| name.is_empty() || name.len() > 64 || !name.chars().all(plain))?;
+    let text = format!("{bad:?} is no name: 1 to 64 letters, digits, `-` and `_` are");
+    Some(Violation::new("job.extra_models", text))
 }
 
 /// What a watch knows between two messages.

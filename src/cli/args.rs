@@ -144,6 +144,14 @@ pub struct DemoArgs {
     pub seed: u64,
 }
 
+/// `NAME=VALUE`.
+fn named(text: &str) -> Result<(String, String), String> {
+    match text.split_once('=') {
+        Some((name, value)) if !name.is_empty() && !value.is_empty() => Ok((name.to_string(), value.to_string())),
+        _ => Err("NAME=VALUE is expected".to_string()),
+    }
+}
+
 /// `niwaki run`.
 #[derive(Debug, clap::Args)]
 #[command(after_help = "\
@@ -159,6 +167,12 @@ pub struct RunArgs {
     /// The model's graph, where the file has none: a built-in network or a file with graph JSON.
     #[arg(long, value_name = "PRESET|FILE", requires = "model")]
     pub graph: Option<String>,
+    /// Another model that the recipe speaks of, a teacher for example, by the name it has there. May be given repeatedly.
+    #[arg(long, value_name = "NAME=FILE", value_parser = named)]
+    pub extra_model: Vec<(String, String)>,
+    /// The graph of such a model, where the file has none.
+    #[arg(long, value_name = "NAME=PRESET|FILE", value_parser = named)]
+    pub extra_graph: Vec<(String, String)>,
     /// The data set: a folder or a file.
     #[arg(long, value_name = "PATH")]
     pub data: PathBuf,
@@ -271,12 +285,18 @@ pub enum JobsVerb {
         /// The model to start from; without it the recipe starts from a built-in network.
         #[arg(long)]
         model: Option<String>,
+        /// Another model that the recipe speaks of, by the name it has there. May be given repeatedly.
+        #[arg(long, value_name = "NAME=MODEL", value_parser = named)]
+        extra_model: Vec<(String, String)>,
         /// The data set.
         #[arg(long)]
         dataset: String,
         /// Follows the job to its end.
         #[arg(long)]
         watch: bool,
+        /// Checks everything and queues nothing.
+        #[arg(long, conflicts_with = "watch")]
+        validate_only: bool,
     },
     /// Lists the jobs, newest first.
     #[command(alias = "list")]

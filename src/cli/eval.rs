@@ -13,8 +13,7 @@ use crate::data::transform::{self, METADATA_KEY};
 use crate::data::{self, DataSpec, Dataset, Subset, Transform};
 use crate::exec::{self, Session};
 use crate::graph::{Graph, cost};
-use crate::recipe::misfits;
-use crate::recipe::run::Upload;
+use crate::recipe::{Upload, misfits};
 use crate::report::Z_95;
 use crate::train::metrics;
 
@@ -61,7 +60,7 @@ pub struct Measured {
     pub interval: [f64; 2],
     /// Mean cross entropy in nats.
     pub loss: f64,
-    bytes: usize,
+    bytes: u64,
     params: u64,
     nonzero_params: u64,
     transforms: Vec<Transform>,
@@ -88,7 +87,7 @@ impl Task {
             accuracy: evaluation.accuracy,
             interval: wilson(right, evaluation.correct.len()),
             loss: evaluation.loss,
-            bytes: bytes.len(),
+            bytes,
             params: cost.params,
             nonzero_params: cost.nonzero_params,
             transforms,
@@ -107,7 +106,7 @@ impl Measured {
                 row("samples", grouped(self.samples as u64)),
                 row("accuracy", format!("{} [{}, {}]", percent(self.accuracy), percent(low), percent(high))),
                 row("loss", format!("{:.4}", self.loss)),
-                row("bytes", grouped(self.bytes as u64)),
+                row("bytes", grouped(self.bytes)),
                 row("parameters", grouped(self.params)),
                 row("not zero", grouped(self.nonzero_params)),
             ],

@@ -22,11 +22,11 @@ pub fn run(args: &InspectArgs, output: Output) -> Result<(), Failure> {
     let layers: Vec<Layer> = graph.nodes().iter().map(|node| Layer::of(graph, node)).collect();
     let total = cost::of_graph(graph);
     output.answer(
-        || text(graph, &layers, total, local.bytes.len()),
+        || text(graph, &layers, total, local.bytes),
         || {
             json!({
                 "name": graph.name(),
-                "bytes": local.bytes.len(),
+                "bytes": local.bytes,
                 "input_shape": graph.input_shape(),
                 "output_shape": graph.output_shape(),
                 "params": total.params,
@@ -101,13 +101,13 @@ impl Layer {
     }
 }
 
-fn text(graph: &Graph, layers: &[Layer], total: Cost, bytes: usize) -> String {
+fn text(graph: &Graph, layers: &[Layer], total: Cost, bytes: u64) -> String {
     let header = ["layer", "kind", "output", "params", "%", "MACs", "%", "dtype", "zeros"];
     let rows = layers.iter().map(|layer| layer.row(total));
     format!(
         "{}  {} B, {} parameters of which {} are not zero, {} MACs for one sample of {}\n\n{}",
         graph.name(),
-        grouped(bytes as u64),
+        grouped(bytes),
         grouped(total.params),
         grouped(total.nonzero_params),
         grouped(total.macs),

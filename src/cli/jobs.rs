@@ -10,6 +10,7 @@ use super::failure::{Exit, Failure};
 use super::local;
 use super::output::{Output, comparison, percent, points, table};
 use super::progress::Meter;
+use super::steps;
 use crate::api::{self, v1};
 use crate::recipe::run::Progress;
 use crate::report::{Latency, Metrics};
@@ -21,10 +22,19 @@ const ATTEMPTS: u32 = 6;
 /// Does what was asked for.
 pub async fn run(client: &Client, verb: JobsVerb, output: Output) -> Result<(), Failure> {
     match verb {
-        JobsVerb::Create { recipe, model, dataset, watch } => {
+        JobsVerb::Create { recipe, model, extra_model, dataset, watch, validate_only } => {
             let model = model.map(|model| resource("models", &model)).unwrap_or_default();
             let recipe = recipe_message(&local::text(&recipe)?).map_err(|f| f.within(recipe.display()))?;
-            let job = create(client, model, resource("datasets", &dataset), recipe).await?;
+            let extra = extra_model.iter().map(|(name, model)| (name.clone(), resource("models", model)));
+            let dataset = resource("datasets", &dataset);
+            let job =
+                v1::Job { model, dataset, recipe: Some(recipe), extra_models: extra.collect(), ..Default::default() };
+            if validate_only {
+                let job = create(client, job, Purpose::Validate).await?;
+                output.answer(|| "the job may run\n".to_string(), || to_json(&job));
+                return Ok(());
+            }
+            let job = create(client, job, Purpose::Queue).await?;
             if watch {
                 return show_watched(client, &job.name, output).await;
             }
@@ -60,11 +70,19 @@ pub async fn run(client: &Client, verb: JobsVerb, output: Output) -> Result<(), 
     Ok(())
 }
 
-/// Queues a job; `model` and `dataset` are full names.
-pub async fn create(client: &Client, model: String, dataset: String, recipe: v1::Recipe) -> Result<v1::Job, Failure> {
-    let job = v1::Job { model, dataset, recipe: Some(recipe), ..Default::default() };
-    let request =
-        v1::CreateJobRequest { parent: TENANT.into(), job: Some(job), request_id: request_id(), validate_only: false };
+/// What a job is sent for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Purpose {
+    /// To be queued.
+    Queue,
+    /// To hear what is wrong with it.
+    Validate,
+}
+
+/// Sends a job; its model and data set go by their full names.
+pub async fn create(client: &Client, job: v1::Job, purpose: Purpose) -> Result<v1::Job, Failure> {
+    let (job, validate_only) = (Some(job), purpose == Purpose::Validate);
+    let request = v1::CreateJobRequest { parent: TENANT.into(), job, request_id: request_id(), validate_only };
     Ok(client.jobs().create_job(request).await?.into_inner())
 }
 
@@ -140,7 +158,8 @@ pub fn metrics(metrics: Option<&v1::Metrics>) -> Metrics {
 /// Baseline and result of a job, side by side.
 pub fn result_text(result: &v1::JobResult) -> String {
     let interval = result.accuracy_delta_ci95.unwrap_or_default();
-    let mut text = comparison(
+    let mut text = steps::steps(&result.steps);
+    text += &comparison(
         &metrics(result.baseline.as_ref()),
         &metrics(result.result.as_ref()),
         result.accuracy_delta,

@@ -9,21 +9,21 @@ use crate::api;
 use crate::data::{DataSource, Dataset, Files};
 use crate::format::{Architecture, open_model};
 use crate::graph::preset;
-use crate::recipe::Recipe;
-use crate::recipe::run::Upload;
+use crate::recipe::{Recipe, Upload};
 
 /// Reads a model; `graph` is what `--graph` said.
 pub fn model(path: &Path, graph: Option<&str>) -> Result<Upload, Failure> {
     let bytes = Bytes::from(read(path)?);
     let architecture = graph.map(architecture).transpose()?;
-    let model = open_model(bytes.clone(), architecture.as_ref()).map_err(|error| {
+    let size = bytes.len() as u64;
+    let model = open_model(bytes, architecture.as_ref()).map_err(|error| {
         let failure = Failure::input(path, error);
         match failure.reason.as_str() {
             "ARCHITECTURE_MISSING" => failure.hint("--graph PRESET|FILE gives the graph of a file that has none"),
             _ => failure,
         }
     })?;
-    Ok(Upload { bytes, model })
+    Ok(Upload { bytes: size, model })
 }
 
 /// What `--graph` names: an existing file holds graph JSON, everything else is a built-in network.

@@ -18,6 +18,7 @@ mod progress;
 mod run;
 mod serve;
 mod server;
+mod steps;
 
 use std::future::Future;
 use std::path::PathBuf;

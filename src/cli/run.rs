@@ -1,5 +1,6 @@
 //! `niwaki run`: a recipe, here, without a server.
 
+use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::Ordering;
 
@@ -9,9 +10,9 @@ use super::args::RunArgs;
 use super::failure::{Exit, Failure};
 use super::output::{Output, comparison};
 use super::progress::Meter;
-use super::{interruptible, local};
-use crate::recipe::RecipeError;
+use super::{interruptible, local, steps};
 use crate::recipe::run::{MODEL_FILE, REPORT_FILE, Run};
+use crate::recipe::{Given, RecipeError, Upload};
 use crate::report::Report;
 
 /// Runs the recipe and shows what it did.
@@ -19,6 +20,7 @@ pub fn run(args: &RunArgs, output: Output) -> Result<(), Failure> {
     local::out(&args.out)?;
     let recipe = local::recipe(&args.recipe)?;
     let upload = args.model.as_deref().map(|path| local::model(path, args.graph.as_deref())).transpose()?;
+    let extra = extra_models(args)?;
     let dataset = local::dataset(&args.data, recipe.data.source.as_ref())?;
 
     let out = args.out.clone();
@@ -26,7 +28,8 @@ pub fn run(args: &RunArgs, output: Output) -> Result<(), Failure> {
         let mut meter = Meter::new(output);
         let cancelled = || pressed.load(Ordering::Relaxed);
         let mut run = Run { cancelled: &cancelled, progress: &mut |progress| meter.update(progress) };
-        let report = crate::recipe::run::run(&recipe, upload.as_ref(), &dataset, &out, &mut run);
+        let given = Given { model: upload.as_ref(), extra: &extra, data: &dataset };
+        let report = crate::recipe::run::run(&recipe, &given, &out, &mut run);
         meter.finish();
         report.map_err(failure)
     })?;
@@ -42,6 +45,19 @@ pub fn run(args: &RunArgs, output: Output) -> Result<(), Failure> {
     Ok(())
 }
 
+/// The models that the recipe speaks of, by name.
+fn extra_models(args: &RunArgs) -> Result<BTreeMap<String, Upload>, Failure> {
+    let graphs: BTreeMap<&str, &str> = args.extra_graph.iter().map(|(n, g)| (n.as_str(), g.as_str())).collect();
+    if let Some(name) = graphs.keys().find(|name| !args.extra_model.iter().any(|(model, _)| model == *name)) {
+        let message = format!("--extra-graph {name}: no --extra-model has this name");
+        return Err(Failure::new(Exit::Invalid, "EXTRA_GRAPH", message));
+    }
+    let open = |(name, path): &(String, String)| {
+        Ok((name.clone(), local::model(Path::new(path), graphs.get(name.as_str()).copied())?))
+    };
+    args.extra_model.iter().map(open).collect()
+}
+
 /// There is no server here that could be away, and weights that were no good before the first step were given.
 fn failure(error: RecipeError) -> Failure {
     let invalid = matches!(error, RecipeError::NotFinite { step: 0 });
@@ -55,7 +71,8 @@ fn failure(error: RecipeError) -> Failure {
 }
 
 fn text(report: &Report, out: &Path) -> String {
-    let mut text = comparison(
+    let mut text = steps::steps(&report.steps);
+    text += &comparison(
         &report.baseline,
         &report.result,
         report.accuracy_delta,

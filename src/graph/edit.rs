@@ -96,6 +96,23 @@ impl<'g> GraphEdit<'g> {
         Ok(output)
     }
 
+    /// Puts a node behind a value for those of its readers that are named; all others read the value as before.
+    pub fn insert_between(&mut self, value: ValueId, node: NewNode, readers: &[String]) -> Result<ValueId, GraphError> {
+        let place = self.place_of_producer(value).map_or(0, |place| place + 1);
+        let output = self.place_node(place, &node.name, node.op, &[value], &node.params)?;
+        for name in readers {
+            let reader = self.node_mut(name)?;
+            reader.inputs.iter_mut().filter(|input| **input == value).for_each(|input| *input = output);
+        }
+        Ok(output)
+    }
+
+    /// Lets the node `name` read one parameter more, behind those that it reads: a bias, say.
+    pub fn push_param(&mut self, name: &str, param: ParamId) -> Result<(), GraphError> {
+        self.node_mut(name)?.params.push(param);
+        Ok(())
+    }
+
     /// Puts a chain of nodes in the place of the node `name`, which has one input: the first reads that, and whoever read
     /// the old node's output reads the last's. An empty chain takes the node out. Parameters that no node reads any more
     /// go out too.
@@ -177,6 +194,11 @@ impl<'g> GraphEdit<'g> {
         self.draft.nodes.insert(place, Node { name: name.to_string(), op, inputs, params, output });
         self.changes.push(Change::AddNode(name.to_string()));
         Ok(output)
+    }
+
+    fn node_mut(&mut self, name: &str) -> Result<&mut Node, GraphError> {
+        let node = self.draft.nodes.iter_mut().find(|node| node.name == name);
+        node.ok_or_else(|| GraphError::NoSuchNode { name: name.to_string() })
     }
 
     fn place_of_producer(&self, value: ValueId) -> Option<usize> {
@@ -322,6 +344,26 @@ mod tests {
             fc1 : [N, 3] = Linear(input) [fc1.weight F32[3, 4], fc1.bias F32[3]]
             tanh : [N, 3] = Tanh(fc1)
             relu : [N, 3] = Relu(tanh)
+            sum : [N, 3] = Add(tanh, tanh)
+            return relu
+        "#]]
+        .assert_eq(&graph.to_string());
+    }
+
+    #[test]
+    fn a_node_is_inserted_for_the_named_readers_alone() {
+        let mut graph = network();
+        let mut edit = graph.edit();
+        let value = edit.graph().nodes()[0].output;
+        edit.add_node("sum", Op::Add, &[value, value], &[]).unwrap();
+        let node = NewNode { name: "tanh".into(), op: Op::Activation(Activation::Tanh), params: vec![] };
+        edit.insert_between(value, node, &["sum".into()]).unwrap();
+        edit.commit().unwrap();
+        expect![[r#"
+            input : [N, 4]
+            fc1 : [N, 3] = Linear(input) [fc1.weight F32[3, 4], fc1.bias F32[3]]
+            tanh : [N, 3] = Tanh(fc1)
+            relu : [N, 3] = Relu(fc1)
             sum : [N, 3] = Add(tanh, tanh)
             return relu
         "#]]

@@ -3,6 +3,7 @@
 //! It opens nothing outside its folder. The standard library sets no limits on memory or time, so none are set here;
 //! what this process does wrong ends this process, and the worker sees that.
 
+use std::collections::BTreeMap;
 use std::io::{self, BufRead, Write};
 use std::path::Path;
 use std::process::{self, ExitCode};
@@ -11,13 +12,15 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 use std::{fs, thread};
 
+use bytes::Bytes;
+
 use super::job::Failure;
-use super::protocol::{CANCEL, DATA_FOLDER, JOB_FILE, JobFile, Line, MODEL_FOLDER, OUT_FOLDER};
+use super::protocol::{CANCEL, DATA_FOLDER, JOB_FILE, JobFile, Line, ModelFile, OUT_FOLDER};
 use crate::data::{self, Files};
 use crate::error::Kind;
 use crate::format;
-use crate::recipe::Recipe;
-use crate::recipe::run::{self, Progress, Run, Upload};
+use crate::recipe::run::{self, Progress, Run};
+use crate::recipe::{Given, Recipe, Upload};
 
 /// Progress within a phase is said at most so often.
 const PROGRESS_EVERY: Duration = Duration::from_millis(100);
@@ -64,14 +67,9 @@ fn work(
     let job: JobFile = serde_json::from_slice(&read(&folder.join(JOB_FILE))?)
         .map_err(|error| Failure::crashed(format!("{JOB_FILE}: {error}")))?;
     let recipe = read_recipe(&job.recipe).map_err(|message| Failure::new(Kind::InvalidArgument, "RECIPE", message))?;
-    let model = match &job.model {
-        Some(name) => {
-            let bytes = bytes::Bytes::from(read(&folder.join(MODEL_FOLDER).join(name))?);
-            let model = format::open_model(bytes.clone(), job.architecture.as_ref()).map_err(|e| Failure::of(&e))?;
-            Some(Upload { bytes, model })
-        }
-        None => None,
-    };
+    let model = job.model.as_ref().map(|file| open(folder, file)).transpose()?;
+    let extra = job.extra_models.iter().map(|(name, file)| Ok((name.clone(), open(folder, file)?)));
+    let extra: BTreeMap<String, Upload> = extra.collect::<Result<_, Failure>>()?;
     let paths = job.data.iter().map(|name| (name.clone(), folder.join(DATA_FOLDER).join(name)));
     let files = Files(paths.collect());
     let dataset = data::open(&files, recipe.data.source.as_ref()).map_err(|e| Failure::of(&e))?;
@@ -85,8 +83,16 @@ fn work(
             }
         },
     };
-    let result = run::run(&recipe, model.as_ref(), &dataset, &folder.join(OUT_FOLDER), &mut run);
+    let given = Given { model: model.as_ref(), extra: &extra, data: &dataset };
+    let result = run::run(&recipe, &given, &folder.join(OUT_FOLDER), &mut run);
     result.map(|_report| ()).map_err(|error| Failure::of(&error))
+}
+
+fn open(folder: &Path, file: &ModelFile) -> Result<Upload, Failure> {
+    let bytes = Bytes::from(read(&folder.join(&file.path))?);
+    let size = bytes.len() as u64;
+    let model = format::open_model(bytes, file.architecture.as_ref()).map_err(|e| Failure::of(&e))?;
+    Ok(Upload { bytes: size, model })
 }
 
 /// Says progress, but not every step of it.

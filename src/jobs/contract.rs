@@ -87,7 +87,13 @@ async fn dataset(catalogue: &Catalogue, tenant: &str) -> String {
 
 impl Fixture {
     fn new_job(&self) -> NewJob {
-        NewJob { tenant: "default".into(), model: None, dataset: self.dataset.clone(), recipe: "{}".into() }
+        NewJob {
+            tenant: "default".into(),
+            model: None,
+            extra_models: Default::default(),
+            dataset: self.dataset.clone(),
+            recipe: "{}".into(),
+        }
     }
 
     async fn submit(&self, now: i64) -> Job {

@@ -1,6 +1,8 @@
 //! A job as a value, and what happens to it. Nothing here waits, reads a clock or writes: the time is an argument, and
 //! the queue makes each of these steps one transaction.
 
+use std::collections::BTreeMap;
+
 use serde::{Deserialize, Serialize};
 
 use super::JobError;
@@ -25,6 +27,8 @@ pub struct NewJob {
     pub tenant: String,
     /// Id of the model to start from; `None`: the recipe starts from a preset.
     pub model: Option<String>,
+    /// Ids of other models that the recipe speaks of, by the names it has for them.
+    pub extra_models: BTreeMap<String, String>,
     /// Id of the data set.
     pub dataset: String,
     /// The recipe, in its file form.
@@ -38,6 +42,8 @@ pub struct Job {
     pub key: JobKey,
     /// Id of the model to start from.
     pub model: Option<String>,
+    /// Ids of other models that the recipe speaks of, by the names it has for them.
+    pub extra_models: BTreeMap<String, String>,
     /// Id of the data set.
     pub dataset: String,
     /// The recipe, in its file form.
@@ -152,6 +158,7 @@ impl Job {
         Self {
             key: JobKey { tenant: new.tenant, id },
             model: new.model,
+            extra_models: new.extra_models,
             dataset: new.dataset,
             recipe: new.recipe,
             state: JobState::Queued,
@@ -287,8 +294,13 @@ mod tests {
     }
 
     fn queued() -> Job {
-        let new =
-            NewJob { tenant: "default".into(), model: None, dataset: "d".into(), recipe: r#"{"version":1}"#.into() };
+        let new = NewJob {
+            tenant: "default".into(),
+            model: None,
+            extra_models: BTreeMap::new(),
+            dataset: "d".into(),
+            recipe: r#"{"version":1}"#.into(),
+        };
         Job::new("job".into(), new, 0)
     }
 

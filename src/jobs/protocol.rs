@@ -5,10 +5,13 @@
 //! ```text
 //! folder/                              stdin   held open by the worker; the line `cancel` asks to stop,
 //! ├── job.json   a JobFile                     and so does its end: a process dies with its worker
-//! ├── model/…    the model's files     stdout  JSON, one Line a line
+//! ├── models/0/… a model's files       stdout  JSON, one Line a line
 //! ├── data/…     the data set's files  stderr  for the log
 //! └── out/       what the process makes
 //! ```
+
+use std::collections::BTreeMap;
+use std::path::PathBuf;
 
 use serde::{Deserialize, Serialize};
 
@@ -18,8 +21,8 @@ use crate::recipe::run::Progress;
 
 /// The name of the file that describes the job.
 pub const JOB_FILE: &str = "job.json";
-/// The folder of the model's files.
-pub const MODEL_FOLDER: &str = "model";
+/// The folder of the models' files, a folder each.
+pub const MODELS_FOLDER: &str = "models";
 /// The folder of the data set's files.
 pub const DATA_FOLDER: &str = "data";
 /// The folder for what the process makes.
@@ -34,12 +37,21 @@ pub const MAX_LINE: usize = 64 << 10;
 pub struct JobFile {
     /// The recipe, in its file form.
     pub recipe: String,
-    /// Name of the model's file; `None`: the recipe starts from a preset.
-    pub model: Option<String>,
-    /// The graph, where the model's file does not carry it.
-    pub architecture: Option<Architecture>,
+    /// The model to start from; `None`: the recipe starts from a preset.
+    pub model: Option<ModelFile>,
+    /// Other models that the recipe speaks of, by the names it has for them.
+    pub extra_models: BTreeMap<String, ModelFile>,
     /// Names of the data set's files.
     pub data: Vec<String>,
+}
+
+/// A model that was put into the folder.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct ModelFile {
+    /// Its file, from the job's folder on.
+    pub path: PathBuf,
+    /// The graph, where the file does not carry it.
+    pub architecture: Option<Architecture>,
 }
 
 /// What a process says.

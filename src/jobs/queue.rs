@@ -26,7 +26,8 @@ const POLL: Duration = Duration::from_secs(1);
 /// Changes that a slow watcher may be behind; one that is further behind looks again.
 const BACKLOG: usize = 256;
 
-const COLUMNS: &str = "tenant, id, model, dataset, recipe, state, revision, attempt, losses, worker, lease_expires_ms,
+const COLUMNS: &str =
+    "tenant, id, model, extra_models, dataset, recipe, state, revision, attempt, losses, worker, lease_expires_ms,
     progress, failure, result, create_ms, start_ms, finish_ms";
 
 /// The queue.
@@ -50,9 +51,9 @@ impl JobQueue {
     pub async fn submit(&self, new: &NewJob, request: &Request, now: i64) -> Result<Job, JobError> {
         let job = Job::new(new_id(), new.clone(), now);
         let inserted = sqlx::query(
-            "INSERT INTO jobs (tenant, id, request_id, request_digest, model, dataset, recipe, state, revision, attempt,
-                 losses, create_ms)
-             VALUES ($1, $2, $3, $4, $5, $6, $7, $8, 1, 0, 0, $9)
+            "INSERT INTO jobs (tenant, id, request_id, request_digest, model, extra_models, dataset, recipe, state,
+                 revision, attempt, losses, create_ms)
+             VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, 1, 0, 0, $10)
              ON CONFLICT (tenant, request_id) WHERE request_id <> '' DO NOTHING",
         )
         .bind(&job.key.tenant)
@@ -60,6 +61,7 @@ impl JobQueue {
         .bind(&request.id)
         .bind(&request.digest)
         .bind(&job.model)
+        .bind(to_json(&Some(&job.extra_models))?)
         .bind(&job.dataset)
         .bind(&job.recipe)
         .bind(job.state.name())
@@ -312,6 +314,7 @@ fn from_row(row: &AnyRow) -> Result<Job, StoreError> {
     Ok(Job {
         key: JobKey { tenant: row.try_get("tenant")?, id: row.try_get("id")? },
         model: row.try_get("model")?,
+        extra_models: from_json(row, "extra_models")?.unwrap_or_default(),
         dataset: row.try_get("dataset")?,
         recipe: row.try_get("recipe")?,
         state: JobState::from_name(state).ok_or_else(|| StoreError::Row { what: format!("job state {state:?}") })?,

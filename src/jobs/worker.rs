@@ -8,6 +8,7 @@
 //! Nothing computes here: heartbeats must not wait for anything. When the lease is lost the process is killed and nothing
 //! is published; blobs that were stored already have no name and harm nobody. The job's folder is removed in any case.
 
+use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -19,7 +20,7 @@ use tokio_util::sync::CancellationToken;
 use super::JobError;
 use super::emitted;
 use super::job::{Directive, Failure, Job, JobResult, Lease, Outcome};
-use super::protocol::{DATA_FOLDER, JOB_FILE, JobFile, Line, MODEL_FOLDER, OUT_FOLDER};
+use super::protocol::{DATA_FOLDER, JOB_FILE, JobFile, Line, MODELS_FOLDER, ModelFile, OUT_FOLDER};
 use super::queue::JobQueue;
 use super::runner::Process;
 use super::state::JobState;
@@ -136,24 +137,21 @@ impl Worker {
 
     /// Puts the job's inputs into its folder, compared with their digests.
     async fn stage(&self, job: &Job, folder: &Path) -> Result<(), Failure> {
-        let model: Option<Entry<ModelDetail>> = match &job.model {
-            Some(id) => Some(self.store.catalogue.get(&job.key.tenant, id).await.map_err(|e| of_store(&e))?),
-            None => None,
-        };
+        let mut model = None;
+        if let Some(id) = &job.model {
+            model = Some(self.stage_model(job, id, 0, folder).await?);
+        }
+        let mut extra_models = BTreeMap::new();
+        for (place, (name, id)) in (1..).zip(&job.extra_models) {
+            extra_models.insert(name.clone(), self.stage_model(job, id, place, folder).await?);
+        }
         let dataset: Entry<DatasetDetail> =
             self.store.catalogue.get(&job.key.tenant, &job.dataset).await.map_err(|e| of_store(&e))?;
-        let model_files: &[FileRef] = model.as_ref().map_or(&[], |model| &model.files);
-        for (name, files) in [(MODEL_FOLDER, model_files), (DATA_FOLDER, &dataset.files)] {
-            let folder = folder.join(name);
-            tokio::fs::create_dir(&folder).await.map_err(|e| ours("the job's folder could not be filled", &e))?;
-            for file in files {
-                self.fetch(file, &folder).await.map_err(|e| of_store(&e))?;
-            }
-        }
+        self.fetch(&dataset.files, &folder.join(DATA_FOLDER)).await?;
         let job_file = JobFile {
             recipe: job.recipe.clone(),
-            model: model_files.first().map(|file| file.file_name.clone()),
-            architecture: model.and_then(|model| model.detail.architecture),
+            model,
+            extra_models,
             data: dataset.files.iter().map(|file| file.file_name.clone()).collect(),
         };
         let text = serde_json::to_vec(&job_file).map_err(|e| ours("the job could not be described", &e))?;
@@ -164,8 +162,25 @@ impl Worker {
         write.await.map_err(|e| ours("the job's folder could not be filled", &e))
     }
 
-    async fn fetch(&self, file: &FileRef, folder: &Path) -> Result<(), StoreError> {
-        self.store.blobs.get_to_file(&stored_digest(&file.digest)?, &folder.join(&file.file_name)).await
+    /// Puts a model's files into the folder with the number `place`.
+    async fn stage_model(&self, job: &Job, id: &str, place: usize, folder: &Path) -> Result<ModelFile, Failure> {
+        let model: Entry<ModelDetail> =
+            self.store.catalogue.get(&job.key.tenant, id).await.map_err(|e| of_store(&e))?;
+        let own = Path::new(MODELS_FOLDER).join(place.to_string());
+        self.fetch(&model.files, &folder.join(&own)).await?;
+        let file =
+            model.files.first().ok_or_else(|| of_store(&StoreError::Row { what: "a model without files".into() }))?;
+        Ok(ModelFile { path: own.join(&file.file_name), architecture: model.detail.architecture })
+    }
+
+    async fn fetch(&self, files: &[FileRef], folder: &Path) -> Result<(), Failure> {
+        tokio::fs::create_dir_all(folder).await.map_err(|e| ours("the job's folder could not be filled", &e))?;
+        for file in files {
+            let digest = stored_digest(&file.digest).map_err(|e| of_store(&e))?;
+            let stored = self.store.blobs.get_to_file(&digest, &folder.join(&file.file_name)).await;
+            stored.map_err(|e| of_store(&e))?;
+        }
+        Ok(())
     }
 
     /// Stores what the process made, after looking it over.

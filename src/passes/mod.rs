@@ -2,15 +2,20 @@
 
 use thiserror::Error;
 
-use crate::error::{Classify, Kind};
+use crate::error::{Classify, Kind, Violation};
 use crate::graph::{Change, Graph, GraphEdit, GraphError};
 use crate::tensor::TensorError;
+use crate::tensor::linalg::LinalgError;
 
+pub mod fold;
 pub mod insert_batch_norm;
 pub mod insert_dropout;
 pub mod low_rank;
 pub mod prune;
 pub mod quantize;
+mod select;
+#[cfg(test)]
+mod testing;
 
 /// A technique that changes a graph.
 pub trait Pass {
@@ -39,6 +44,47 @@ pub enum PassError {
         /// The name or glob.
         pattern: String,
     },
+    /// A name or glob that fits no node, or none of the right kind.
+    #[error("'{pattern}' in `{field}` fits no {what} of the model")]
+    NoSuchNode {
+        /// The configuration's field.
+        field: &'static str,
+        /// The name or glob.
+        pattern: String,
+        /// What it should have named, in words, such as `activation`.
+        what: &'static str,
+    },
+    /// A value that a batch normalisation does not take.
+    #[error("`{field}`: node '{node}' works on {shape}, a batch normalisation on [N, c] or [N, c, h, w]")]
+    NotNormalisable {
+        /// The configuration's field.
+        field: &'static str,
+        /// The activation.
+        node: String,
+        /// The shape of the value it works on.
+        shape: String,
+    },
+    /// Moments that are not those of a value's channels.
+    #[error("the moments of value '{value}' {problem}")]
+    Moments {
+        /// The value.
+        value: String,
+        /// What is wrong with them.
+        problem: String,
+    },
+    /// More is asked for than the smallest ranks give.
+    #[error(
+        "`{field}` {asked} cannot be met: with the smallest ranks the network still takes {reachable:.4} of its \
+         multiply-accumulate operations"
+    )]
+    OutOfReach {
+        /// The configuration's field.
+        field: &'static str,
+        /// The share asked for.
+        asked: f64,
+        /// The least share that can be had, rounded up to four places.
+        reachable: f64,
+    },
     /// A weight that is not a number has no magnitude to compare.
     #[error("parameter '{name}' holds {count} values that are not finite")]
     NonFinite {
@@ -46,6 +92,14 @@ pub enum PassError {
         name: String,
         /// How many.
         count: usize,
+    },
+    /// A weight could not be decomposed.
+    #[error("parameter '{name}': {source}")]
+    Linalg {
+        /// The parameter.
+        name: String,
+        /// Why.
+        source: LinalgError,
     },
     /// The changed graph does not hold together; a defect of the pass.
     #[error(transparent)]
@@ -55,20 +109,48 @@ pub enum PassError {
     Tensor(#[from] TensorError),
 }
 
+impl PassError {
+    /// The field of the pass's configuration that is to blame, if one is.
+    pub fn field(&self) -> Option<&'static str> {
+        match self {
+            PassError::NoSuchParam { field, .. }
+            | PassError::NoSuchNode { field, .. }
+            | PassError::NotNormalisable { field, .. }
+            | PassError::OutOfReach { field, .. } => Some(field),
+            PassError::Moments { .. }
+            | PassError::NonFinite { .. }
+            | PassError::Linalg { .. }
+            | PassError::Graph(_)
+            | PassError::Tensor(_) => None,
+        }
+    }
+}
+
 impl Classify for PassError {
     fn kind(&self) -> Kind {
         match self {
-            PassError::NoSuchParam { .. } => Kind::InvalidArgument,
-            PassError::NonFinite { .. } => Kind::FailedPrecondition,
-            PassError::Graph(_) | PassError::Tensor(_) => Kind::Internal,
+            PassError::NoSuchParam { .. }
+            | PassError::NoSuchNode { .. }
+            | PassError::NotNormalisable { .. }
+            | PassError::OutOfReach { .. } => Kind::InvalidArgument,
+            PassError::NonFinite { .. } | PassError::Moments { .. } => Kind::FailedPrecondition,
+            PassError::Linalg { .. } | PassError::Graph(_) | PassError::Tensor(_) => Kind::Internal,
         }
     }
 
     fn reason(&self) -> &'static str {
         match self {
             PassError::NoSuchParam { .. } => "NO_SUCH_PARAMETER",
+            PassError::NoSuchNode { .. } => "NO_SUCH_NODE",
+            PassError::NotNormalisable { .. } => "NOT_NORMALISABLE",
+            PassError::OutOfReach { .. } => "OUT_OF_REACH",
             PassError::NonFinite { .. } => "NON_FINITE",
-            PassError::Graph(_) | PassError::Tensor(_) => "PASS_FAILED",
+            PassError::Moments { .. } => "BAD_MOMENTS",
+            PassError::Linalg { .. } | PassError::Graph(_) | PassError::Tensor(_) => "PASS_FAILED",
         }
+    }
+
+    fn violations(&self) -> Vec<Violation> {
+        self.field().map(|field| Violation::new(field, self.to_string())).into_iter().collect()
     }
 }

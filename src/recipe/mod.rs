@@ -5,26 +5,52 @@
 
 mod error;
 mod measure;
+mod outline;
 pub mod run;
+mod step;
 mod validate;
 mod warnings;
 
 pub use error::RecipeError;
 pub use validate::misfits;
 
-use crate::data::DataSpec;
+use std::collections::BTreeMap;
+
+use crate::data::{DataSpec, Dataset};
+use crate::format;
 use crate::graph::init::Init;
 use crate::passes::insert_batch_norm::InsertBatchNorm;
 use crate::passes::insert_dropout::InsertDropout;
 use crate::passes::low_rank::LowRank;
 use crate::passes::prune::{Amount, Scope};
 use crate::passes::quantize::Quantize;
+use crate::train::calibrate::Batches;
 use crate::train::config::TrainConfig;
 
 /// The version of the recipe format that this niwaki reads.
 pub const VERSION: u32 = 1;
 /// More steps than any sensible recipe has.
 pub const MAX_STEPS: usize = 64;
+
+/// What a recipe is applied to.
+#[derive(Debug, Clone, Copy)]
+pub struct Given<'a> {
+    /// The model to start from; `None`: the recipe starts from a built-in network.
+    pub model: Option<&'a Upload>,
+    /// Other models that the recipe speaks of, by the names it has for them.
+    pub extra: &'a BTreeMap<String, Upload>,
+    /// The data set.
+    pub data: &'a Dataset,
+}
+
+/// A model as it was given.
+#[derive(Debug, Clone)]
+pub struct Upload {
+    /// Size of its file.
+    pub bytes: u64,
+    /// What was read from it.
+    pub model: format::Model,
+}
 
 /// What to do with a model.
 #[derive(Debug, Clone, PartialEq)]
@@ -85,7 +111,7 @@ pub enum StepKind {
     /// Works batch normalisations into the layers before them, and takes dropouts out.
     Fold,
     /// Measures the running statistics of batch normalisations anew.
-    RecalibrateBatchNorm(Recalibrate),
+    RecalibrateBatchNorm(Batches),
     /// Draws all weights anew.
     Initialise(Init),
     /// Goes on with another network, with fresh weights.
@@ -116,16 +142,7 @@ pub struct InsertBatchNormStep {
     /// Where, and with which constants.
     pub insert: InsertBatchNorm,
     /// How the statistics are measured that leave the network's function as it was.
-    pub calibrate: Recalibrate,
-}
-
-/// How many training samples statistics are measured on.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Recalibrate {
-    /// Batches.
-    pub batches: u32,
-    /// Samples a batch.
-    pub batch_size: u32,
+    pub calibrate: Batches,
 }
 
 impl StepKind {

@@ -17,23 +17,15 @@ use serde::{Deserialize, Serialize};
 
 use super::error::RecipeError;
 use super::measure::{self, Candidate};
-use super::{PruneWeightsStep, Recipe, Start, StepKind, warnings};
-use crate::data::{self, DataSpec, Dataset, Splits, Transform, transform};
+use super::{Given, Recipe, Start, Upload, warnings};
+use crate::data::{self, DataSpec, Splits, Transform, transform};
 use crate::digest::Digest;
 use crate::exec::{self, Session};
-use crate::format::{self, native};
+use crate::format::native;
 use crate::graph::{Graph, cost, init, preset};
-use crate::passes::prune::{Amount, GradualPruning, PruneWeights};
-use crate::passes::quantize::Quantize;
-use crate::passes::{self, Pass};
-use crate::report::{
-    Comparison, EmittedFile, Machine, ParamPrecision, ParamSparsity, Report, Snapshot, StepEffect, TrainDetail,
-};
-use crate::seed;
-use crate::train::config::TrainConfig;
+use crate::passes;
+use crate::report::{Comparison, EmittedFile, Machine, Report, Snapshot, StepEffect, TrainDetail};
 use crate::train::metrics;
-use crate::train::objective::CrossEntropy;
-use crate::train::{self, TrainContext};
 
 /// The emitted model's file name.
 pub const MODEL_FILE: &str = "model.safetensors";
@@ -67,60 +59,46 @@ pub struct Progress {
     pub validation_accuracy: Option<f64>,
 }
 
-/// A model to start from.
-pub struct Upload {
-    /// The file as it was uploaded: its size is the baseline's.
-    pub bytes: Bytes,
-    /// What was read from it.
-    pub model: format::Model,
-}
-
-/// Runs `recipe` on `upload` (or on the preset it names) with `dataset`; writes [`MODEL_FILE`] and [`REPORT_FILE`] into
-/// the folder `out`, which is made when there is something to write.
+/// Runs `recipe` on what is given; writes [`MODEL_FILE`] and [`REPORT_FILE`] into the folder `out`, which is made when
+/// there is something to write.
 ///
 /// Errors: [`RecipeError::Invalid`] with every violation, before anything is computed; what a step says, with its number.
-pub fn run(
-    recipe: &Recipe,
-    upload: Option<&Upload>,
-    dataset: &Dataset,
-    out: &Path,
-    run: &mut Run<'_>,
-) -> Result<Report, RecipeError> {
+pub fn run(recipe: &Recipe, given: &Given<'_>, out: &Path, run: &mut Run<'_>) -> Result<Report, RecipeError> {
     // Gradients are walked recursively, one frame a node.
-    exec::with_large_stack(|| Course::open(recipe, upload, dataset, run)?.follow(upload, out))?
+    exec::with_large_stack(|| Course::open(recipe, given, run)?.follow(out))?
 }
 
 /// The course of one recipe: everything that its steps share.
-struct Course<'a, 'r> {
-    recipe: &'a Recipe,
+pub(super) struct Course<'a, 'r> {
+    pub(super) recipe: &'a Recipe,
+    pub(super) given: &'a Given<'a>,
+    pub(super) splits: Splits,
+    pub(super) run: &'a mut Run<'r>,
+    /// The step at work, counted from 1; 0 before the first.
+    pub(super) step: u32,
+    /// The network that the steps start from, once it is there.
+    pub(super) baseline: Option<Graph>,
     transforms: Vec<Transform>,
-    splits: Splits,
     warnings: Vec<String>,
-    run: &'a mut Run<'r>,
-    step: u32,
 }
 
 impl<'a, 'r> Course<'a, 'r> {
-    fn open(
-        recipe: &'a Recipe,
-        upload: Option<&Upload>,
-        dataset: &Dataset,
-        run: &'a mut Run<'r>,
-    ) -> Result<Self, RecipeError> {
-        let violations = recipe.validate(upload.map(|u| &u.model.graph), dataset);
+    fn open(recipe: &'a Recipe, given: &'a Given<'a>, run: &'a mut Run<'r>) -> Result<Self, RecipeError> {
+        let violations = recipe.validate(given);
         if !violations.is_empty() {
             return Err(RecipeError::Invalid { violations });
         }
         let mut warnings = Vec::new();
-        let transforms = transforms(recipe, upload, &mut warnings)?;
+        let transforms = transforms(recipe, given, &mut warnings)?;
         let spec = DataSpec { transforms: transforms.clone(), ..recipe.data.clone() };
-        let splits = data::split(dataset, &spec, recipe.seed)?;
-        Ok(Self { recipe, transforms, splits, warnings, run, step: 0 })
+        let splits = data::split(given.data, &spec, recipe.seed)?;
+        Ok(Self { recipe, given, splits, run, step: 0, baseline: None, transforms, warnings })
     }
 
-    fn follow(mut self, upload: Option<&Upload>, out: &Path) -> Result<Report, RecipeError> {
-        let (baseline, start) = self.baseline(upload)?;
+    fn follow(mut self, out: &Path) -> Result<Report, RecipeError> {
+        let (baseline, start) = self.start()?;
         let mut graph = baseline.graph.clone();
+        self.baseline = Some(graph.clone());
         let first = self.snapshot(&graph)?;
         let mut before = first;
         let mut steps = Vec::new();
@@ -138,7 +116,7 @@ impl<'a, 'r> Course<'a, 'r> {
         self.report("measure", 0, 0);
         let (result, file) = self.emit(&graph, out)?;
         let path = out.join(MODEL_FILE);
-        let report = self.measure(upload, Measured { baseline, result, first, start, steps, file });
+        let report = self.measure(Measured { baseline, result, first, start, steps, file });
         let written = report.and_then(|report| {
             let json = serde_json::to_vec_pretty(&report).expect("a report is plain numbers and strings");
             write(&out.join(REPORT_FILE), &json).map(|()| report)
@@ -151,7 +129,7 @@ impl<'a, 'r> Course<'a, 'r> {
     }
 
     /// Measures the emitted model against the baseline, and reports.
-    fn measure(mut self, upload: Option<&Upload>, measured: Measured) -> Result<Report, RecipeError> {
+    fn measure(mut self, measured: Measured) -> Result<Report, RecipeError> {
         let Measured { baseline, result, first, start, steps, file } = measured;
         let Comparison { baseline, result, delta, delta_ci95, test_samples, classes } =
             measure::compare(&baseline, &result, &self.splits.test, self.run)?;
@@ -159,7 +137,7 @@ impl<'a, 'r> Course<'a, 'r> {
         if !baseline.loss.is_finite() || !result.loss.is_finite() {
             return Err(RecipeError::NotFinite { step: self.step });
         }
-        self.warnings.extend(warnings::of(self.recipe, upload.is_some(), first, &baseline, &result));
+        self.warnings.extend(warnings::of(self.recipe, self.given.model.is_some(), first, &baseline, &result));
         Ok(Report {
             recipe: self.recipe.name.clone(),
             seed: self.recipe.seed,
@@ -178,14 +156,14 @@ impl<'a, 'r> Course<'a, 'r> {
     }
 
     /// The model that the steps start from, and what its training did if it is a preset.
-    fn baseline(&mut self, upload: Option<&Upload>) -> Result<(Candidate, Option<TrainDetail>), RecipeError> {
+    fn start(&mut self) -> Result<(Candidate, Option<TrainDetail>), RecipeError> {
         if let Some(start) = &self.recipe.start {
             let (graph, detail) = self.train_preset(start)?;
             let file = native::write(&graph, &self.metadata())?;
             return Ok((Candidate::of_file(file.into())?, Some(detail)));
         }
-        let upload = upload.expect("a recipe with neither start nor model is invalid");
-        Ok((Candidate { graph: upload.model.graph.clone(), bytes: upload.bytes.len() as u64 }, None))
+        let upload = self.given.model.expect("a recipe with neither start nor model is invalid");
+        Ok((Candidate { graph: upload.model.graph.clone(), bytes: upload.bytes }, None))
     }
 
     fn train_preset(&mut self, start: &Start) -> Result<(Graph, TrainDetail), RecipeError> {
@@ -193,96 +171,6 @@ impl<'a, 'r> Course<'a, 'r> {
         init::initialise(&mut graph, start.init, self.recipe.seed).map_err(passes::PassError::from)?;
         let detail = self.train(&mut graph, "start", &start.train, None)?;
         Ok((graph, detail))
-    }
-
-    fn apply(&mut self, graph: &mut Graph, kind: &StepKind) -> Result<StepEffect, RecipeError> {
-        self.report(kind.name(), 0, 0);
-        let mut effect = StepEffect { step: self.step, kind: kind.name().to_string(), ..StepEffect::default() };
-        match kind {
-            StepKind::Evaluate => {}
-            StepKind::Train(config) => effect.train = Some(self.train(graph, "train", config, None)?),
-            StepKind::PruneWeights(prune) => {
-                effect.train = self.prune(graph, prune)?;
-                effect.sparsity = sparsity(graph);
-            }
-            StepKind::Quantize(quantize) => effect.quantize = Some(self.quantize(graph, quantize)?),
-            _ => todo!(),
-        }
-        Ok(effect)
-    }
-
-    fn prune(&mut self, graph: &mut Graph, step: &PruneWeightsStep) -> Result<Option<TrainDetail>, RecipeError> {
-        match (&step.cubic, step.amount) {
-            (Some(cubic), Amount::Sparsity(sparsity)) => {
-                let gradual = GradualPruning {
-                    sparsity,
-                    scope: step.scope,
-                    ignored: step.ignored.clone(),
-                    begin: cubic.begin,
-                    end: cubic.end,
-                    every: cubic.every,
-                };
-                self.train(graph, "prune-weights", &cubic.train, Some(&gradual)).map(Some)
-            }
-            (_, amount) => {
-                let pass = PruneWeights { amount, scope: step.scope, ignored: step.ignored.clone() };
-                self.pass(graph, &pass)?;
-                Ok(None)
-            }
-        }
-    }
-
-    fn quantize(&mut self, graph: &mut Graph, quantize: &Quantize) -> Result<Vec<ParamPrecision>, RecipeError> {
-        let plans = quantize.plans(graph).map_err(|source| RecipeError::Pass { step: self.step, source })?;
-        self.pass(graph, quantize)?;
-        Ok(plans
-            .into_iter()
-            .map(|plan| ParamPrecision {
-                name: plan.name,
-                dtype: plan.dtype.name().to_string(),
-                relative_error: plan.relative_error,
-                flushed_to_zero: plan.flushed_to_zero,
-                subnormal: 0.0,
-                kept_because: plan.kept_because.unwrap_or_default(),
-            })
-            .collect())
-    }
-
-    fn pass(&self, graph: &mut Graph, pass: &dyn Pass) -> Result<(), RecipeError> {
-        let changes = passes::apply(pass, graph).map_err(|source| RecipeError::Pass { step: self.step, source })?;
-        tracing::debug!(pass = pass.name(), changes = changes.len(), "applied");
-        Ok(())
-    }
-
-    fn train(
-        &mut self,
-        graph: &mut Graph,
-        phase: &str,
-        config: &TrainConfig,
-        gradual: Option<&GradualPruning>,
-    ) -> Result<TrainDetail, RecipeError> {
-        let (step, step_count) = (self.step, self.recipe.steps.len() as u32);
-        let cancelled = self.run.cancelled;
-        let tell = &mut *self.run.progress;
-        let mut cx = TrainContext {
-            train: &self.splits.train,
-            validation: &self.splits.validation,
-            seed: seed::derive(self.recipe.seed, &format!("train/{step}")),
-            cancelled: &|| cancelled(),
-            progress: &mut |p| {
-                tell(&Progress {
-                    phase: phase.to_string(),
-                    step,
-                    step_count,
-                    done: p.step,
-                    total: p.total_steps,
-                    loss: p.loss,
-                    validation_accuracy: p.validation_accuracy,
-                });
-            },
-        };
-        train::fit(graph, config, gradual, &mut CrossEntropy::default(), &mut cx)
-            .map_err(|source| RecipeError::of_training(step, source))
     }
 
     /// How the model stands on the validation split.
@@ -322,7 +210,7 @@ impl<'a, 'r> Course<'a, 'r> {
         BTreeMap::from([(transform::METADATA_KEY.to_string(), transform::to_json(&self.transforms))])
     }
 
-    fn report(&mut self, phase: &str, done: u64, total: u64) {
+    pub(super) fn report(&mut self, phase: &str, done: u64, total: u64) {
         (self.run.progress)(&Progress {
             phase: phase.to_string(),
             step: self.step,
@@ -346,35 +234,28 @@ struct Measured {
 }
 
 /// The transforms that the recipe declares, or else those that the model says its input has been through.
-fn transforms(
-    recipe: &Recipe,
-    upload: Option<&Upload>,
-    warnings: &mut Vec<String>,
-) -> Result<Vec<Transform>, RecipeError> {
+fn transforms(recipe: &Recipe, given: &Given<'_>, warnings: &mut Vec<String>) -> Result<Vec<Transform>, RecipeError> {
     let declared = &recipe.data.transforms;
-    let Some(upload) = upload else { return Ok(declared.clone()) };
-    let channels = upload.model.graph.input_shape().first().copied().unwrap_or(1);
-    let Some(stored) = transform::of_model(&upload.model.metadata, channels)? else { return Ok(declared.clone()) };
-    if declared.is_empty() {
-        return Ok(stored);
+    let used = match given.model {
+        Some(upload) if declared.is_empty() => stored(upload)?.unwrap_or_default(),
+        _ => declared.clone(),
+    };
+    let others = given.extra.iter().map(|(name, upload)| (format!("the model '{name}'"), upload));
+    let all = given.model.map(|upload| ("the model".to_string(), upload)).into_iter().chain(others);
+    for (name, upload) in all {
+        if stored(upload)?.is_some_and(|stored| stored != used) {
+            warnings.push(format!(
+                "The transforms in use are not those that the file of {name} says it was trained with; the recipe's are in use."
+            ));
+        }
     }
-    if *declared != stored {
-        warnings.push(
-            "The recipe's transforms are not those that the model's file says it was trained with; the recipe's were used."
-                .to_string(),
-        );
-    }
-    Ok(declared.clone())
+    Ok(used)
 }
 
-fn sparsity(graph: &Graph) -> Vec<ParamSparsity> {
-    let weights = graph.params().iter().filter(|p| p.is_weight());
-    weights
-        .map(|p| {
-            let values = p.data.elements() as u64;
-            ParamSparsity { name: p.name.clone(), values, zeros: values - p.data.nonzero() as u64 }
-        })
-        .collect()
+/// The transforms that a model's file says its input has been through.
+fn stored(upload: &Upload) -> Result<Option<Vec<Transform>>, RecipeError> {
+    let channels = upload.model.graph.input_shape().first().copied().unwrap_or(1);
+    Ok(transform::of_model(&upload.model.metadata, channels)?)
 }
 
 fn machine() -> Machine {

@@ -3,20 +3,15 @@
 //!
 //! All violations are reported at once, each by the path of its field in `niwaki.v1.Recipe`.
 
+use super::outline::Outline;
+use super::{Given, MAX_STEPS, Recipe, VERSION};
 use crate::data::{self, Dataset};
 use crate::error::{Classify, Violation};
-use crate::graph::{Graph, cost, glob, preset};
-use crate::train::config::TrainConfig;
-
-use super::{MAX_STEPS, Recipe, StepKind, VERSION};
-
-/// Memory that a training step's activations and gradients may take.
-const MAX_BATCH_BYTES: u64 = 8 << 30;
+use crate::graph::{Graph, preset};
 
 impl Recipe {
-    /// Everything that keeps the recipe from running on `model` (`None`: no model is given) with `data`; empty if it may
-    /// run.
-    pub fn validate(&self, model: Option<&Graph>, data: &Dataset) -> Vec<Violation> {
+    /// Everything that keeps the recipe from running on what is given; empty if it may run.
+    pub fn validate(&self, given: &Given<'_>) -> Vec<Violation> {
         let mut violations = Vec::new();
         if self.version != VERSION {
             let text = format!("this niwaki reads version {VERSION}, the recipe says {}", self.version);
@@ -26,20 +21,27 @@ impl Recipe {
             let text = format!("at most {MAX_STEPS} steps are allowed, got {}", self.steps.len());
             violations.push(Violation::new("steps", text));
         }
-        if let Err(error) = data::split(data, &self.data, self.seed) {
+        if let Err(error) = data::split(given.data, &self.data, self.seed) {
             violations.extend(error.violations());
         }
-        if let Some(graph) = self.network(model, &mut violations) {
-            violations.extend(misfits(&graph, data));
-            self.check_steps(&graph, &mut violations);
+        if let Some(graph) = self.network(given, &mut violations) {
+            violations.extend(misfits(&graph, given.data));
+            let mut outline = Outline::new(graph, given);
+            if let Some(start) = &self.start {
+                outline.start(&start.train);
+            }
+            for (i, step) in self.steps.iter().enumerate() {
+                outline.step(&step.kind, &format!("steps[{i}].{}", step.kind.field()));
+            }
+            violations.extend(outline.violations());
         }
         violations
     }
 
     /// The network that the steps will see.
-    fn network(&self, model: Option<&Graph>, violations: &mut Vec<Violation>) -> Option<Graph> {
-        match (&self.start, model) {
-            (None, Some(graph)) => return Some(graph.clone()),
+    fn network(&self, given: &Given<'_>, violations: &mut Vec<Violation>) -> Option<Graph> {
+        match (&self.start, given.model) {
+            (None, Some(upload)) => return Some(upload.model.graph.clone()),
             (None, None) => {
                 violations.push(Violation::new("start", "give a model, or name a built-in network in `start.preset`"));
             }
@@ -53,64 +55,6 @@ impl Recipe {
             },
         }
         None
-    }
-
-    fn check_steps(&self, graph: &Graph, violations: &mut Vec<Violation>) {
-        if let Some(start) = &self.start {
-            check_memory(graph, &start.train, "start.train", violations);
-        }
-        let mut quantized = false;
-        for (i, step) in self.steps.iter().enumerate() {
-            let path = format!("steps[{i}].{}", step.kind.field());
-            let training = match &step.kind {
-                StepKind::Evaluate => None,
-                StepKind::Train(train) => Some((path.clone(), train)),
-                StepKind::PruneWeights(prune) => {
-                    check_globs(graph, &prune.ignored, format!("{path}.ignored"), violations);
-                    let left = |id| glob::select(graph, &prune.ignored).is_ok_and(|ignored| !ignored.contains(&id));
-                    if !graph.param_ids().any(|id| graph.param(id).is_weight() && left(id)) {
-                        let text = "leaves no weight to prune";
-                        violations.push(Violation::new(format!("{path}.ignored"), text));
-                    }
-                    prune.cubic.as_ref().map(|cubic| (format!("{path}.cubic.train"), &cubic.train))
-                }
-                StepKind::Quantize(quantize) => {
-                    check_globs(graph, &quantize.keep_f32, format!("{path}.keep_f32"), violations);
-                    None
-                }
-                _ => todo!(),
-            };
-            if let Some((field, train)) = training {
-                check_memory(graph, train, &field, violations);
-                if quantized {
-                    let text =
-                        "training after `quantize` would be rounded away; move `quantize` behind the last training";
-                    violations.push(Violation::new(path, text));
-                }
-            }
-            quantized |= matches!(step.kind, StepKind::Quantize(_));
-        }
-    }
-}
-
-fn check_globs(graph: &Graph, patterns: &[String], field: String, violations: &mut Vec<Violation>) {
-    if let Err(pattern) = glob::select(graph, patterns) {
-        violations.push(Violation::new(field, format!("'{pattern}' fits no parameter of the model")));
-    }
-}
-
-/// A batch's activations and their gradients must fit into memory.
-fn check_memory(graph: &Graph, train: &TrainConfig, path: &str, violations: &mut Vec<Violation>) {
-    let needed = cost::activations(graph).total.saturating_mul(2 * 4).saturating_mul(u64::from(train.batch_size));
-    if needed > MAX_BATCH_BYTES {
-        let gib = |bytes: u64| bytes as f64 / f64::from(1 << 30);
-        let text = format!(
-            "{} samples at once would take about {:.1} GiB of activations, at most {:.0} are allowed",
-            train.batch_size,
-            gib(needed),
-            gib(MAX_BATCH_BYTES)
-        );
-        violations.push(Violation::new(format!("{path}.batch_size"), text));
     }
 }
 
@@ -140,15 +84,23 @@ pub fn misfits(graph: &Graph, data: &Dataset) -> Vec<Violation> {
 
 #[cfg(test)]
 mod tests {
+    use std::collections::BTreeMap;
     use std::sync::Arc;
 
     use super::*;
     use crate::data::{DataSpec, Inputs, Part, Transform};
+    use crate::format::Model;
     use crate::graph::init::Init;
+    use crate::graph::op::BatchNorm;
+    use crate::passes::insert_batch_norm::{InsertBatchNorm, Place};
+    use crate::passes::low_rank::{LowRank, Rank};
     use crate::passes::prune::{Amount, Scope};
     use crate::passes::quantize::{Format, Quantize, Values};
-    use crate::recipe::{Cubic, PruneWeightsStep, Start, Step};
-    use crate::train::config::{ClipConfig, Length, OptimizerConfig, ScheduleConfig, TrainConfig};
+    use crate::recipe::{
+        Cubic, InsertBatchNormStep, Network, PruneWeightsStep, Start, Step, StepKind, Student, Upload,
+    };
+    use crate::train::calibrate::Batches;
+    use crate::train::config::{ObjectiveConfig, Teacher, TrainConfig};
 
     fn data(sample_shape: &[usize], classes: u32) -> Dataset {
         let size = sample_shape.iter().product::<usize>();
@@ -170,17 +122,7 @@ mod tests {
     }
 
     fn train() -> TrainConfig {
-        TrainConfig {
-            length: Length::Epochs(1),
-            batch_size: 8,
-            optimizer: OptimizerConfig::Sgd { momentum: 0.9, nesterov: false, weight_decay: 0.0 },
-            learning_rate: 0.1,
-            schedule: ScheduleConfig::Constant,
-            warmup_steps: 0,
-            clip: ClipConfig::default(),
-            early_stop: None,
-            ..TrainConfig::default()
-        }
+        TrainConfig { batch_size: 8, ..TrainConfig::default() }
     }
 
     fn recipe(preset: Option<&str>, steps: Vec<StepKind>) -> Recipe {
@@ -196,7 +138,11 @@ mod tests {
     }
 
     fn fields(recipe: &Recipe, data: &Dataset) -> Vec<String> {
-        recipe.validate(None, data).into_iter().map(|v| v.field).collect()
+        recipe.validate(&Given { model: None, extra: &BTreeMap::new(), data }).into_iter().map(|v| v.field).collect()
+    }
+
+    fn upload(graph: Graph) -> Upload {
+        Upload { bytes: 0, model: Model { graph, metadata: BTreeMap::new() } }
     }
 
     #[test]
@@ -252,8 +198,89 @@ mod tests {
     fn a_recipe_needs_one_place_to_start_from() {
         assert_eq!(fields(&recipe(None, vec![]), &data(&[1, 28, 28], 10)), ["start"]);
         assert_eq!(fields(&recipe(Some("alexnet"), vec![]), &data(&[1, 28, 28], 10)), ["start.preset"]);
-        let graph = preset::build("lenet5").unwrap();
-        let both = recipe(Some("lenet5"), vec![]).validate(Some(&graph), &data(&[1, 28, 28], 10));
-        assert_eq!(both[0].field, "start");
+        let model = upload(preset::build("lenet5").unwrap());
+        let given = Given { model: Some(&model), extra: &BTreeMap::new(), data: &data(&[1, 28, 28], 10) };
+        assert_eq!(recipe(Some("lenet5"), vec![]).validate(&given)[0].field, "start");
+    }
+
+    fn distill(teacher: Teacher) -> TrainConfig {
+        let objective = ObjectiveConfig::Distill { teacher, temperature: 4.0, hard_weight: 0.1 };
+        TrainConfig { objective, ..train() }
+    }
+
+    #[test]
+    fn teachers_and_students_must_be_there_and_fit() {
+        let student = |network| StepKind::Student(Student { network, init: Init::He });
+        let model = |name: &str| Network::Model(name.into());
+        let teacher = |name: &str| Teacher::Model(name.into());
+        let mut recipe = recipe(
+            Some("lenet5"),
+            vec![
+                student(Network::Preset("lenet6".into())),
+                student(model("absent")),
+                student(model("wide")),
+                StepKind::Train(distill(teacher("absent"))),
+                StepKind::Train(distill(teacher("wide"))),
+                StepKind::Train(distill(Teacher::Baseline)),
+            ],
+        );
+        recipe.start.as_mut().unwrap().train = distill(Teacher::Baseline);
+        let wide = upload(preset::build("mlp:input=1x32x32,hidden=4,classes=12").unwrap());
+        let extra = BTreeMap::from([("wide".to_string(), wide)]);
+        let given = Given { model: None, extra: &extra, data: &data(&[1, 28, 28], 10) };
+        let fields: Vec<String> = recipe.validate(&given).into_iter().map(|v| v.field).collect();
+        assert_eq!(
+            fields,
+            [
+                "start.train.distill.teacher",
+                "steps[0].student.preset",
+                "steps[1].student.model",
+                "steps[2].student",
+                "steps[3].train.distill.teacher",
+                "steps[4].train.distill.teacher",
+                // The student of step 2 has 12 classes, the baseline 10.
+                "steps[5].train.distill.teacher",
+            ]
+        );
+    }
+
+    #[test]
+    fn steps_are_checked_against_what_the_steps_before_make_of_the_network() {
+        let low_rank =
+            LowRank { layers: vec![], ignored: vec!["nothing*".into()], rank: Rank::Energy(0.5), round_to: 8 };
+        let norm = InsertBatchNormStep {
+            insert: InsertBatchNorm {
+                place: Place::Before,
+                activations: vec!["relu9".into()],
+                config: BatchNorm::default(),
+                moments: vec![],
+            },
+            calibrate: Batches { batches: 1, batch_size: 8 },
+        };
+        let recalibrate = StepKind::RecalibrateBatchNorm(norm.calibrate);
+        let mut sound = norm.clone();
+        sound.insert.activations.clear();
+        let freeze = |pattern: &str| StepKind::Train(TrainConfig { frozen: vec![pattern.into()], ..train() });
+        let steps = vec![
+            StepKind::LowRank(low_rank.clone()),
+            StepKind::InsertBatchNorm(norm),
+            recalibrate.clone(),
+            freeze("fc1.1.weight"),
+            StepKind::LowRank(LowRank { ignored: vec![], ..low_rank }),
+            StepKind::InsertBatchNorm(sound),
+            recalibrate,
+            freeze("fc1.1.weight"),
+            freeze("*"),
+        ];
+        assert_eq!(
+            fields(&recipe(Some("lenet5"), steps), &data(&[1, 28, 28], 10)),
+            [
+                "steps[0].low_rank.ignored",
+                "steps[1].insert_batch_norm.activations",
+                "steps[2].recalibrate_batch_norm",
+                "steps[3].train.frozen",
+                "steps[8].train.frozen",
+            ]
+        );
     }
 }

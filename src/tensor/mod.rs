@@ -1,9 +1,11 @@
 //! Tensors as plain data: a dtype, a shape and shared bytes.
 //!
 //! This is how parameters live in a [`crate::graph::Graph`] and in files. Nothing here computes on a device; executors
-//! have buffers of their own. Bytes are little-endian, in row-major order, as in safetensors.
+//! have buffers of their own. Bytes are little-endian, in row-major order, as in safetensors. Passes that compute on
+//! weights do so in `f64`, with [`linalg`] where they need matrices.
 
 mod dtype;
+pub mod linalg;
 
 use bytes::Bytes;
 use half::{bf16, f16};
@@ -104,6 +106,23 @@ impl TensorData {
         }
     }
 
+    /// The values as `f64`, exactly; integers are refused.
+    pub fn to_f64(&self) -> Result<Vec<f64>, TensorError> {
+        match self.dtype {
+            DType::F64 => Ok(self.read::<8>().map(f64::from_le_bytes).collect()),
+            _ => Ok(self.to_f32()?.into_iter().map(f64::from).collect()),
+        }
+    }
+
+    /// A tensor of a floating point type over `values`, rounded to nearest even (to 16 bits by way of `f32`).
+    pub fn from_f64(dtype: DType, shape: Vec<usize>, values: &[f64]) -> Result<Self, TensorError> {
+        if dtype == DType::F64 {
+            return Self::new(dtype, shape, Bytes::copy_from_slice(bytemuck::cast_slice(values)));
+        }
+        let values: Vec<f32> = values.iter().map(|v| *v as f32).collect();
+        Self::from_f32(shape, &values)?.to_float(dtype)
+    }
+
     /// The same values in another floating point type, rounded to nearest even.
     pub fn to_float(&self, dtype: DType) -> Result<Self, TensorError> {
         if dtype == self.dtype {
@@ -165,6 +184,15 @@ mod tests {
     fn negative_zero_counts_as_zero() {
         let t = TensorData::from_f32(vec![4], &[0.0, -0.0, 1.0, f32::NAN]).unwrap();
         assert_eq!(t.nonzero(), 2);
+    }
+
+    #[test]
+    fn doubles_survive_unless_they_are_asked_to_be_shorter() {
+        let values = [std::f64::consts::PI, -1e300];
+        let t = TensorData::from_f64(DType::F64, vec![2], &values).unwrap();
+        assert_eq!(t.to_f64().unwrap(), values);
+        let short = TensorData::from_f64(DType::F16, vec![2], &[0.1, 1e9]).unwrap();
+        assert_eq!((short.dtype(), short.to_f64().unwrap()), (DType::F16, vec![0.0999755859375, f64::INFINITY]));
     }
 
     proptest! {

@@ -19,9 +19,10 @@ pub fn job(job: Job) -> v1::Job {
         JobState::Cancelled => v1::job::State::Cancelled,
     };
     let tenant = &job.key.tenant;
+    let model_name = |id: String| Collection::Models.name(tenant, &id);
     v1::Job {
         name: Collection::Jobs.name(tenant, &job.key.id),
-        model: job.model.map(|id| Collection::Models.name(tenant, &id)).unwrap_or_default(),
+        model: job.model.map(model_name).unwrap_or_default(),
         dataset: Collection::Datasets.name(tenant, &job.dataset),
         // The row was written by `to_json`; one that no longer reads is shown without its recipe.
         recipe: json::from_str("Recipe", &job.recipe).ok(),
@@ -34,7 +35,7 @@ pub fn job(job: Job) -> v1::Job {
         create_time: Some(timestamp(job.create_ms)),
         start_time: job.start_ms.map(timestamp),
         finish_time: job.finish_ms.map(timestamp),
-        extra_models: Default::default(),
+        extra_models: job.extra_models.into_iter().map(|(name, id)| (name, model_name(id))).collect(),
     }
 }
 

@@ -10,7 +10,8 @@ use crate::passes::insert_dropout::InsertDropout;
 use crate::passes::low_rank::{LowRank, Rank};
 use crate::passes::prune::{Amount, Scope, Threshold};
 use crate::passes::quantize::{Format, Quantize, Values};
-use crate::recipe::{Cubic, InsertBatchNormStep, Network, PruneWeightsStep, Recalibrate, Step, StepKind, Student};
+use crate::recipe::{Cubic, InsertBatchNormStep, Network, PruneWeightsStep, Step, StepKind, Student};
+use crate::train::calibrate::Batches;
 
 /// What a step can be, as its fields are called.
 const KINDS: &str = "evaluate, prune_weights, train, quantize, low_rank, insert_batch_norm, insert_dropout, fold, \
@@ -161,7 +162,7 @@ fn insert_batch_norm(pb: v1::InsertBatchNorm, at: &Path, checks: &mut Checks) ->
     let activations = patterns(pb.activations, &at.field("activations"), checks);
     InsertBatchNormStep {
         insert: InsertBatchNorm { place, activations, config, moments: Vec::new() },
-        calibrate: Recalibrate { batches: batches(pb.batches, at, checks), batch_size: BATCH_SIZE },
+        calibrate: Batches { batches: batches(pb.batches, at, checks), batch_size: BATCH_SIZE },
     }
 }
 
@@ -175,8 +176,8 @@ fn insert_dropout(pb: v1::InsertDropout, at: &Path, checks: &mut Checks) -> Inse
     }
 }
 
-fn recalibrate(pb: v1::RecalibrateBatchNorm, at: &Path, checks: &mut Checks) -> Recalibrate {
-    Recalibrate {
+fn recalibrate(pb: v1::RecalibrateBatchNorm, at: &Path, checks: &mut Checks) -> Batches {
+    Batches {
         batches: batches(pb.batches, at, checks),
         batch_size: checks.whole(&at.field("batch_size"), pb.batch_size.unwrap_or(BATCH_SIZE), 1, 65_536),
     }

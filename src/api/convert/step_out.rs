@@ -8,7 +8,8 @@ use crate::passes::insert_dropout::InsertDropout;
 use crate::passes::low_rank::{LowRank, Rank};
 use crate::passes::prune::{Amount, Scope, Threshold};
 use crate::passes::quantize::{Format, Quantize, Values};
-use crate::recipe::{Cubic, InsertBatchNormStep, Network, PruneWeightsStep, Recalibrate, Step, StepKind, Student};
+use crate::recipe::{Cubic, InsertBatchNormStep, Network, PruneWeightsStep, Step, StepKind, Student};
+use crate::train::calibrate::Batches;
 
 pub(super) fn step(step: &Step) -> v1::Step {
     use v1::step::Kind;
@@ -23,7 +24,7 @@ pub(super) fn step(step: &Step) -> v1::Step {
             Kind::InsertDropout(v1::InsertDropout { after: after.clone(), rate: Some(*rate) })
         }
         StepKind::Fold => Kind::Fold(v1::Fold {}),
-        StepKind::RecalibrateBatchNorm(Recalibrate { batches, batch_size }) => {
+        StepKind::RecalibrateBatchNorm(Batches { batches, batch_size }) => {
             let (batches, batch_size) = (Some(*batches), Some(*batch_size));
             Kind::RecalibrateBatchNorm(v1::RecalibrateBatchNorm { batches, batch_size })
         }

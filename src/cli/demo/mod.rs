@@ -17,6 +17,7 @@ use super::args::DemoArgs;
 use super::client::Client;
 use super::eval::{Measured, Task};
 use super::failure::{Exit, Failure};
+use super::jobs::Purpose;
 use super::output::{Output, grouped, percent};
 use super::progress::Meter;
 use super::{datasets, jobs, local, models, this_program};
@@ -130,7 +131,9 @@ impl Demo<'_> {
         dataset: &v1::Dataset,
         recipe: &str,
     ) -> Result<v1::Job, Failure> {
-        let job = jobs::create(client, model, dataset.name.clone(), jobs::recipe_message(recipe)?).await?;
+        let recipe = Some(jobs::recipe_message(recipe)?);
+        let job = v1::Job { model, dataset: dataset.name.clone(), recipe, ..Default::default() };
+        let job = jobs::create(client, job, Purpose::Queue).await?;
         let mut meter = Meter::new(self.output);
         let watched = jobs::watch(client, &job.name, &mut meter).await;
         meter.finish();

@@ -1,0 +1,238 @@
+//! A recipe's steps in outline: what each of them would find, with nothing computed.
+//!
+//! The network is carried from step to step with weights of no meaning. What a step makes of it is known exactly but for
+//! one: the ranks of a factorisation depend on the weights. After one, a name counts as there if it may be there, and
+//! whether it is shows when the recipe runs.
+
+use super::validate::misfits;
+use super::{Given, Network, PruneWeightsStep, StepKind, Student};
+use crate::error::{Classify, Violation};
+use crate::graph::{Graph, Op, cost, glob, preset};
+use crate::passes::fold::Fold;
+use crate::passes::low_rank::LowRank;
+use crate::passes::{self, Pass};
+use crate::train::config::{ObjectiveConfig, Teacher, TrainConfig};
+
+/// Memory that a training step's activations and gradients may take.
+const MAX_BATCH_BYTES: u64 = 8 << 30;
+
+/// The network as far as the steps have brought it.
+pub(super) struct Outline<'a> {
+    graph: Graph,
+    given: &'a Given<'a>,
+    /// The outputs of the network that the steps start from; `None` until it is there.
+    baseline_classes: Option<Vec<usize>>,
+    /// Names that parameters and nodes have if a factorisation has changed them.
+    possible: Vec<String>,
+    /// Whether the weights have been stored in fewer bits.
+    quantized: bool,
+    violations: Vec<Violation>,
+}
+
+impl<'a> Outline<'a> {
+    pub(super) fn new(graph: Graph, given: &'a Given<'a>) -> Self {
+        let (possible, violations) = (Vec::new(), Vec::new());
+        Self { graph, given, baseline_classes: None, possible, quantized: false, violations }
+    }
+
+    pub(super) fn violations(self) -> Vec<Violation> {
+        self.violations
+    }
+
+    /// The training of a preset, before the steps.
+    pub(super) fn start(&mut self, train: &TrainConfig) {
+        self.train(train, "start.train");
+    }
+
+    /// One step; `path` is that of its kind's field.
+    pub(super) fn step(&mut self, kind: &StepKind, path: &str) {
+        if self.baseline_classes.is_none() {
+            self.baseline_classes = Some(self.graph.output_shape());
+        }
+        self.check_quantized(kind, path);
+        match kind {
+            StepKind::Evaluate => {}
+            StepKind::Train(train) => self.train(train, path),
+            StepKind::PruneWeights(prune) => self.prune(prune, path),
+            StepKind::Quantize(quantize) => {
+                self.params(&quantize.keep_f32, &format!("{path}.keep_f32"));
+                self.quantized = true;
+            }
+            StepKind::LowRank(low_rank) => self.low_rank(low_rank, path),
+            StepKind::InsertBatchNorm(step) => self.pass(&step.insert, path),
+            StepKind::InsertDropout(pass) => {
+                // The factors of a layer are not in the outline.
+                if self.nodes(&pass.after, &format!("{path}.after")) && self.possible.is_empty() {
+                    self.pass(pass, path);
+                }
+            }
+            StepKind::Fold => self.pass(&Fold, path),
+            StepKind::RecalibrateBatchNorm(_) => {
+                if !self.graph.nodes().iter().any(|node| matches!(node.op, Op::BatchNorm(_))) {
+                    self.refuse(path, "the network has no batch normalisation at this point");
+                }
+            }
+            StepKind::Initialise(_) => {}
+            StepKind::Student(student) => self.student(student, path),
+        }
+    }
+
+    fn check_quantized(&mut self, kind: &StepKind, path: &str) {
+        let rounded_away = match kind {
+            StepKind::Train(_) | StepKind::Initialise(_) | StepKind::RecalibrateBatchNorm(_) => true,
+            StepKind::PruneWeights(prune) => prune.cubic.is_some(),
+            _ => false,
+        };
+        if self.quantized && rounded_away {
+            self.refuse(
+                path,
+                "training after `quantize` would be rounded away; move `quantize` behind the last training",
+            );
+        }
+    }
+
+    fn train(&mut self, train: &TrainConfig, path: &str) {
+        self.check_memory(train, path);
+        if self.params(&train.frozen, &format!("{path}.frozen")) && !train.frozen.is_empty() {
+            let frozen = glob::select(&self.graph, &train.frozen).unwrap_or_default();
+            let statistics = self.graph.statistics();
+            if self.graph.param_ids().all(|id| frozen.contains(&id) || statistics.contains(&id)) {
+                self.refuse(&format!("{path}.frozen"), "leaves nothing to train");
+            }
+        }
+        if let ObjectiveConfig::Distill { teacher, .. } = &train.objective {
+            self.teacher(teacher, &format!("{path}.distill.teacher"));
+        }
+    }
+
+    fn teacher(&mut self, teacher: &Teacher, path: &str) {
+        let classes = match teacher {
+            Teacher::Baseline => match self.baseline_classes.clone() {
+                Some(classes) => classes,
+                None => return self.refuse(path, "is missing: there is no other model yet that could teach"),
+            },
+            Teacher::Model(name) => {
+                let Some(graph) = self.extra(name, path) else { return };
+                for misfit in misfits(graph, self.given.data) {
+                    self.refuse(path, &format!("the model '{name}' does not fit the data: {}", misfit.description));
+                }
+                graph.output_shape()
+            }
+        };
+        let own = self.graph.output_shape();
+        if classes != own {
+            self.refuse(path, &format!("has outputs of shape {classes:?}, the network that learns from it {own:?}"));
+        }
+    }
+
+    fn student(&mut self, student: &Student, path: &str) {
+        let graph = match &student.network {
+            Network::Preset(name) => match preset::build(name) {
+                Ok(graph) => graph,
+                Err(error) => return self.refuse(&format!("{path}.preset"), &error.to_string()),
+            },
+            Network::Model(name) => match self.extra(name, &format!("{path}.model")) {
+                Some(graph) => graph.clone(),
+                None => return,
+            },
+        };
+        for misfit in misfits(&graph, self.given.data) {
+            self.refuse(path, &format!("does not fit the data: {}", misfit.description));
+        }
+        self.graph = graph;
+        self.possible.clear();
+        self.quantized = false;
+    }
+
+    fn extra(&mut self, name: &str, path: &str) -> Option<&'a Graph> {
+        if let Some(upload) = self.given.extra.get(name) {
+            return Some(&upload.model.graph);
+        }
+        let names = self.given.extra.keys().map(String::as_str).collect::<Vec<_>>().join(", ");
+        let known = if names.is_empty() { "no other models are".to_string() } else { format!("there are: {names}") };
+        self.refuse(path, &format!("no model is given under the name '{name}'; {known}"));
+        None
+    }
+
+    fn prune(&mut self, prune: &PruneWeightsStep, path: &str) {
+        self.params(&prune.ignored, &format!("{path}.ignored"));
+        let left = |id| glob::select(&self.graph, &prune.ignored).is_ok_and(|ignored| !ignored.contains(&id));
+        if self.possible.is_empty() && !self.graph.param_ids().any(|id| self.graph.param(id).is_weight() && left(id)) {
+            self.refuse(&format!("{path}.ignored"), "leaves no weight to prune");
+        }
+        if let Some(cubic) = &prune.cubic {
+            self.train(&cubic.train, &format!("{path}.cubic.train"));
+        }
+    }
+
+    fn low_rank(&mut self, low_rank: &LowRank, path: &str) {
+        let found = self.nodes(&low_rank.layers, &format!("{path}.layers"));
+        if !(self.nodes(&low_rank.ignored, &format!("{path}.ignored")) && found) {
+            return;
+        }
+        let layers = self.graph.nodes().iter().filter(|node| matches!(node.op, Op::Linear | Op::Conv2d(_)));
+        for layer in layers {
+            let name = &layer.name;
+            let names = ["0", "1", "0.weight", "1.weight", "1.bias"].map(|end| format!("{name}.{end}"));
+            self.possible.extend(names);
+        }
+    }
+
+    /// Applies a pass that does the same whatever the weights are.
+    fn pass(&mut self, pass: &dyn Pass, path: &str) {
+        if let Err(error) = passes::apply(pass, &mut self.graph) {
+            let found = error.violations();
+            if found.is_empty() {
+                self.refuse(path, &error.to_string());
+            }
+            for violation in found {
+                self.refuse(&format!("{path}.{}", violation.field), &violation.description);
+            }
+        }
+    }
+
+    /// Whether every pattern fits a parameter.
+    fn params(&mut self, patterns: &[String], path: &str) -> bool {
+        let names: Vec<&str> = self.graph.params().iter().map(|p| p.name.as_str()).collect();
+        let unfit = self.unfit(patterns, &names);
+        if let Some(pattern) = &unfit {
+            self.refuse(path, &format!("'{pattern}' fits no parameter of the model"));
+        }
+        unfit.is_none()
+    }
+
+    /// Whether every pattern fits a node.
+    fn nodes(&mut self, patterns: &[String], path: &str) -> bool {
+        let names: Vec<&str> = self.graph.nodes().iter().map(|n| n.name.as_str()).collect();
+        let unfit = self.unfit(patterns, &names);
+        if let Some(pattern) = &unfit {
+            self.refuse(path, &format!("'{pattern}' fits no node of the model"));
+        }
+        unfit.is_none()
+    }
+
+    fn unfit(&self, patterns: &[String], names: &[&str]) -> Option<String> {
+        let all = || names.iter().copied().chain(self.possible.iter().map(String::as_str));
+        patterns.iter().find(|pattern| !all().any(|name| glob::matches(pattern, name))).cloned()
+    }
+
+    /// A batch's activations and their gradients must fit into memory.
+    fn check_memory(&mut self, train: &TrainConfig, path: &str) {
+        let activations = cost::activations(&self.graph).total;
+        let needed = activations.saturating_mul(2 * 4).saturating_mul(u64::from(train.batch_size));
+        if needed > MAX_BATCH_BYTES {
+            let gib = |bytes: u64| bytes as f64 / f64::from(1 << 30);
+            let text = format!(
+                "{} samples at once would take about {:.1} GiB of activations, at most {:.0} are allowed",
+                train.batch_size,
+                gib(needed),
+                gib(MAX_BATCH_BYTES)
+            );
+            self.refuse(&format!("{path}.batch_size"), &text);
+        }
+    }
+
+    fn refuse(&mut self, path: &str, problem: &str) {
+        self.violations.push(Violation::new(path, problem));
+    }
+}

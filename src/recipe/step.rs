@@ -1,0 +1,214 @@
+//! What each kind of step does to the network.
+
+use std::collections::BTreeSet;
+
+use super::error::RecipeError;
+use super::run::{Course, Progress};
+use super::{InsertBatchNormStep, Network, PruneWeightsStep, StepKind, Student};
+use crate::distill::Distill;
+use crate::exec::{Mode, Session};
+use crate::graph::{Graph, init, preset};
+use crate::passes::fold::Fold;
+use crate::passes::prune::{Amount, GradualPruning, PruneWeights};
+use crate::passes::quantize::Quantize;
+use crate::passes::{self, Pass};
+use crate::report::{ParamPrecision, ParamSparsity, Rewrite, StepEffect, TrainDetail};
+use crate::seed;
+use crate::train::config::{ObjectiveConfig, Teacher, TrainConfig};
+use crate::train::objective::{CrossEntropy, Objective};
+use crate::train::{self, TrainContext, calibrate};
+
+/// Validation samples on which outputs are compared before and after a step that keeps the function.
+const COMPARED_SAMPLES: usize = 64;
+
+impl Course<'_, '_> {
+    /// Does a step and says what it did.
+    pub(super) fn apply(&mut self, graph: &mut Graph, kind: &StepKind) -> Result<StepEffect, RecipeError> {
+        self.report(kind.name(), 0, 0);
+        let mut effect = StepEffect { step: self.step, kind: kind.name().to_string(), ..StepEffect::default() };
+        match kind {
+            StepKind::Evaluate => {}
+            StepKind::Train(config) => effect.train = Some(self.train(graph, "train", config, None)?),
+            StepKind::PruneWeights(prune) => {
+                effect.train = self.prune(graph, prune)?;
+                effect.sparsity = sparsity(graph);
+            }
+            StepKind::Quantize(quantize) => effect.quantize = Some(self.quantize(graph, quantize)?),
+            StepKind::LowRank(pass) => {
+                effect.low_rank = pass.plans(graph).map_err(|source| self.failed(source))?;
+                self.pass(graph, pass)?;
+            }
+            StepKind::InsertBatchNorm(step) => effect.rewrite = Some(self.insert_batch_norm(graph, step)?),
+            StepKind::InsertDropout(pass) => effect.rewrite = Some(self.rewrite(graph, pass)?),
+            StepKind::Fold => effect.rewrite = Some(self.rewrite(graph, &Fold)?),
+            StepKind::RecalibrateBatchNorm(how) => {
+                let (seed, cancelled) = (self.seed("recalibrate"), self.run.cancelled);
+                calibrate::recalibrate(graph, &self.splits.train, *how, seed, &|| cancelled())
+                    .map_err(|source| RecipeError::of_training(self.step, source))?;
+            }
+            StepKind::Initialise(init) => self.initialise(graph, *init)?,
+            StepKind::Student(Student { network, init }) => {
+                *graph = self.network(network);
+                self.initialise(graph, *init)?;
+            }
+        }
+        Ok(effect)
+    }
+
+    fn prune(&mut self, graph: &mut Graph, step: &PruneWeightsStep) -> Result<Option<TrainDetail>, RecipeError> {
+        match (&step.cubic, step.amount) {
+            (Some(cubic), Amount::Sparsity(sparsity)) => {
+                let gradual = GradualPruning {
+                    sparsity,
+                    scope: step.scope,
+                    ignored: step.ignored.clone(),
+                    begin: cubic.begin,
+                    end: cubic.end,
+                    every: cubic.every,
+                };
+                self.train(graph, "prune-weights", &cubic.train, Some(&gradual)).map(Some)
+            }
+            (_, amount) => {
+                let pass = PruneWeights { amount, scope: step.scope, ignored: step.ignored.clone() };
+                self.pass(graph, &pass)?;
+                Ok(None)
+            }
+        }
+    }
+
+    fn quantize(&mut self, graph: &mut Graph, quantize: &Quantize) -> Result<Vec<ParamPrecision>, RecipeError> {
+        let plans = quantize.plans(graph).map_err(|source| self.failed(source))?;
+        self.pass(graph, quantize)?;
+        Ok(plans
+            .into_iter()
+            .map(|plan| ParamPrecision {
+                name: plan.name,
+                dtype: plan.dtype.name().to_string(),
+                relative_error: plan.relative_error,
+                flushed_to_zero: plan.flushed_to_zero,
+                subnormal: plan.subnormal,
+                kept_because: plan.kept_because.unwrap_or_default(),
+            })
+            .collect())
+    }
+
+    fn insert_batch_norm(&mut self, graph: &mut Graph, step: &InsertBatchNormStep) -> Result<Rewrite, RecipeError> {
+        let values = step.insert.values(graph).map_err(|source| self.failed(source))?;
+        let (seed, cancelled) = (self.seed("calibrate"), self.run.cancelled);
+        let moments = calibrate::moments(graph, &values, &self.splits.train, step.calibrate, seed, &|| cancelled())
+            .map_err(|source| RecipeError::of_training(self.step, source))?;
+        let mut pass = step.insert.clone();
+        pass.moments = moments;
+        self.rewrite(graph, &pass)
+    }
+
+    /// A fresh network of the one that is named; its weights are still to be drawn.
+    fn network(&self, network: &Network) -> Graph {
+        match network {
+            Network::Preset(name) => preset::build(name).expect("an unknown preset is invalid"),
+            Network::Model(name) => self.given.extra[name].model.graph.clone(),
+        }
+    }
+
+    fn initialise(&self, graph: &mut Graph, init: init::Init) -> Result<(), RecipeError> {
+        let seed = self.seed("initialise");
+        init::initialise(graph, init, seed).map_err(|source| self.failed(source.into()))
+    }
+
+    fn pass(&self, graph: &mut Graph, pass: &dyn Pass) -> Result<(), RecipeError> {
+        let changes = passes::apply(pass, graph).map_err(|source| self.failed(source))?;
+        tracing::debug!(pass = pass.name(), changes = changes.len(), "applied");
+        Ok(())
+    }
+
+    /// Applies a pass that keeps the network's function, and measures how well it does.
+    fn rewrite(&self, graph: &mut Graph, pass: &dyn Pass) -> Result<Rewrite, RecipeError> {
+        let names = |graph: &Graph| -> BTreeSet<String> { graph.nodes().iter().map(|n| n.name.clone()).collect() };
+        let (names_before, before) = (names(graph), self.outputs(graph)?);
+        self.pass(graph, pass)?;
+        let (names_after, after) = (names(graph), self.outputs(graph)?);
+        let largest = before.iter().fold(0f32, |most, v| most.max(v.abs()));
+        let difference = before.iter().zip(&after).fold(0f32, |most, (b, a)| most.max((b - a).abs()));
+        Ok(Rewrite {
+            added: names_after.difference(&names_before).cloned().collect(),
+            removed: names_before.difference(&names_after).cloned().collect(),
+            output_difference: f64::from(difference) / f64::from(largest).max(f64::MIN_POSITIVE),
+        })
+    }
+
+    fn outputs(&self, graph: &Graph) -> Result<Vec<f32>, RecipeError> {
+        let samples = self.splits.validation.len().min(COMPARED_SAMPLES);
+        let batch = self.splits.validation.batch(0..samples);
+        let activations = Session::new(graph)?.forward(&batch.inputs, samples, Mode::Eval, &[])?;
+        Ok(activations.outputs.concat())
+    }
+
+    /// Trains the network, pruning on the way where `gradual` says so.
+    pub(super) fn train(
+        &mut self,
+        graph: &mut Graph,
+        phase: &str,
+        config: &TrainConfig,
+        gradual: Option<&GradualPruning>,
+    ) -> Result<TrainDetail, RecipeError> {
+        let mut objective = self.objective(&config.objective)?;
+        let (step, step_count) = (self.step, self.recipe.steps.len() as u32);
+        let seed = self.seed("train");
+        let cancelled = self.run.cancelled;
+        let tell = &mut *self.run.progress;
+        let mut cx = TrainContext {
+            train: &self.splits.train,
+            validation: &self.splits.validation,
+            seed,
+            cancelled: &|| cancelled(),
+            progress: &mut |p| {
+                tell(&Progress {
+                    phase: phase.to_string(),
+                    step,
+                    step_count,
+                    done: p.step,
+                    total: p.total_steps,
+                    loss: p.loss,
+                    validation_accuracy: p.validation_accuracy,
+                });
+            },
+        };
+        train::fit(graph, config, gradual, objective.as_mut(), &mut cx)
+            .map_err(|source| RecipeError::of_training(step, source))
+    }
+
+    fn objective(&self, config: &ObjectiveConfig) -> Result<Box<dyn Objective>, RecipeError> {
+        let (teacher, temperature, hard_weight) = match config {
+            ObjectiveConfig::CrossEntropy { label_smoothing } => {
+                return Ok(Box::new(CrossEntropy { label_smoothing: *label_smoothing }));
+            }
+            ObjectiveConfig::Distill { teacher, temperature, hard_weight } => (teacher, *temperature, *hard_weight),
+        };
+        let mut graph = match teacher {
+            Teacher::Baseline => self.baseline.clone().expect("a start that is its own teacher is invalid"),
+            Teacher::Model(name) => self.given.extra[name].model.graph.clone(),
+        };
+        // The teacher only looks: without batch normalisations of its own it is faster.
+        self.pass(&mut graph, &Fold)?;
+        Ok(Box::new(Distill::new(Session::new(&graph)?, temperature, hard_weight)))
+    }
+
+    /// What the randomness of the current step's `purpose` follows from.
+    fn seed(&self, purpose: &str) -> u64 {
+        seed::derive(self.recipe.seed, &format!("{purpose}/{}", self.step))
+    }
+
+    fn failed(&self, source: passes::PassError) -> RecipeError {
+        RecipeError::Pass { step: self.step, source }
+    }
+}
+
+fn sparsity(graph: &Graph) -> Vec<ParamSparsity> {
+    let weights = graph.params().iter().filter(|p| p.is_weight());
+    weights
+        .map(|p| {
+            let values = p.data.elements() as u64;
+            ParamSparsity { name: p.name.clone(), values, zeros: values - p.data.nonzero() as u64 }
+        })
+        .collect()
+}

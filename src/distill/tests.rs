@@ -173,7 +173,7 @@ fn network(hidden: usize, seed: u64) -> Graph {
         .linear("fc2", 2)
         .build()
         .unwrap();
-    init::initialise(&mut graph, seed).unwrap();
+    init::initialise(&mut graph, init::Init::He, seed).unwrap();
     graph
 }
 

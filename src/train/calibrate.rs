@@ -5,7 +5,6 @@
 
 use std::collections::HashSet;
 
-use super::shim::Shim;
 use super::{TrainError, order};
 use crate::data::Subset;
 use crate::exec::{Mode, Session};

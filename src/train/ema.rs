@@ -12,7 +12,6 @@
 //!
 //! Only trained parameters are averaged. Running statistics are taken as they are: they are averages already.
 
-use super::shim::Shim;
 use crate::exec::Session;
 
 /// The average so far.

@@ -9,13 +9,12 @@ use super::metrics::{self, evaluate};
 use super::objective::Objective;
 use super::schedule::Schedule;
 use super::selection::{Next, Selection};
-use super::shim::Shim;
 use super::{TrainContext, TrainError, TrainProgress, clip, optim, order};
 use crate::data::{Batch, Subset};
 use crate::exec::{Mode, Session};
 use crate::graph::{Graph, ParamId, glob};
 use crate::passes;
-use crate::passes::prune::GradualPruning;
+use crate::passes::prune::{GradualPruning, PruneWeights};
 use crate::report::TrainDetail;
 use crate::seed;
 use crate::tensor::{DType, TensorData, TensorError};
@@ -59,10 +58,7 @@ pub fn fit(
             }
             if let Some(mut pruning) = gradual.and_then(|g| g.at(step, total)) {
                 pruning.ignored.extend_from_slice(&config.frozen);
-                // The optimizer's state stays: what it holds for masked weights never shows.
-                session.write_back(&mut draft)?;
-                passes::apply(&pruning, &mut draft)?;
-                session.load(&draft)?;
+                prune(&mut session, &mut draft, &pruning)?;
             }
             let lr = schedule.lr(step);
             let batch = training_batch(cx.train, places, augmentation);
@@ -124,6 +120,13 @@ pub fn fit(
     session.write_back(&mut draft)?;
     *graph = in_formats_of(draft, graph, &frozen)?;
     Ok(detail)
+}
+
+/// Prunes in the middle of a training. The optimizer's state stays: what it holds for masked weights never shows.
+fn prune(session: &mut Session, draft: &mut Graph, pruning: &PruneWeights) -> Result<(), TrainError> {
+    session.write_back(draft)?;
+    passes::apply(pruning, draft)?;
+    Ok(session.load(draft)?)
 }
 
 /// What follows from network, configuration and data before anything runs.

@@ -19,7 +19,6 @@ pub mod optim;
 mod order;
 pub mod schedule;
 mod selection;
-mod shim;
 #[cfg(test)]
 mod tests;
 

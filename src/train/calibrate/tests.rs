@@ -54,7 +54,7 @@ proptest! {
             .linear("fc", 5)
             .build()
             .unwrap();
-        init::initialise(&mut graph, seed).unwrap();
+        init::initialise(&mut graph, init::Init::He, seed).unwrap();
         let all = (batches * batch_size) as usize;
         let train = samples(all, &[2, 3, 4], offset, seed);
         let values = [graph.inputs()[0], graph.nodes()[0].output, graph.outputs()[0]];
@@ -125,7 +125,7 @@ fn batches_are_full_and_no_more_than_there_are() {
 /// Two batch normalisations, the second behind a dropout that leaves out nearly everything, with statistics of no use.
 fn normalised() -> Graph {
     let mut graph = GraphBuilder::new("net", &[3]).linear("fc", 4).build().unwrap();
-    init::initialise(&mut graph, 1).unwrap();
+    init::initialise(&mut graph, init::Init::He, 1).unwrap();
     let mut edit = graph.edit();
     let batch_norm = |edit: &mut crate::graph::GraphEdit<'_>, value: ValueId, name: &str, channels: usize| {
         let params = [("weight", 0.5), ("bias", 0.25), ("running_mean", 7.0), ("running_var", 9.0)].map(|(role, v)| {

@@ -50,10 +50,14 @@ fn layers() -> impl Strategy<Value = Graph> {
     })
 }
 
+fn layer_of(graph: &Graph) -> Layer {
+    Layer::of(graph, &graph.nodes()[0], &Default::default()).unwrap()
+}
+
 /// The layer of a network of one, factorised at `rank` whatever that costs.
 fn at_rank(graph: &Graph, rank: usize) -> Graph {
     let node = &graph.nodes()[0];
-    let spectrum = Spectrum::of(graph, 0, node, Layer::of(graph, node).unwrap()).unwrap();
+    let spectrum = Spectrum::of(graph, 0, node, layer_of(graph)).unwrap();
     let factors = spectrum.factors(graph, rank).unwrap();
     let mut after = graph.clone();
     let mut edit = after.edit();
@@ -63,7 +67,7 @@ fn at_rank(graph: &Graph, rank: usize) -> Graph {
 }
 
 fn full_rank(graph: &Graph) -> usize {
-    Layer::of(graph, &graph.nodes()[0]).unwrap().full_rank()
+    layer_of(graph).full_rank()
 }
 
 /// The product of the factors' weights, `first [r, i, kh, 1]` and `second [o, r, 1, kw]`, laid out as the layer's weight
@@ -98,7 +102,7 @@ proptest! {
         let rank = rank.min(full_rank(&before));
         let weight = before.params()[0].data.to_f64().unwrap();
         let node = &before.nodes()[0];
-        let spectrum = Spectrum::of(&before, 0, node, Layer::of(&before, node).unwrap()).unwrap();
+        let spectrum = Spectrum::of(&before, 0, node, layer_of(&before)).unwrap();
         let error: f64 = weight.iter().zip(product(&at_rank(&before, rank))).map(|(w, p)| (w - p).powi(2)).sum();
         let norm: f64 = weight.iter().map(|w| w * w).sum();
         prop_assert!(((error / norm).sqrt() - spectrum.lost[rank].sqrt()).abs() < 1e-6);
@@ -107,7 +111,7 @@ proptest! {
     #[test]
     fn the_cost_that_is_reckoned_is_the_cost_that_there_is(before in layers(), rank in 1usize..20) {
         let rank = rank.min(full_rank(&before));
-        let layer = Layer::of(&before, &before.nodes()[0]).unwrap();
+        let layer = layer_of(&before);
         let (before, after) = (of_graph(&before), of_graph(&at_rank(&before, rank)));
         prop_assert_eq!(before.macs, layer.cost.macs);
         prop_assert_eq!(after.macs, layer.cost_at(rank).macs);

@@ -14,6 +14,8 @@
 //! value between the two is read by others as well, where the layer shares its parameters with another, or where the
 //! folded numbers would not be finite. Masks stay true: scaling keeps zeros.
 
+use std::collections::HashSet;
+
 use super::{Pass, PassError, select};
 use crate::graph::op::Conv2d;
 use crate::graph::{Graph, GraphEdit, GraphError, Node, Op, ParamId};
@@ -33,13 +35,14 @@ impl Pass for Fold {
         for name in names(edit.graph(), |op| matches!(op, Op::Dropout(_))) {
             edit.replace_node(&name, Vec::new())?;
         }
+        let shared = select::shared_params(edit.graph());
         // From the front to the back: of two normalisations in a row the second folds into what the first did.
         for name in names(edit.graph(), |op| matches!(op, Op::BatchNorm(_))) {
             let graph = edit.graph();
             let Some(norm) = graph.nodes().iter().find(|node| node.name == name) else { continue };
-            let folded = match into_layer_in_front(graph, norm)? {
+            let folded = match into_layer_in_front(graph, norm, &shared)? {
                 Some(folded) => Some(folded),
-                None => into_layer_behind(graph, norm)?,
+                None => into_layer_behind(graph, norm, &shared)?,
             };
             if let Some(folded) = folded {
                 folded.put(edit)?;
@@ -76,9 +79,9 @@ impl Affine {
 }
 
 /// The normalisation worked into the layer whose result it reads.
-fn into_layer_in_front(graph: &Graph, norm: &Node) -> Result<Option<Folded>, TensorError> {
+fn into_layer_in_front(graph: &Graph, norm: &Node, shared: &HashSet<ParamId>) -> Result<Option<Folded>, TensorError> {
     let Some(node) = graph.producer(norm.inputs[0]) else { return Ok(None) };
-    if !select::is_read_once(graph, norm.inputs[0]) || !is_foldable(graph, node) {
+    if !select::is_read_once(graph, norm.inputs[0]) || !is_foldable(node, shared) {
         return Ok(None);
     }
     let Some(Affine { scale, shift, dtype }) = Affine::of(graph, norm)? else { return Ok(None) };
@@ -92,14 +95,14 @@ fn into_layer_in_front(graph: &Graph, norm: &Node) -> Result<Option<Folded>, Ten
 }
 
 /// The normalisation worked into the layer that reads its result.
-fn into_layer_behind(graph: &Graph, norm: &Node) -> Result<Option<Folded>, TensorError> {
+fn into_layer_behind(graph: &Graph, norm: &Node, shared: &HashSet<ParamId>) -> Result<Option<Folded>, TensorError> {
     let Some(node) = graph.readers(norm.output).next() else { return Ok(None) };
     let groups = match node.op {
         Op::Linear => 1,
         Op::Conv2d(Conv2d { padding: [0, 0, 0, 0], groups, .. }) => groups,
         _ => return Ok(None),
     };
-    if !select::is_read_once(graph, norm.output) || !is_foldable(graph, node) {
+    if !select::is_read_once(graph, norm.output) || !is_foldable(node, shared) {
         return Ok(None);
     }
     let Some(Affine { scale, shift, dtype }) = Affine::of(graph, norm)? else { return Ok(None) };
@@ -116,8 +119,8 @@ fn into_layer_behind(graph: &Graph, norm: &Node) -> Result<Option<Folded>, Tenso
 }
 
 /// Whether it is a layer that can take a normalisation without changing what other nodes compute.
-fn is_foldable(graph: &Graph, node: &Node) -> bool {
-    matches!(node.op, Op::Linear | Op::Conv2d(_)) && !select::are_shared(graph, &node.params)
+fn is_foldable(node: &Node, shared: &HashSet<ParamId>) -> bool {
+    matches!(node.op, Op::Linear | Op::Conv2d(_)) && !node.params.iter().any(|id| shared.contains(id))
 }
 
 /// Weight `[out, ...]` and bias `[out]` of a layer; the bias is zeros where there is none.

@@ -9,6 +9,8 @@
 //!
 //! Activations that read one value share one normalisation; whoever else reads that value reads it as before.
 
+use std::collections::HashMap;
+
 use super::{Pass, PassError, select};
 use crate::graph::op::{BatchNorm, shape_text};
 use crate::graph::{Dim, Graph, GraphEdit, NewNode, Node, Op, ParamId, ValueId};
@@ -67,15 +69,17 @@ impl InsertBatchNorm {
         let field = "activations";
         let places = select::named_or_all(graph, field, &self.activations, "activation", is_activation)?;
         let mut spots: Vec<Spot> = Vec::new();
+        let mut spot_of: HashMap<ValueId, usize> = HashMap::new();
         for node in places.into_iter().map(|place| &graph.nodes()[place]) {
             let value = match self.place {
                 Place::Before => node.inputs[0],
                 Place::After => node.output,
             };
-            if let Some(spot) = spots.iter_mut().find(|spot| spot.value == value) {
-                spot.activations.push(node.name.clone());
+            if let Some(&spot) = spot_of.get(&value) {
+                spots[spot].activations.push(node.name.clone());
                 continue;
             }
+            spot_of.insert(value, spots.len());
             let shape = &graph.value(value).shape;
             let channels = match shape[..] {
                 [Dim::Batch, Dim::Fixed(channels)] | [Dim::Batch, Dim::Fixed(channels), _, _] => channels,

@@ -13,9 +13,11 @@
 //! The first layer has the vertical stride, padding and dilation, the second the horizontal ones (Jaderberg et al. 2014).
 //! Of a 1x1 convolution the first has all of it, so that the second works on fewer places.
 
+use std::collections::HashSet;
+
 use super::super::{PassError, select};
 use crate::graph::op::Conv2d;
-use crate::graph::{Graph, GraphEdit, NewNode, Node, Op, Param};
+use crate::graph::{Graph, GraphEdit, NewNode, Node, Op, Param, ParamId};
 use crate::tensor::linalg::{Matrix, Svd};
 use crate::tensor::{DType, TensorData, TensorError};
 
@@ -47,10 +49,11 @@ pub(super) struct Cost {
 }
 
 impl Layer {
-    /// The layer of a linear layer or convolution, or why it cannot be one.
-    pub(super) fn of(graph: &Graph, node: &Node) -> Result<Self, &'static str> {
+    /// The layer of a linear layer or convolution, or why it cannot be one; `shared` are the parameters that several
+    /// nodes read.
+    pub(super) fn of(graph: &Graph, node: &Node, shared: &HashSet<ParamId>) -> Result<Self, &'static str> {
         let weight = graph.param(node.params[0]);
-        if select::are_shared(graph, &node.params[..1]) {
+        if shared.contains(&node.params[0]) {
             return Err("shares its weight with another layer");
         }
         if weight.mask.is_some() {
@@ -92,7 +95,7 @@ impl Layer {
     /// What the two layers cost at `rank`.
     pub(super) fn cost_at(&self, rank: usize) -> Cost {
         let Cost { macs, params } = self.cost_per_rank;
-        Cost { macs: rank as u64 * macs, params: rank as u64 * params }
+        Cost { macs: macs.saturating_mul(rank as u64), params: params.saturating_mul(rank as u64) }
     }
 
     /// Why two layers of that rank are no gain; `None` where they take fewer multiplications and fewer parameters.

@@ -108,10 +108,12 @@ impl LowRank {
         let what = "linear layer or convolution";
         let places = select::named_or_all(graph, "layers", &self.layers, what, is_layer)?;
         let ignored = select::named(graph, "ignored", &self.ignored, "node", |_| true)?;
+        let shared = select::shared_params(graph);
         let look = |place: usize| {
             let node = &graph.nodes()[place];
             let is_ignored = ignored.binary_search(&place).is_ok();
-            LookedAt { place, node, layer: if is_ignored { Err("named in ignored") } else { Layer::of(graph, node) } }
+            let layer = if is_ignored { Err("named in ignored") } else { Layer::of(graph, node, &shared) };
+            LookedAt { place, node, layer }
         };
         Ok(places.into_iter().map(look).collect())
     }

@@ -39,73 +39,57 @@ pub(super) struct Choice {
     pub(super) lost: f64,
 }
 
+/// The rounding of weights to `f32` is worth less than this; no operation is spent on it.
+const NOISE: f64 = 1e-12;
+
 /// For each layer the place of one of its choices (which are in order: dearer and never worse), so that all together take
 /// at most `budget`; `None` if even the cheapest take more. What is minimised is the sum of the lost shares.
 ///
-/// Every layer begins with its cheapest choice and goes up along the lower convex hull of its choices, always the layer
-/// that gains most for an operation, until the budget is used up; that is optimal but for what the last step would have
-/// gained. Then what is left of the budget goes to single layers, those first that it helps most.
+/// Every layer begins with its cheapest choice. Then, as long as any step up fits into what is left of the budget, the one
+/// is taken that gains most for an operation. As long as all of them fit, this walks along the lower convex hull of each
+/// layer's choices and is optimal; so in the end no more is lost, beyond the optimum, than the first step that did not
+/// fit would have gained.
 pub(super) fn within_budget(layers: &[Vec<Choice>], budget: u64) -> Option<Vec<usize>> {
     let cheapest: u64 = layers.iter().map(|choices| choices[0].macs).fold(0, u64::saturating_add);
     let mut left = budget.checked_sub(cheapest)?;
     let mut chosen = vec![0; layers.len()];
-    let mut steps: Vec<(usize, Step)> = layers
-        .iter()
-        .enumerate()
-        .flat_map(|(l, choices)| hull(choices).into_iter().map(move |step| (l, step)))
-        .collect();
-    // Stable, so that the steps of one layer stay in their order.
-    steps.sort_by(|(_, a), (_, b)| b.slope.total_cmp(&a.slope));
-    for (l, step) in steps {
-        let macs = layers[l][step.to].macs - layers[l][step.from].macs;
-        if chosen[l] == step.from && macs <= left {
-            chosen[l] = step.to;
-            left -= macs;
+    let mut steps: Vec<Option<Step>> = layers.iter().map(|choices| Step::best(choices, 0, left)).collect();
+    loop {
+        for (l, step) in steps.iter_mut().enumerate() {
+            if step.is_some_and(|step| step.macs > left) {
+                *step = Step::best(&layers[l], chosen[l], left);
+            }
         }
+        let best = (0..).zip(&steps).filter_map(|(l, step)| step.map(|step| (l, step)));
+        let Some((l, step)) = best.max_by(|(_, a), (_, b)| a.slope.total_cmp(&b.slope)) else { return Some(chosen) };
+        left -= step.macs;
+        chosen[l] = step.to;
+        steps[l] = Step::best(&layers[l], step.to, left);
     }
-    // The best choice that is left for a layer: the dearest that fits, or the cheapest that is as good.
-    let best = |l: usize, at: usize, left: u64| -> usize {
-        let fit = layers[l][at..].partition_point(|choice| choice.macs - layers[l][at].macs <= left);
-        let fit = &layers[l][at..at + fit];
-        at + fit.partition_point(|choice| choice.lost > fit[fit.len() - 1].lost)
-    };
-    let gain = |l: usize, at: usize, left: u64| layers[l][at].lost - layers[l][best(l, at, left)].lost;
-    let mut order: Vec<(usize, f64)> = (0..layers.len()).map(|l| (l, gain(l, chosen[l], left))).collect();
-    order.sort_by(|(_, a), (_, b)| b.total_cmp(a));
-    for (l, _) in order {
-        let to = best(l, chosen[l], left);
-        left -= layers[l][to].macs - layers[l][chosen[l]].macs;
-        chosen[l] = to;
-    }
-    Some(chosen)
 }
 
-/// From one corner of a layer's hull to the next.
+/// From one choice of a layer to a dearer one.
+#[derive(Debug, Clone, Copy)]
 struct Step {
-    from: usize,
     to: usize,
-    /// What it gains for an operation.
+    /// The operations that it takes.
+    macs: u64,
+    /// What it gains for each of them.
     slope: f64,
 }
 
-/// The steps along the lower convex hull of a layer's choices, which become flatter and flatter; those that gain nothing
-/// are left out.
-fn hull(choices: &[Choice]) -> Vec<Step> {
-    let slope = |from: usize, to: usize| {
-        (choices[from].lost - choices[to].lost) / (choices[to].macs - choices[from].macs).max(1) as f64
-    };
-    let mut steps: Vec<Step> = Vec::new();
-    for to in 1..choices.len() {
-        let mut from = steps.last().map_or(0, |step| step.to);
-        // A corner above the line to the new one is none.
-        while let Some(step) = steps.pop_if(|step| slope(step.from, to) > step.slope) {
-            from = step.from;
-        }
-        if choices[to].lost < choices[from].lost {
-            steps.push(Step { from, to, slope: slope(from, to) });
-        }
+impl Step {
+    /// The step from the choice `at` that fits into `left` and gains most for an operation.
+    fn best(choices: &[Choice], at: usize, left: u64) -> Option<Self> {
+        let now = choices[at];
+        let steps = (at + 1..choices.len()).map(|to| {
+            let macs = choices[to].macs - now.macs;
+            (now.lost - choices[to].lost, Step { to, macs, slope: (now.lost - choices[to].lost) / macs.max(1) as f64 })
+        });
+        let worthwhile = steps.take_while(|(_, step)| step.macs <= left).filter(|(gain, _)| *gain > NOISE);
+        // Of equal slopes the first, which is the cheapest.
+        worthwhile.map(|(_, step)| step).reduce(|best, step| if step.slope > best.slope { step } else { best })
     }
-    steps
 }
 
 #[cfg(test)]
@@ -146,6 +130,18 @@ mod tests {
         })
     }
 
+    /// The largest gain between two neighbouring corners of the lower convex hull. By the definition: two choices are
+    /// neighbours if none lies below the line through them.
+    fn largest_step(choices: &[Choice]) -> f64 {
+        let below = |a: &Choice, b: &Choice, c: &Choice| {
+            let share = (c.macs as f64 - a.macs as f64) / (b.macs - a.macs) as f64;
+            c.lost < a.lost + share * (b.lost - a.lost) - NOISE
+        };
+        let pairs = choices.iter().enumerate().flat_map(|(i, a)| choices[i + 1..].iter().map(move |b| (a, b)));
+        let neighbours = pairs.filter(|(a, b)| !choices.iter().any(|c| below(a, b, c)));
+        neighbours.map(|(a, b)| a.lost - b.lost).fold(0.0, f64::max)
+    }
+
     proptest! {
         /// Against all combinations.
         #[test]
@@ -161,14 +157,13 @@ mod tests {
             let sum = total(&layers, &chosen);
             prop_assert!(sum.macs <= budget);
             let optimum = fitting.iter().map(|sum| sum.lost).fold(f64::INFINITY, f64::min);
-            let largest_step = layers.iter().flat_map(|choices| {
-                hull(choices).into_iter().map(|step| choices[step.from].lost - choices[step.to].lost)
-            });
-            prop_assert!(sum.lost <= optimum + largest_step.fold(0.0, f64::max) + 1e-12);
+            // What is lost beyond the optimum is at most the gain of one step along a hull.
+            let largest_step = layers.iter().map(|choices| largest_step(choices)).fold(0.0, f64::max);
+            prop_assert!(sum.lost <= optimum + largest_step + NOISE);
             // No layer alone can be better with what is left, and none has a cheaper choice that is as good.
             for (choices, c) in layers.iter().zip(&chosen) {
                 let room = budget - sum.macs + choices[*c].macs;
-                prop_assert!(choices.iter().all(|other| other.macs > room || other.lost >= choices[*c].lost));
+                prop_assert!(choices.iter().all(|other| other.macs > room || other.lost >= choices[*c].lost - NOISE));
                 prop_assert!(choices.iter().all(|other| other.macs >= choices[*c].macs || other.lost > choices[*c].lost));
             }
         }

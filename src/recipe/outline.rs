@@ -6,11 +6,11 @@
 
 use super::validate::misfits;
 use super::{Given, Network, PruneWeightsStep, StepKind, Student};
-use crate::error::{Classify, Violation};
+use crate::error::Violation;
 use crate::graph::{Graph, Op, cost, glob, preset};
 use crate::passes::fold::Fold;
 use crate::passes::low_rank::LowRank;
-use crate::passes::{self, Pass};
+use crate::passes::{self, Pass, PassError};
 use crate::train::config::{ObjectiveConfig, Teacher, TrainConfig};
 
 /// Memory that a training step's activations and gradients may take.
@@ -166,9 +166,13 @@ impl<'a> Outline<'a> {
     }
 
     fn low_rank(&mut self, low_rank: &LowRank, path: &str) {
-        let found = self.nodes(&low_rank.layers, &format!("{path}.layers"));
-        if !(self.nodes(&low_rank.ignored, &format!("{path}.ignored")) && found) {
-            return;
+        if self.possible.is_empty() {
+            if let Err(error) = low_rank.check(&self.graph) {
+                return self.blame(&error, path);
+            }
+        } else {
+            self.nodes(&low_rank.layers, &format!("{path}.layers"));
+            self.nodes(&low_rank.ignored, &format!("{path}.ignored"));
         }
         let layers = self.graph.nodes().iter().filter(|node| matches!(node.op, Op::Linear | Op::Conv2d(_)));
         for layer in layers {
@@ -181,14 +185,14 @@ impl<'a> Outline<'a> {
     /// Applies a pass that does the same whatever the weights are.
     fn pass(&mut self, pass: &dyn Pass, path: &str) {
         if let Err(error) = passes::apply(pass, &mut self.graph) {
-            let found = error.violations();
-            if found.is_empty() {
-                self.refuse(path, &error.to_string());
-            }
-            for violation in found {
-                self.refuse(&format!("{path}.{}", violation.field), &violation.description);
-            }
+            self.blame(&error, path);
         }
+    }
+
+    /// Reports what a pass says, by the field that it blames.
+    fn blame(&mut self, error: &PassError, path: &str) {
+        let field = error.field().map_or(path.to_string(), |field| format!("{path}.{field}"));
+        self.refuse(&field, &error.to_string());
     }
 
     /// Whether every pattern fits a parameter.

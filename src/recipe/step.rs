@@ -35,8 +35,9 @@ impl Course<'_, '_> {
             }
             StepKind::Quantize(quantize) => effect.quantize = Some(self.quantize(graph, quantize)?),
             StepKind::LowRank(pass) => {
-                effect.low_rank = pass.plans(graph).map_err(|source| self.failed(source))?;
-                self.pass(graph, pass)?;
+                let plan = pass.plan(graph).map_err(|source| self.failed(source))?;
+                self.pass(graph, &plan)?;
+                effect.low_rank = plan.layers;
             }
             StepKind::InsertBatchNorm(step) => effect.rewrite = Some(self.insert_batch_norm(graph, step)?),
             StepKind::InsertDropout(pass) => effect.rewrite = Some(self.rewrite(graph, pass)?),

@@ -157,7 +157,7 @@ fn points(n: usize, name: &str, labels: Labels) -> Subset {
     let label = |p: &[f32]| u32::from((p[0] * p[1] > 0.0) == (labels == Labels::Right));
     let labels = points.chunks(2).map(label).collect();
     let part = Part { sample_shape: vec![2], inputs: Inputs::F32(points), labels };
-    Subset::new(Arc::new(part), (0..n as u32).collect(), Arc::new(Affine { channels: vec![(1.0, 0.0); 2] }))
+    Subset::new(Arc::new(part), (0..n as u32).collect(), Affine { channels: vec![(1.0, 0.0); 2] })
 }
 
 #[derive(PartialEq)]

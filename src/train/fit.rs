@@ -10,7 +10,6 @@ use super::objective::Objective;
 use super::schedule::Schedule;
 use super::selection::{Next, Selection};
 use super::{TrainContext, TrainError, TrainProgress, clip, optim, order};
-use crate::data::{Batch, Subset};
 use crate::exec::{Mode, Session};
 use crate::graph::{Graph, ParamId, glob};
 use crate::passes;
@@ -61,7 +60,7 @@ pub fn fit(
                 prune(&mut session, &mut draft, &pruning)?;
             }
             let lr = schedule.lr(step);
-            let batch = training_batch(cx.train, places, augmentation);
+            let batch = cx.train.training_batch(places.iter().copied(), augmentation);
             session.set_randomness(seed::derive(cx.seed, &format!("dropout/{step}")));
             let activations = session.forward(&batch.inputs, batch.labels.len(), Mode::Train, &taps)?;
             let loss = objective.loss(&activations, &batch)?;
@@ -166,11 +165,6 @@ fn plan(graph: &Graph, config: &TrainConfig, cx: &TrainContext<'_>) -> Result<Pl
         return refuse(field, "come to more than 10000 epochs");
     }
     Ok(Plan { frozen, steps_per_epoch, epochs, total })
-}
-
-/// A batch of training samples.
-fn training_batch(train: &Subset, places: &[usize], _augmentation: u64) -> Batch {
-    train.batch(places.iter().copied())
 }
 
 /// The graph with all parameters in `f32`, so that what happens in the middle of a training rounds nothing.

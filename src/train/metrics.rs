@@ -90,7 +90,7 @@ mod tests {
         let graph = GraphBuilder::new("identity", &[2]).activation("relu", Activation::Relu).build().unwrap();
         let indices = (0..labels.len() as u32).collect();
         let part = Part { sample_shape: vec![2], inputs: Inputs::F32(logits), labels };
-        let subset = Subset::new(Arc::new(part), indices, Arc::new(Affine { channels: vec![(1.0, 0.0); 2] }));
+        let subset = Subset::new(Arc::new(part), indices, Affine { channels: vec![(1.0, 0.0); 2] });
         evaluate(&mut Session::new(&graph).unwrap(), &subset, &|| false)
     }
 

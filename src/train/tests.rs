@@ -28,7 +28,7 @@ fn exclusive_or(n: usize, name: &str) -> Subset {
     let points: Vec<f32> = (0..2 * n).map(|_| rng.random_range(-1.0..1.0)).collect();
     let labels = points.chunks(2).map(|p| u32::from(p[0] * p[1] > 0.0)).collect();
     let part = Part { sample_shape: vec![2], inputs: Inputs::F32(points), labels };
-    Subset::new(Arc::new(part), (0..n as u32).collect(), Arc::new(Affine { channels: vec![(1.0, 0.0); 2] }))
+    Subset::new(Arc::new(part), (0..n as u32).collect(), Affine { channels: vec![(1.0, 0.0); 2] })
 }
 
 fn network() -> Graph {

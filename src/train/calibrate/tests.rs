@@ -21,7 +21,7 @@ fn samples(n: usize, shape: &[usize], offset: f32, seed: u64) -> Subset {
     let values = (0..size).map(|_| offset + rng.random_range(-1.0..1.0)).collect();
     let part = Part { sample_shape: shape.to_vec(), inputs: Inputs::F32(values), labels: vec![0; n] };
     let affine = Affine { channels: vec![(1.0, 0.0); shape[0]] };
-    Subset::new(Arc::new(part), (0..n as u32).collect(), Arc::new(affine))
+    Subset::new(Arc::new(part), (0..n as u32).collect(), affine)
 }
 
 /// Mean and unbiased variance of each channel of values `[n, c, ...]`, in two passes.

@@ -1,6 +1,7 @@
 //! Training a part of a network, for a number of steps, with an average of the weights, a dropout, batch normalisations.
 
 use super::*;
+use crate::data::{Augmentation, DataSpec, Dataset, split};
 use crate::graph::op::{BatchNorm, Dropout};
 use crate::graph::{NewNode, Op};
 use crate::tensor::TensorData;
@@ -217,7 +218,7 @@ fn every_step_and_every_seed_leaves_out_other_elements() {
     // Where all samples are one and nothing is learned, losses differ by what is left out.
     let point = Part { sample_shape: vec![2], inputs: Inputs::F32([0.5, -0.25].repeat(64)), labels: vec![0; 64] };
     let identity = Affine { channels: vec![(1.0, 0.0); 2] };
-    let samples = Subset::new(Arc::new(point), (0..64).collect(), Arc::new(identity));
+    let samples = Subset::new(Arc::new(point), (0..64).collect(), identity);
     let config = TrainConfig { learning_rate: 1e-20, ..steady(Length::Epochs(2)) };
     let mut losses: Vec<f64> = Vec::new();
     for seed in [1, 2] {
@@ -234,6 +235,31 @@ fn every_step_and_every_seed_leaves_out_other_elements() {
     }
     losses.sort_by(f64::total_cmp);
     assert!(losses.len() == 8 && losses.windows(2).all(|w| w[1] - w[0] > 1e-9), "{losses:?}");
+}
+
+#[test]
+fn every_epoch_has_an_augmentation_of_its_own() {
+    // A column at the edge of each image, in each of another shade: which are mirrored is all that tells epochs apart.
+    let part = |n: usize| {
+        let images = (0..n).flat_map(|i| [(i as f32).sqrt(), 0.0, 0.0, 0.0, 0.0]).collect();
+        Arc::new(Part { sample_shape: vec![1, 1, 5], inputs: Inputs::F32(images), labels: vec![0; n] })
+    };
+    let (train, validation, test) = (part(40), Some(part(10)), Some(part(10)));
+    let data = Dataset { source: "npz", classes: 1, class_names: vec![], train, validation, selection: None, test };
+    let spec = DataSpec { augment: vec![Augmentation::Flip], ..DataSpec::default() };
+    let splits = split(&data, &spec, 1).unwrap();
+    let mut graph = GraphBuilder::new("net", &[1, 1, 5]).flatten("flatten").linear("fc", 2).build().unwrap();
+    init::initialise(&mut graph, init::Init::He, 1).unwrap();
+    let config = TrainConfig { batch_size: 40, learning_rate: 1e-20, ..steady(Length::Epochs(4)) };
+    let progress = &mut |_: &TrainProgress| ();
+    let (train, validation) = (&splits.train, &splits.validation);
+    let mut cx = TrainContext { train, validation, seed: 1, cancelled: &|| false, progress };
+    let detail = fit(&mut graph, &config, None, &mut CrossEntropy::default(), &mut cx).unwrap();
+    let mut losses: Vec<f64> = detail.epochs.iter().map(|e| e.train_loss).collect();
+    losses.sort_by(f64::total_cmp);
+    assert!(losses.windows(2).all(|w| w[1] - w[0] > 1e-6), "{losses:?}");
+    // The samples that measure stay as they are.
+    assert!(detail.epochs.windows(2).all(|w| w[0].validation_loss == w[1].validation_loss));
 }
 
 #[test]

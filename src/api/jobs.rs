@@ -87,7 +87,7 @@ impl Jobs {
             }
             None => None,
         };
-        let source = recipe.data.source.clone();
+        let source = recipe.data.source.clone().or(dataset.detail.data_source);
         let dataset = self.0.read_dataset(&reading, &dataset.files, source, in_request).await?;
         let validated = spawn_blocking(move || {
             let violations = recipe.validate(model.as_ref().map(|model| &model.graph), &dataset);

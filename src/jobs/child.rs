@@ -65,16 +65,18 @@ fn work(
         .map_err(|error| Failure::crashed(format!("{JOB_FILE}: {error}")))?;
     let recipe = read_recipe(&job.recipe).map_err(|message| Failure::new(Kind::InvalidArgument, "RECIPE", message))?;
     let model = match &job.model {
-        Some(name) => {
-            let bytes = bytes::Bytes::from(read(&folder.join(MODEL_FOLDER).join(name))?);
+        Some(_) => {
+            let bytes = bytes::Bytes::from(read(&folder.join(MODEL_FOLDER).join("0"))?);
             let model = format::open_model(bytes.clone(), job.architecture.as_ref()).map_err(|e| Failure::of(&e))?;
             Some(Upload { bytes, model })
         }
         None => None,
     };
-    let paths = job.data.iter().map(|name| (name.clone(), folder.join(DATA_FOLDER).join(name)));
+    let data = folder.join(DATA_FOLDER);
+    let paths = job.data.iter().enumerate().map(|(place, name)| (name.clone(), data.join(place.to_string())));
     let files = Files(paths.collect());
-    let dataset = data::open(&files, recipe.data.source.as_ref()).map_err(|e| Failure::of(&e))?;
+    let dataset =
+        data::open(&files, recipe.data.source.as_ref().or(job.data_source.as_ref())).map_err(|e| Failure::of(&e))?;
     let mut teller = Teller::default();
     let mut run = Run {
         cancelled: &|| cancelled.load(Ordering::Relaxed),

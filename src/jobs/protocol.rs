@@ -5,14 +5,17 @@
 //! ```text
 //! folder/                              stdin   held open by the worker; the line `cancel` asks to stop,
 //! ├── job.json   a JobFile                     and so does its end: a process dies with its worker
-//! ├── model/…    the model's files     stdout  JSON, one Line a line
-//! ├── data/…     the data set's files  stderr  for the log
+//! ├── model/0    the model's file      stdout  JSON, one Line a line
+//! ├── data/0…    the data set's files  stderr  for the log
 //! └── out/       what the process makes
 //! ```
+//!
+//! Files are numbered: their names, which a client chose, are never paths.
 
 use serde::{Deserialize, Serialize};
 
 use super::job::Failure;
+use crate::data::DataSource;
 use crate::format::Architecture;
 use crate::recipe::run::Progress;
 
@@ -38,8 +41,10 @@ pub struct JobFile {
     pub model: Option<String>,
     /// The graph, where the model's file does not carry it.
     pub architecture: Option<Architecture>,
-    /// Names of the data set's files.
+    /// Names of the data set's files, in the order of their numbers.
     pub data: Vec<String>,
+    /// Which of them are what, if the data set says it; a recipe that says it comes first.
+    pub data_source: Option<DataSource>,
 }
 
 /// What a process says.

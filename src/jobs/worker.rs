@@ -146,8 +146,8 @@ impl Worker {
         for (name, files) in [(MODEL_FOLDER, model_files), (DATA_FOLDER, &dataset.files)] {
             let folder = folder.join(name);
             tokio::fs::create_dir(&folder).await.map_err(|e| ours("the job's folder could not be filled", &e))?;
-            for file in files {
-                self.fetch(file, &folder).await.map_err(|e| of_store(&e))?;
+            for (place, file) in files.iter().enumerate() {
+                self.fetch(file, &folder.join(place.to_string())).await.map_err(|e| of_store(&e))?;
             }
         }
         let job_file = JobFile {
@@ -155,6 +155,7 @@ impl Worker {
             model: model_files.first().map(|file| file.file_name.clone()),
             architecture: model.and_then(|model| model.detail.architecture),
             data: dataset.files.iter().map(|file| file.file_name.clone()).collect(),
+            data_source: dataset.detail.data_source,
         };
         let text = serde_json::to_vec(&job_file).map_err(|e| ours("the job could not be described", &e))?;
         let write = async {
@@ -164,8 +165,8 @@ impl Worker {
         write.await.map_err(|e| ours("the job's folder could not be filled", &e))
     }
 
-    async fn fetch(&self, file: &FileRef, folder: &Path) -> Result<(), StoreError> {
-        self.store.blobs.get_to_file(&stored_digest(&file.digest)?, &folder.join(&file.file_name)).await
+    async fn fetch(&self, file: &FileRef, path: &Path) -> Result<(), StoreError> {
+        self.store.blobs.get_to_file(&stored_digest(&file.digest)?, path).await
     }
 
     /// Stores what the process made, after looking it over.

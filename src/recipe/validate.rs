@@ -26,11 +26,13 @@ impl Recipe {
             let text = format!("at most {MAX_STEPS} steps are allowed, got {}", self.steps.len());
             violations.push(Violation::new("steps", text));
         }
-        if let Err(error) = data::split(data, &self.data, self.seed) {
-            violations.extend(error.violations());
+        let mut classes = data.classes;
+        match data::split(data, &self.data, self.seed) {
+            Ok(splits) => classes = splits.classes,
+            Err(error) => violations.extend(error.violations()),
         }
         if let Some(graph) = self.network(model, &mut violations) {
-            violations.extend(misfits(&graph, data));
+            violations.extend(misfits(&graph, &data.train.sample_shape, classes));
             self.check_steps(&graph, &mut violations);
         }
         violations
@@ -118,20 +120,21 @@ fn check_memory(graph: &Graph, train: &TrainConfig, path: &str, violations: &mut
     }
 }
 
-/// What keeps a network from taking a data set's samples and having an output for every class; empty if nothing does.
-pub fn misfits(graph: &Graph, data: &Dataset) -> Vec<Violation> {
+/// What keeps a network from taking samples of this shape and having an output for each of so many classes; empty if nothing
+/// does.
+pub fn misfits(graph: &Graph, sample: &[usize], classes: u32) -> Vec<Violation> {
     let mut violations = Vec::new();
-    let (takes, sample) = (graph.input_shape(), &data.train.sample_shape);
+    let takes = graph.input_shape();
     let same_size = takes.iter().product::<usize>() == sample.iter().product::<usize>();
     // A network that takes a plain vector may be given images; anything else must fit axis by axis.
-    if takes != *sample && !(same_size && takes.len() == 1) {
+    if takes != sample && !(same_size && takes.len() == 1) {
         let text = format!("a sample has shape {sample:?}, the network takes {takes:?}");
         violations.push(Violation::new("data", text));
     }
     match graph.output_shape()[..] {
-        [classes] if classes >= data.classes as usize => {}
-        [classes] => {
-            let text = format!("the labels go up to {}, the network has {classes} outputs", data.classes - 1);
+        [outputs] if outputs >= classes as usize => {}
+        [outputs] => {
+            let text = format!("the labels go up to {}, the network has {outputs} outputs", classes - 1);
             violations.push(Violation::new("data", text));
         }
         ref shape => {

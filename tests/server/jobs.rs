@@ -171,13 +171,14 @@ async fn a_job_process_ends_with_the_process_that_started_it() {
     for name in [protocol::DATA_FOLDER, protocol::MODEL_FOLDER, protocol::OUT_FOLDER] {
         std::fs::create_dir(folder.path().join(name)).unwrap();
     }
-    std::fs::write(folder.path().join("model/small.safetensors"), model_file()).unwrap();
-    std::fs::write(folder.path().join("data/stripes.safetensors"), dataset_file(240)).unwrap();
+    std::fs::write(folder.path().join("model/0"), model_file()).unwrap();
+    std::fs::write(folder.path().join("data/0"), dataset_file(240)).unwrap();
     let job = protocol::JobFile {
         recipe: LONG.into(),
         model: Some("small.safetensors".into()),
         architecture: None,
         data: vec!["stripes.safetensors".into()],
+        data_source: None,
     };
     std::fs::write(folder.path().join(protocol::JOB_FILE), serde_json::to_vec(&job).unwrap()).unwrap();
     let mut process = Process::start(env!("CARGO_BIN_EXE_niwaki").as_ref(), folder.path()).unwrap();

@@ -145,7 +145,7 @@ fn the_report_describes_the_emitted_file() {
     assert_eq!(report.files[0].digest, Digest::of(&bytes).to_string());
     assert_eq!(report.result.bytes, bytes.len() as u64);
     assert_eq!((report.result.params, report.result.nonzero_params), (cost.params, cost.nonzero_params));
-    assert_eq!(report.baseline.bytes, upload(&network()).bytes.len() as u64);
+    assert_eq!(report.baseline.bytes, upload(&network()).bytes);
     assert_eq!(report.test_samples, 300);
 
     // 24 x 6 and 3 x 24 weights, of which a quarter stays; rounding to f16 may turn a small one into zero.

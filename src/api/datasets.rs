@@ -1,17 +1,19 @@
 //! `niwaki.v1.DatasetService`: labelled samples.
 
+use std::sync::Arc;
+
 use tonic::{Request, Response, Status};
 
 use super::convert::catalogue::dataset as to_pb;
-use super::convert::{Checks, Path};
-use super::limits::{MAX_DISPLAY_NAME, MAX_FILES};
+use super::convert::{Checks, Path, source_from_pb};
+use super::limits::{MAX_CLASS_NAMES, MAX_DISPLAY_NAME, MAX_FILES};
 use super::names::{Collection, parse_parent};
 use super::paging::{check_request_id, cut, page};
 use super::status::RequestError;
 use super::v1::dataset_service_server::DatasetService;
 use super::{Context, v1};
-use crate::data;
-use crate::store::{self, DatasetDetail, NewEntry, now_ms};
+use crate::data::{self, DataSource, Part};
+use crate::store::{self, DatasetDetail, Entry, NewEntry, now_ms};
 
 #[derive(Debug, Clone)]
 pub(super) struct Datasets(pub Context);
@@ -24,18 +26,18 @@ impl DatasetService for Datasets {
     ) -> Result<Response<v1::Dataset>, Status> {
         let v1::CreateDatasetRequest { parent, dataset, request_id } = request.into_inner();
         let tenant = parse_parent(&parent)?;
-        let dataset = dataset.unwrap_or_default();
-        check(&dataset, &request_id)?;
+        let mut dataset = dataset.unwrap_or_default();
+        let source = check(&mut dataset, &request_id)?;
         let files = self.0.references(&tenant, &dataset.files, "dataset.files").await?;
-        let request = store::Request::new(request_id, &(&dataset.display_name, &files));
+        let request = store::Request::new(request_id, &(&dataset.display_name, &files, &source));
         let catalogue = &self.0.store.catalogue;
         if let Some(first) = catalogue.made_by::<DatasetDetail>(&tenant, &request).await? {
             return Ok(Response::new(to_pb(first)));
         }
         let reading = self.0.reading().await?;
         let names: Vec<String> = files.iter().map(|file| file.file_name.clone()).collect();
-        let opened = self.0.read_dataset(&reading, &files, None, |field| in_request(field, &names)).await?;
-        let detail = summary(&opened);
+        let opened = self.0.read_dataset(&reading, &files, source.clone(), |field| in_request(field, &names)).await?;
+        let detail = DatasetDetail { data_source: source, ..summary(&opened) };
         drop((opened, reading));
         let new = NewEntry { tenant, display_name: dataset.display_name, files, detail };
         Ok(Response::new(to_pb(catalogue.create(&new, &request, now_ms()).await?)))
@@ -54,24 +56,31 @@ impl DatasetService for Datasets {
         let (tenant, page) = (parse_parent(&parent)?, page(page_size, &page_token)?);
         let mut datasets = self.0.store.catalogue.list::<DatasetDetail>(&tenant, &page).await?;
         let next_page_token = cut(&mut datasets, &page, |dataset| &dataset.id);
-        let datasets = datasets.into_iter().map(to_pb).collect();
+        // Ten thousand files of each data set would be no page.
+        let datasets = datasets.into_iter().map(|dataset| to_pb(Entry { files: Vec::new(), ..dataset })).collect();
         Ok(Response::new(v1::ListDatasetsResponse { datasets, next_page_token }))
     }
 }
 
-fn check(dataset: &v1::Dataset, request_id: &str) -> Result<(), RequestError> {
+/// Checks a new data set; returns what its files are, if it says so.
+fn check(dataset: &mut v1::Dataset, request_id: &str) -> Result<Option<DataSource>, RequestError> {
     let mut checks = Checks::default();
     checks.text(&Path::root("dataset.display_name"), dataset.display_name.clone(), MAX_DISPLAY_NAME);
     if dataset.files.is_empty() || dataset.files.len() > MAX_FILES {
         let given = dataset.files.len();
         checks.refuse(&Path::root("dataset.files"), format!("has {given} files: a data set has 1 to {MAX_FILES}"));
     }
+    let at = Path::root("dataset.source");
+    let source = dataset.source.take().and_then(|source| source_from_pb(source, &at, &mut checks));
     checks.add(check_request_id(request_id));
-    checks.finish(()).map_err(|violations| RequestError::Invalid { violations })
+    checks.finish(source).map_err(|violations| RequestError::Invalid { violations })
 }
 
 /// Where a bad field of a data set stands in the request: the reader speaks of files by their names.
 fn in_request(field: &str, names: &[String]) -> String {
+    if let Some(source) = field.strip_prefix("data.source") {
+        return format!("dataset.source{source}");
+    }
     match names.iter().position(|name| name == field) {
         Some(i) => format!("dataset.files[{i}]"),
         None => "dataset.files".into(),
@@ -79,10 +88,15 @@ fn in_request(field: &str, names: &[String]) -> String {
 }
 
 fn summary(dataset: &data::Dataset) -> DatasetDetail {
+    let samples = |part: &Option<Arc<Part>>| part.as_ref().map_or(0, |part| part.labels.len() as u64);
     DatasetDetail {
         source: dataset.source.into(),
         train_samples: dataset.train.labels.len() as u64,
-        test_samples: dataset.test.as_ref().map_or(0, |test| test.labels.len() as u64),
+        test_samples: samples(&dataset.test),
+        validation_samples: samples(&dataset.validation),
+        selection_samples: samples(&dataset.selection),
+        class_names: dataset.class_names.iter().take(MAX_CLASS_NAMES).cloned().collect(),
+        data_source: None,
         classes: dataset.classes,
         sample_shape: dataset.train.sample_shape.iter().map(|&dim| dim as u64).collect(),
     }

@@ -1,7 +1,7 @@
 //! The files that a new model or data set is made of: from the uploads a request names to
 //! what their bytes mean. Few are read at a time, because each needs its size in memory.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashSet};
 use std::sync::Arc;
 
 use tokio::sync::OwnedSemaphorePermit;
@@ -33,6 +33,7 @@ impl Context {
         at: &str,
     ) -> Result<Vec<FileRef>, Status> {
         let mut found: Vec<FileRef> = Vec::new();
+        let mut names = HashSet::new();
         let mut violations = Vec::new();
         for (i, file) in files.iter().enumerate() {
             let field = format!("{at}[{i}].upload");
@@ -44,7 +45,7 @@ impl Context {
             if upload.state != UploadState::Complete {
                 return Err(RequestError::NotComplete { field, id: upload.id }.into());
             }
-            if found.iter().any(|other| other.file_name == upload.file_name) {
+            if !names.insert(upload.file_name.clone()) {
                 violations.push(Violation::new(field, format!("a second file named {:?}", upload.file_name)));
             }
             found.push(FileRef {
@@ -92,12 +93,13 @@ impl Context {
         source: Option<DataSource>,
         in_request: impl Fn(&str) -> String,
     ) -> Result<Dataset, Status> {
-        // The readers want paths: the files are copied to a folder, compared with their digests.
+        // The readers want paths: the files are copied to a folder, compared with their digests. They are numbered there, so
+        // that no name that a client chose is ever a path.
         let folder = tempfile::tempdir_in(&self.scratch)
             .map_err(|source| StoreError::File { path: self.scratch.clone(), source })?;
         let mut paths = BTreeMap::new();
-        for file in files {
-            let path = folder.path().join(&file.file_name);
+        for (place, file) in files.iter().enumerate() {
+            let path = folder.path().join(place.to_string());
             self.store.blobs.get_to_file(&stored_digest(&file.digest)?, &path).await?;
             paths.insert(file.file_name.clone(), path);
         }

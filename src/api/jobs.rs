@@ -95,7 +95,7 @@ impl Jobs {
             let found = self.read(&reading, new, id, &format!("job.extra_models.{name}")).await?;
             extra.insert(name.clone(), found);
         }
-        let source = recipe.data.source.clone();
+        let source = recipe.data.source.clone().or(dataset.detail.data_source);
         let dataset = self.0.read_dataset(&reading, &dataset.files, source, in_request).await?;
         let validated = spawn_blocking(move || {
             let violations = recipe.validate(&Given { model: model.as_ref(), extra: &extra, data: &dataset });

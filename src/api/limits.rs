@@ -10,8 +10,10 @@ pub const MAX_UPLOAD_BYTES: u64 = 4 << 30;
 pub const MAX_DISPLAY_NAME: usize = 200;
 /// The longest `request_id`, in bytes.
 pub const MAX_REQUEST_ID: usize = 128;
-/// The most files of a data set.
-pub const MAX_FILES: usize = 16;
+/// The most files of a data set: with names of any length, a data set still fits into a message.
+pub const MAX_FILES: usize = 10_000;
+/// The most names of classes that a data set's summary has.
+pub const MAX_CLASS_NAMES: usize = 1000;
 /// The length of a page, where the request says none.
 pub const DEFAULT_PAGE: u32 = 50;
 /// The longest page.

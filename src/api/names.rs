@@ -6,7 +6,7 @@
 use super::status::RequestError;
 use crate::error::Violation;
 use crate::jobs::job::JobKey;
-use crate::store::is_file_name;
+use crate::store::{is_file_name, is_nested_name};
 
 /// The only tenant there is, until there is authentication.
 pub const DEFAULT_TENANT: &str = "default";
@@ -94,10 +94,11 @@ pub fn parse_artifact(name: &str) -> Result<(JobKey, String), RequestError> {
     }
 }
 
-/// Checks a file's name: it becomes a path component, so it is plain and never hidden.
+/// Checks the name of a file that is sent: plain, never hidden, and in no folder but below.
 pub fn check_file_name(name: &str, field: &str) -> Option<Violation> {
-    let allowed = "1 to 255 bytes of letters, digits, '.', '_' and '-' are allowed, not beginning with a dot";
-    (!is_file_name(name)).then(|| Violation::new(field, format!("{name:?} is no file name: {allowed}")))
+    let allowed = "1 to 255 bytes of letters, digits, '.', '_' and '-' are allowed, not beginning with a dot, \
+                   and up to 7 folders of such names before it, with '/' between them";
+    (!is_nested_name(name)).then(|| Violation::new(field, format!("{name:?} is no file name: {allowed}")))
 }
 
 fn is_id(text: &str) -> bool {
@@ -149,10 +150,30 @@ mod tests {
 
     #[test]
     fn file_names_are_plain() {
-        for name in ["train-images-idx3-ubyte.gz", "a", "MODEL_1.safetensors"] {
+        for name in ["train-images-idx3-ubyte.gz", "a", "MODEL_1.safetensors", "train/cat/001.png", "a/b/c/d/e/f/g/h"] {
             assert_eq!(check_file_name(name, "file_name"), None);
         }
-        for name in ["", ".bashrc", "..", "a/b", "a\\b", "a\nb", "a b", "ä", "a%00", &"x".repeat(256)] {
+        for name in [
+            "",
+            ".bashrc",
+            "..",
+            "a\\b",
+            "a\nb",
+            "a b",
+            "ä",
+            "a%00",
+            "/a",
+            "a/",
+            "a//b",
+            "../a",
+            "a/../b",
+            "a/./b",
+            "a/.b",
+            "/etc/passwd",
+            "a/b/c/d/e/f/g/h/i",
+            &"x".repeat(256),
+            &"x/".repeat(128),
+        ] {
             assert!(check_file_name(name, "file_name").is_some(), "{name}");
         }
     }

@@ -264,6 +264,9 @@ pub enum DatasetsVerb {
         /// A label for people; the folder's or file's name if not given.
         #[arg(long)]
         name: Option<String>,
+        /// A JSON file that says which files are what, as a recipe's `data.source` does; if not given, they are looked at.
+        #[arg(long, value_name = "FILE")]
+        source: Option<PathBuf>,
     },
     /// Lists the data sets, newest first.
     #[command(alias = "list")]

@@ -6,7 +6,7 @@ use serde_json::Value;
 
 use super::args::DatasetsVerb;
 use super::client::{Client, TENANT, id, request_id, resource};
-use super::failure::Failure;
+use super::failure::{Exit, Failure};
 use super::local;
 use super::models::file_name;
 use super::output::{Output, grouped, shape, table};
@@ -15,8 +15,9 @@ use crate::api::{json, v1};
 /// Does what was asked for.
 pub async fn run(client: &Client, verb: DatasetsVerb, output: Output) -> Result<(), Failure> {
     match verb {
-        DatasetsVerb::Put { path, name } => {
-            let dataset = put(client, &path, name).await?;
+        DatasetsVerb::Put { path, name, source } => {
+            let source = source.map(|path| read_source(&path)).transpose()?;
+            let dataset = put(client, &path, name, source).await?;
             output.answer(|| id(&dataset.name).to_string(), || to_json(&dataset));
             output.note(describe(&dataset));
             output.next([format!("niwaki jobs create RECIPE --dataset {} --watch", id(&dataset.name))]);
@@ -36,17 +37,30 @@ pub async fn run(client: &Client, verb: DatasetsVerb, output: Output) -> Result<
     Ok(())
 }
 
-/// Uploads a folder's files, or one file, and makes a data set of them.
-pub async fn put(client: &Client, path: &Path, name: Option<String>) -> Result<v1::Dataset, Failure> {
+/// Uploads one file, or the files of a folder and of the folders below it, and makes a data set of them; `source` says which
+/// files are what.
+pub async fn put(
+    client: &Client,
+    path: &Path,
+    name: Option<String>,
+    source: Option<v1::DataSource>,
+) -> Result<v1::Dataset, Failure> {
     let mut files = Vec::new();
     for (file_name, file) in &local::files(path)?.0 {
         files.push(client.upload(file, file_name).await?);
     }
     let display_name = name.map_or_else(|| file_name(path), Ok)?;
-    let dataset = v1::Dataset { display_name, files, ..Default::default() };
+    let dataset = v1::Dataset { display_name, files, source, ..Default::default() };
     let request = v1::CreateDatasetRequest { parent: TENANT.into(), dataset: Some(dataset), request_id: request_id() };
     let created = client.datasets().create_dataset(request).await;
     Ok(created.map_err(|status| Failure::from(status).within(path.display()))?.into_inner())
+}
+
+fn read_source(path: &Path) -> Result<v1::DataSource, Failure> {
+    json::from_str("DataSource", &local::text(path)?).map_err(|error| {
+        let message = format!("{}: not the JSON form of a data source: {error}", path.display());
+        Failure::new(Exit::Invalid, "SOURCE_JSON", message)
+    })
 }
 
 async fn list(client: &Client) -> Result<Vec<v1::Dataset>, Failure> {
@@ -69,11 +83,20 @@ fn to_json(dataset: &v1::Dataset) -> Value {
 
 fn describe(dataset: &v1::Dataset) -> String {
     let summary = dataset.summary.clone().unwrap_or_default();
+    let declared = [
+        ("training", summary.train_samples),
+        ("validation", summary.validation_samples),
+        ("selection", summary.selection_samples),
+        ("test", summary.test_samples),
+    ];
+    // The usual two are told in any case.
+    let told = declared.iter().filter(|(split, samples)| *samples > 0 || *split == "test");
+    let counts: Vec<String> = told.map(|(split, samples)| format!("{} {split}", grouped(*samples))).collect();
+    let (last, others) = counts.split_last().expect("training and test samples are always told");
     format!(
-        "{}: {} training and {} test samples of {}, {} classes, read as {}",
+        "{}: {} and {last} samples of {}, {} classes, read as {}",
         dataset.display_name,
-        grouped(summary.train_samples),
-        grouped(summary.test_samples),
+        others.join(", "),
         shape(&summary.sample_shape),
         summary.classes,
         summary.source,

@@ -128,7 +128,7 @@ impl Measured {
 
 /// The test split that a recipe with this seed has. Training samples are not needed where there are test samples.
 fn test_split(graph: &Graph, dataset: &Dataset, transforms: &[Transform], seed: u64) -> Result<Subset, Failure> {
-    let violations = misfits(graph, dataset);
+    let violations = misfits(graph, &dataset.train.sample_shape, dataset.classes);
     if !violations.is_empty() {
         let problems: Vec<&str> = violations.iter().map(|v| v.description.as_str()).collect();
         let failure = Failure::new(Exit::Invalid, "DATASET_MISMATCH", problems.join("; "));

@@ -70,9 +70,11 @@ fn work(
     let model = job.model.as_ref().map(|file| open(folder, file)).transpose()?;
     let extra = job.extra_models.iter().map(|(name, file)| Ok((name.clone(), open(folder, file)?)));
     let extra: BTreeMap<String, Upload> = extra.collect::<Result<_, Failure>>()?;
-    let paths = job.data.iter().map(|name| (name.clone(), folder.join(DATA_FOLDER).join(name)));
+    let data = folder.join(DATA_FOLDER);
+    let paths = job.data.iter().enumerate().map(|(place, name)| (name.clone(), data.join(place.to_string())));
     let files = Files(paths.collect());
-    let dataset = data::open(&files, recipe.data.source.as_ref()).map_err(|e| Failure::of(&e))?;
+    let dataset =
+        data::open(&files, recipe.data.source.as_ref().or(job.data_source.as_ref())).map_err(|e| Failure::of(&e))?;
     let mut teller = Teller::default();
     let mut run = Run {
         cancelled: &|| cancelled.load(Ordering::Relaxed),

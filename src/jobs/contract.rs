@@ -79,8 +79,7 @@ async fn fixture(database: Database, folder: Option<tempfile::TempDir>) -> Fixtu
 }
 
 async fn dataset(catalogue: &Catalogue, tenant: &str) -> String {
-    let detail =
-        DatasetDetail { source: "idx".into(), train_samples: 8, test_samples: 2, classes: 2, sample_shape: vec![4] };
+    let detail = DatasetDetail { source: "idx".into(), train_samples: 8, test_samples: 2, ..DatasetDetail::default() };
     let new = NewEntry { tenant: tenant.into(), display_name: String::new(), files: Vec::new(), detail };
     catalogue.create(&new, &Request::new("", &0), 0).await.unwrap().id
 }

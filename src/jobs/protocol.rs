@@ -5,10 +5,12 @@
 //! ```text
 //! folder/                              stdin   held open by the worker; the line `cancel` asks to stop,
 //! ├── job.json   a JobFile                     and so does its end: a process dies with its worker
-//! ├── models/0/… a model's files       stdout  JSON, one Line a line
-//! ├── data/…     the data set's files  stderr  for the log
+//! ├── models/0/0 a model's file        stdout  JSON, one Line a line
+//! ├── data/0     a data set's file     stderr  for the log
 //! └── out/       what the process makes
 //! ```
+//!
+//! Files are numbered: their names, which a client chose, are never paths.
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;
@@ -16,6 +18,7 @@ use std::path::PathBuf;
 use serde::{Deserialize, Serialize};
 
 use super::job::Failure;
+use crate::data::DataSource;
 use crate::format::Architecture;
 use crate::recipe::run::Progress;
 
@@ -41,8 +44,10 @@ pub struct JobFile {
     pub model: Option<ModelFile>,
     /// Other models that the recipe speaks of, by the names it has for them.
     pub extra_models: BTreeMap<String, ModelFile>,
-    /// Names of the data set's files.
+    /// Names of the data set's files, in the order of their numbers.
     pub data: Vec<String>,
+    /// Which of them are what, if the data set says it; a recipe that says it comes first.
+    pub data_source: Option<DataSource>,
 }
 
 /// A model that was put into the folder.

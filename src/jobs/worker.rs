@@ -153,6 +153,7 @@ impl Worker {
             model,
             extra_models,
             data: dataset.files.iter().map(|file| file.file_name.clone()).collect(),
+            data_source: dataset.detail.data_source,
         };
         let text = serde_json::to_vec(&job_file).map_err(|e| ours("the job could not be described", &e))?;
         let write = async {
@@ -162,22 +163,21 @@ impl Worker {
         write.await.map_err(|e| ours("the job's folder could not be filled", &e))
     }
 
-    /// Puts a model's files into the folder with the number `place`.
+    /// Puts a model's file into the folder, under the number `place`.
     async fn stage_model(&self, job: &Job, id: &str, place: usize, folder: &Path) -> Result<ModelFile, Failure> {
         let model: Entry<ModelDetail> =
             self.store.catalogue.get(&job.key.tenant, id).await.map_err(|e| of_store(&e))?;
         let own = Path::new(MODELS_FOLDER).join(place.to_string());
         self.fetch(&model.files, &folder.join(&own)).await?;
-        let file =
-            model.files.first().ok_or_else(|| of_store(&StoreError::Row { what: "a model without files".into() }))?;
-        Ok(ModelFile { path: own.join(&file.file_name), architecture: model.detail.architecture })
+        Ok(ModelFile { path: own.join("0"), architecture: model.detail.architecture })
     }
 
+    /// Puts files into a folder, under their numbers.
     async fn fetch(&self, files: &[FileRef], folder: &Path) -> Result<(), Failure> {
         tokio::fs::create_dir_all(folder).await.map_err(|e| ours("the job's folder could not be filled", &e))?;
-        for file in files {
+        for (place, file) in files.iter().enumerate() {
             let digest = stored_digest(&file.digest).map_err(|e| of_store(&e))?;
-            let stored = self.store.blobs.get_to_file(&digest, &folder.join(&file.file_name)).await;
+            let stored = self.store.blobs.get_to_file(&digest, &folder.join(place.to_string())).await;
             stored.map_err(|e| of_store(&e))?;
         }
         Ok(())

@@ -6,7 +6,7 @@
 
 use super::validate::misfits;
 use super::{Given, Network, PruneWeightsStep, StepKind, Student};
-use crate::error::Violation;
+use crate::error::{Classify, Violation};
 use crate::graph::{Graph, Op, cost, glob, preset};
 use crate::passes::fold::Fold;
 use crate::passes::low_rank::LowRank;
@@ -20,6 +20,8 @@ const MAX_BATCH_BYTES: u64 = 8 << 30;
 pub(super) struct Outline<'a> {
     graph: Graph,
     given: &'a Given<'a>,
+    /// Classes that the labels have, as the recipe's data section makes them.
+    classes: u32,
     /// The outputs of the network that the steps start from; `None` until it is there.
     baseline_classes: Option<Vec<usize>>,
     /// Names that parameters and nodes have if a factorisation has changed them.
@@ -30,9 +32,9 @@ pub(super) struct Outline<'a> {
 }
 
 impl<'a> Outline<'a> {
-    pub(super) fn new(graph: Graph, given: &'a Given<'a>) -> Self {
+    pub(super) fn new(graph: Graph, given: &'a Given<'a>, classes: u32) -> Self {
         let (possible, violations) = (Vec::new(), Vec::new());
-        Self { graph, given, baseline_classes: None, possible, quantized: false, violations }
+        Self { graph, given, classes, baseline_classes: None, possible, quantized: false, violations }
     }
 
     pub(super) fn violations(self) -> Vec<Violation> {
@@ -92,6 +94,11 @@ impl<'a> Outline<'a> {
     }
 
     fn train(&mut self, train: &TrainConfig, path: &str) {
+        if let Err(error) = train.check() {
+            for violation in error.violations() {
+                self.refuse(&format!("{path}.{}", violation.field), &violation.description);
+            }
+        }
         self.check_memory(train, path);
         if self.params(&train.frozen, &format!("{path}.frozen")) && !train.frozen.is_empty() {
             let frozen = glob::select(&self.graph, &train.frozen).unwrap_or_default();
@@ -113,7 +120,7 @@ impl<'a> Outline<'a> {
             },
             Teacher::Model(name) => {
                 let Some(graph) = self.extra(name, path) else { return };
-                for misfit in misfits(graph, self.given.data) {
+                for misfit in self.misfits(graph) {
                     self.refuse(path, &format!("the model '{name}' does not fit the data: {}", misfit.description));
                 }
                 graph.output_shape()
@@ -136,12 +143,16 @@ impl<'a> Outline<'a> {
                 None => return,
             },
         };
-        for misfit in misfits(&graph, self.given.data) {
+        for misfit in self.misfits(&graph) {
             self.refuse(path, &format!("does not fit the data: {}", misfit.description));
         }
         self.graph = graph;
         self.possible.clear();
         self.quantized = false;
+    }
+
+    fn misfits(&self, graph: &Graph) -> Vec<Violation> {
+        misfits(graph, &self.given.data.train.sample_shape, self.classes)
     }
 
     fn extra(&mut self, name: &str, path: &str) -> Option<&'a Graph> {

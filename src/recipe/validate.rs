@@ -5,7 +5,7 @@
 
 use super::outline::Outline;
 use super::{Given, MAX_STEPS, Recipe, VERSION};
-use crate::data::{self, Dataset};
+use crate::data;
 use crate::error::{Classify, Violation};
 use crate::graph::{Graph, preset};
 
@@ -21,12 +21,14 @@ impl Recipe {
             let text = format!("at most {MAX_STEPS} steps are allowed, got {}", self.steps.len());
             violations.push(Violation::new("steps", text));
         }
-        if let Err(error) = data::split(given.data, &self.data, self.seed) {
-            violations.extend(error.violations());
+        let mut classes = given.data.classes;
+        match data::split(given.data, &self.data, self.seed) {
+            Ok(splits) => classes = splits.classes,
+            Err(error) => violations.extend(error.violations()),
         }
         if let Some(graph) = self.network(given, &mut violations) {
-            violations.extend(misfits(&graph, given.data));
-            let mut outline = Outline::new(graph, given);
+            violations.extend(misfits(&graph, &given.data.train.sample_shape, classes));
+            let mut outline = Outline::new(graph, given, classes);
             if let Some(start) = &self.start {
                 outline.start(&start.train);
             }
@@ -58,20 +60,21 @@ impl Recipe {
     }
 }
 
-/// What keeps a network from taking a data set's samples and having an output for every class; empty if nothing does.
-pub fn misfits(graph: &Graph, data: &Dataset) -> Vec<Violation> {
+/// What keeps a network from taking samples of this shape and having an output for each of so many classes; empty if nothing
+/// does.
+pub fn misfits(graph: &Graph, sample: &[usize], classes: u32) -> Vec<Violation> {
     let mut violations = Vec::new();
-    let (takes, sample) = (graph.input_shape(), &data.train.sample_shape);
+    let takes = graph.input_shape();
     let same_size = takes.iter().product::<usize>() == sample.iter().product::<usize>();
     // A network that takes a plain vector may be given images; anything else must fit axis by axis.
-    if takes != *sample && !(same_size && takes.len() == 1) {
+    if takes != sample && !(same_size && takes.len() == 1) {
         let text = format!("a sample has shape {sample:?}, the network takes {takes:?}");
         violations.push(Violation::new("data", text));
     }
     match graph.output_shape()[..] {
-        [classes] if classes >= data.classes as usize => {}
-        [classes] => {
-            let text = format!("the labels go up to {}, the network has {classes} outputs", data.classes - 1);
+        [outputs] if outputs >= classes as usize => {}
+        [outputs] => {
+            let text = format!("the labels go up to {}, the network has {outputs} outputs", classes - 1);
             violations.push(Violation::new("data", text));
         }
         ref shape => {
@@ -88,7 +91,7 @@ mod tests {
     use std::sync::Arc;
 
     use super::*;
-    use crate::data::{DataSpec, Inputs, Part, Transform};
+    use crate::data::{DataSpec, Dataset, Inputs, Part, Transform};
     use crate::format::Model;
     use crate::graph::init::Init;
     use crate::graph::op::BatchNorm;

@@ -8,6 +8,7 @@ use sqlx::any::AnyRow;
 use sqlx::{AssertSqlSafe, Row};
 
 use super::{Database, Page, Request, StoreError, new_id};
+use crate::data::DataSource;
 use crate::format::Architecture;
 
 /// The models and data sets.
@@ -87,14 +88,26 @@ pub struct ModelDetail {
 }
 
 /// What a data set has.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 pub struct DatasetDetail {
-    /// The form of the files: `idx` or `safetensors`.
+    /// The form of the files: `idx`, `images` and so on.
     pub source: String,
+    /// Which files are what, if whoever made the data set said it.
+    #[serde(default)]
+    pub data_source: Option<DataSource>,
     /// Samples meant for training.
     pub train_samples: u64,
     /// Samples meant for testing.
     pub test_samples: u64,
+    /// Samples meant for validation.
+    #[serde(default)]
+    pub validation_samples: u64,
+    /// Samples meant for choices between candidates.
+    #[serde(default)]
+    pub selection_samples: u64,
+    /// The first of the names of the classes.
+    #[serde(default)]
+    pub class_names: Vec<String>,
     /// One more than the largest label.
     pub classes: u32,
     /// Shape of one sample.

@@ -132,6 +132,12 @@ pub fn is_file_name(name: &str) -> bool {
     (1..=255).contains(&name.len()) && !name.starts_with('.') && name.bytes().all(plain)
 }
 
+/// Whether a name may be that of a data set's file: at most 255 bytes, and file names with `/` between them where it lies in
+/// folders, at most 8 of them.
+pub fn is_nested_name(name: &str) -> bool {
+    name.len() <= 255 && name.split('/').count() <= 8 && name.split('/').all(is_file_name)
+}
+
 /// A new id. Ids grow with time, so that the order of ids is the order of making.
 pub fn new_id() -> String {
     uuid::Uuid::now_v7().to_string()

@@ -45,6 +45,94 @@ async fn files_that_are_no_model_or_no_data_set_are_refused_with_the_reason() {
     server.stop().await;
 }
 
+/// A grey PNG of 4 x 4 pixels: columns of light and dark, or rows.
+fn picture(class: usize, i: usize) -> Vec<u8> {
+    let light = (100 + i) as u8;
+    let pixel = |x: u32, y: u32| if [x, y][class].is_multiple_of(2) { light } else { 0 };
+    let image = image::GrayImage::from_fn(4, 4, |x, y| image::Luma([pixel(x, y)]));
+    let mut bytes = std::io::Cursor::new(Vec::new());
+    image.write_to(&mut bytes, image::ImageFormat::Png).unwrap();
+    bytes.into_inner()
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn files_in_folders_make_a_data_set_that_jobs_can_use() {
+    let data = tempfile::tempdir().unwrap();
+    let server = Server::start(data.path(), 1).await;
+    let mut uploads = Vec::new();
+    for i in 0..24 {
+        let (class, split) = (["columns", "rows"][i % 2], if i < 16 { "train" } else { "test" });
+        uploads.push(server.put(&format!("{split}/{class}/{i}.png"), &picture(i % 2, i)).await);
+    }
+    let dataset = server.create_dataset(&uploads).await.unwrap();
+    assert_eq!(dataset.files[0].file_name, "train/columns/0.png");
+    let summary = dataset.summary.clone().unwrap();
+    assert_eq!((summary.source.as_str(), summary.train_samples, summary.test_samples), ("images", 16, 8));
+    assert_eq!((summary.classes, summary.class_names), (2, vec!["columns".to_string(), "rows".to_string()]));
+    assert_eq!(summary.sample_shape, [1, 4, 4]);
+
+    let list = v1::ListDatasetsRequest { parent: PARENT.into(), ..Default::default() };
+    let listed = server.datasets().list_datasets(list).await.unwrap().into_inner().datasets;
+    assert!(listed[0].files.is_empty() && listed[0].summary.is_some());
+
+    let (model, _) = server.inputs().await;
+    let recipe = r#"{"version": 1, "data": {"split": {"validation_fraction": 0.25}, "augment": [{"shift_crop": {"pixels": 1}}]},
+        "steps": [{"train": {"epochs": 2, "batch_size": 4}}]}"#;
+    let job = server.create_job(&model, &dataset.name, recipe, "").await.unwrap();
+    let ended = server.ended(&job.name).await;
+    assert_eq!(ended.state(), v1::job::State::Succeeded, "{:?}", ended.error);
+    assert_eq!(ended.result.unwrap().test_samples, 8);
+    server.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_a_data_set_says_of_its_files_holds_for_its_jobs() {
+    let data = tempfile::tempdir().unwrap();
+    let server = Server::start(data.path(), 1).await;
+    let rows: String = (0..20).map(|i| format!("{}{}\n", i % 2, format!(",{}", i % 2).repeat(16))).collect();
+    let upload = server.put("rows.csv", rows.as_bytes()).await;
+    let error = server.create_dataset(std::slice::from_ref(&upload)).await.unwrap_err();
+    assert!(error.message().contains("which column of 'rows.csv' has the label cannot be told"), "{error}");
+
+    let create = async |source: &str| {
+        let source = Some(niwaki::api::json::from_str("DataSource", source).unwrap());
+        let dataset = v1::Dataset { files: vec![file(&upload)], source, ..Default::default() };
+        let request =
+            v1::CreateDatasetRequest { parent: PARENT.into(), dataset: Some(dataset), request_id: String::new() };
+        server.datasets().create_dataset(request).await.map(tonic::Response::into_inner)
+    };
+    let error = create(r#"{"csv": {"train": "rows.csv", "label_index": 17}}"#).await.unwrap_err();
+    assert_eq!(fields(&error), ["dataset.source.csv.label"]);
+    let error = create(r#"{"csv": {"train": "rows.csv", "shape": [0]}}"#).await.unwrap_err();
+    assert_eq!(fields(&error), ["dataset.source.csv.shape[0]"]);
+    let dataset = create(r#"{"csv": {"train": "rows.csv", "label_index": 0, "shape": [1, 4, 4]}}"#).await.unwrap();
+    assert_eq!(dataset.summary.clone().unwrap().sample_shape, [1, 4, 4]);
+    let request = v1::GetDatasetRequest { name: dataset.name.clone() };
+    assert_eq!(server.datasets().get_dataset(request).await.unwrap().into_inner(), dataset);
+
+    let (model, _) = server.inputs().await;
+    let recipe = r#"{"version": 1, "steps": [{"train": {"epochs": 1, "batch_size": 4}}]}"#;
+    let job = server.create_job(&model, &dataset.name, recipe, "").await.unwrap();
+    let ended = server.ended(&job.name).await;
+    assert_eq!(ended.state(), v1::job::State::Succeeded, "{:?}", ended.error);
+    server.stop().await;
+}
+
+#[tokio::test]
+async fn names_that_lead_elsewhere_are_refused_by_their_field() {
+    let data = tempfile::tempdir().unwrap();
+    let server = Server::start(data.path(), 0).await;
+    for name in ["../x", "/etc/passwd", "a/../../x", "a//b", "a/", "a\\b", "train/.x/1.png"] {
+        let error = server.announce(name, 1, &sha256(b"x"), "").await.unwrap_err();
+        assert_eq!(
+            (error.code(), fields(&error)),
+            (Code::InvalidArgument, vec!["upload.file_name".to_string()]),
+            "{name}"
+        );
+    }
+    server.stop().await;
+}
+
 #[tokio::test]
 async fn uploads_that_are_missing_or_incomplete_make_no_model() {
     let data = tempfile::tempdir().unwrap();

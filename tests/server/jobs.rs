@@ -168,16 +168,17 @@ async fn a_job_whose_process_crashes_has_failed_and_the_server_goes_on() {
 #[tokio::test]
 async fn a_job_process_ends_with_the_process_that_started_it() {
     let folder = tempfile::tempdir().unwrap();
-    for name in [protocol::DATA_FOLDER, protocol::MODEL_FOLDER, protocol::OUT_FOLDER] {
+    for name in [protocol::DATA_FOLDER, protocol::MODELS_FOLDER, protocol::OUT_FOLDER] {
         std::fs::create_dir(folder.path().join(name)).unwrap();
     }
-    std::fs::write(folder.path().join("model/small.safetensors"), model_file()).unwrap();
-    std::fs::write(folder.path().join("data/stripes.safetensors"), dataset_file(240)).unwrap();
+    std::fs::write(folder.path().join("models/0"), model_file()).unwrap();
+    std::fs::write(folder.path().join("data/0"), dataset_file(240)).unwrap();
     let job = protocol::JobFile {
         recipe: LONG.into(),
-        model: Some("small.safetensors".into()),
-        architecture: None,
+        model: Some(protocol::ModelFile { path: "models/0".into(), architecture: None }),
+        extra_models: Default::default(),
         data: vec!["stripes.safetensors".into()],
+        data_source: None,
     };
     std::fs::write(folder.path().join(protocol::JOB_FILE), serde_json::to_vec(&job).unwrap()).unwrap();
     let mut process = Process::start(env!("CARGO_BIN_EXE_niwaki").as_ref(), folder.path()).unwrap();

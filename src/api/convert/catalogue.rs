@@ -2,6 +2,7 @@
 
 use prost_types::Timestamp;
 
+use super::source_to_pb;
 use crate::api::names::Collection;
 use crate::api::v1;
 use crate::format::Architecture;
@@ -59,8 +60,12 @@ pub fn dataset(dataset: Entry<DatasetDetail>) -> v1::Dataset {
             test_samples: detail.test_samples,
             classes: detail.classes,
             sample_shape: detail.sample_shape,
+            validation_samples: detail.validation_samples,
+            selection_samples: detail.selection_samples,
+            class_names: detail.class_names,
         }),
         create_time: Some(timestamp(dataset.create_ms)),
+        source: detail.data_source.as_ref().map(source_to_pb),
     }
 }
 

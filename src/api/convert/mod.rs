@@ -20,6 +20,8 @@ use crate::error::Violation;
 
 pub use recipe_in::recipe as recipe_from_pb;
 pub use recipe_out::recipe as recipe_to_pb;
+pub(super) use source_in::source as source_from_pb;
+pub(super) use source_out::source as source_to_pb;
 
 /// Where in a request a value stands: `job.recipe.steps[1].prune_weights.sparsity`.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]

@@ -13,7 +13,7 @@ const MAX_SIDE: u32 = 1024;
 /// Axes of a sample.
 const MAX_RANK: usize = 8;
 
-pub(super) fn source(pb: v1::DataSource, at: &Path, checks: &mut Checks) -> Option<DataSource> {
+pub fn source(pb: v1::DataSource, at: &Path, checks: &mut Checks) -> Option<DataSource> {
     use v1::data_source::Kind;
     Some(match pb.kind {
         None => {

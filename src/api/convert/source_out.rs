@@ -3,7 +3,7 @@
 use crate::api::v1;
 use crate::data::{BySplit, CifarForm, Color, DataSource, Header, IdxPair, LabelColumn, Layout, NpzPair};
 
-pub(super) fn source(source: &DataSource) -> v1::DataSource {
+pub fn source(source: &DataSource) -> v1::DataSource {
     use v1::data_source::Kind;
     let kind = match source {
         DataSource::Idx(pairs) => Kind::Idx(idx(pairs)),

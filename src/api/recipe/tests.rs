@@ -40,11 +40,17 @@ fn fill(message: &MessageDescriptor, variant: usize, seen: &mut BTreeSet<String>
             let element = |i: usize| {
                 if field.kind().as_message().is_some() {
                     value(&field, variant + i, seen)
+                } else if field.full_name() == "niwaki.v1.DataSpec.classes" {
+                    Value::U32(3 + i as u32)
                 } else {
                     value(&field, variant, &mut BTreeSet::new())
                 }
             };
-            Value::List((0..VARIANTS).map(element).collect())
+            let length = match field.full_name() {
+                "niwaki.v1.ImagesSource.size" | "niwaki.v1.CsvSource.shape" => 2,
+                _ => VARIANTS,
+            };
+            Value::List((0..length).map(element).collect())
         } else {
             value(&field, variant, seen)
         };
@@ -160,12 +166,12 @@ fn every_bad_field_is_named_by_its_path_in_one_answer() {
     let expected = [
         "version",
         "name",
-        "data.split.validation_fraction",
         "data.source.idx.train_labels",
         "data.source.idx.test_inputs",
         "data.transforms[0].scale.factor",
         "data.transforms[1]",
         "data.transforms[2].normalize.std[0]",
+        "data.split.validation_fraction",
         "data.split.test_fraction",
         "start.train",
         "start.preset",
@@ -196,6 +202,46 @@ fn every_bad_field_is_named_by_its_path_in_one_answer() {
         "steps[5].quantize.format",
     ];
     assert_eq!(refused(text), expected);
+}
+
+#[test]
+fn every_bad_field_of_the_data_is_named_by_its_path() {
+    let of = |data: &str| refused(&format!(r#"{{"version": 1, "data": {data}, "steps": [{{"evaluate": {{}}}}]}}"#));
+    let text = r#"{"classes": [1, 2, 1], "augment": [{}, {"shift_crop": {}}, {"shift_crop": {"pixels": 129}}],
+        "transforms": [{"binarise": {"threshold": "Infinity"}}],
+        "split": {"validation_fraction": 0, "selection_fraction": 1, "train_samples": 0}}"#;
+    let expected = [
+        "data.classes[2]",
+        "data.augment[0]",
+        "data.augment[1].shift_crop.pixels",
+        "data.augment[2].shift_crop.pixels",
+        "data.transforms[0].binarise.threshold",
+        "data.split.validation_fraction",
+        "data.split.selection_fraction",
+        "data.split.train_samples",
+    ];
+    assert_eq!(of(text), expected);
+    let source = |source: &str| of(&format!(r#"{{"source": {source}}}"#));
+    assert_eq!(source("{}"), ["data.source"]);
+    let idx =
+        r#"{"idx": {"train_inputs": "a", "train_labels": "b", "validation_inputs": "c", "selection_labels": "d"}}"#;
+    assert_eq!(source(idx), ["data.source.idx.validation_labels", "data.source.idx.selection_inputs"]);
+    assert_eq!(
+        source(r#"{"cifar": {"test": [""], "form": 9}}"#),
+        ["data.source.cifar.train", "data.source.cifar.test[0]", "data.source.cifar.form"]
+    );
+    let npz = r#"{"npz": {"validation": {"inputs": "x"}, "layout": 9}}"#;
+    assert_eq!(
+        source(npz),
+        ["data.source.npz.train.file", "data.source.npz.validation.file", "data.source.npz.layout"]
+    );
+    assert_eq!(
+        source(r#"{"images": {"size": [0, 1025], "color": 9}}"#),
+        ["data.source.images.size[0]", "data.source.images.size[1]", "data.source.images.color"]
+    );
+    assert_eq!(source(r#"{"images": {"size": [5]}}"#), ["data.source.images.size"]);
+    let csv = r#"{"csv": {"header": "HEADER_ABSENT", "label_name": "a", "shape": [0]}}"#;
+    assert_eq!(source(csv), ["data.source.csv.train", "data.source.csv.label_name", "data.source.csv.shape[0]"]);
 }
 
 #[test]

@@ -86,7 +86,7 @@ impl Demo<'_> {
 
         let client = Client::connect(&self.server).await?;
         let clock = Instant::now();
-        let dataset = datasets::put(&client, &data, Some("digits".into())).await?;
+        let dataset = datasets::put(&client, &data, Some("digits".into()), None).await?;
         self.said("upload", clock, "the data set".into());
 
         let clock = Instant::now();

@@ -62,7 +62,7 @@ enum Packing {
 pub(super) struct Unpacked<'a> {
     reader: CrcReader<Content<'a>>,
     crc: u32,
-    /// The bytes it has.
+    /// The bytes that the directory says it has.
     pub size: u64,
 }
 
@@ -121,7 +121,8 @@ impl Archive {
 impl Unpacked<'_> {
     /// Whether everything was read, and is what was packed.
     pub fn is_whole(&mut self) -> io::Result<bool> {
-        Ok(self.reader.read(&mut [0])? == 0 && self.reader.crc().sum() == self.crc)
+        let at_end = self.reader.read(&mut [0])? == 0;
+        Ok(at_end && u64::from(self.reader.crc().amount()) == self.size && self.reader.crc().sum() == self.crc)
     }
 }
 

@@ -97,7 +97,7 @@ fn a_field_that_is_no_finite_number_is_named_by_line_and_column() {
     assert_eq!(told("1,2,a\n1,,b\n"), "file 'a.csv', line 2, column 1: there is no value");
     let utf16: Vec<u8> = "1,2,a\n".encode_utf16().flat_map(u16::to_le_bytes).collect();
     let index = source(Header::Absent, LabelColumn::Index(2), &[]);
-    assert!(refused(&[("a.csv", &utf16)], Some(&index)).1.contains("line 1, column 1"));
+    assert!(refused(&[("a.csv", &utf16)], Some(&index)).1.contains("line 1, column 0"));
 }
 
 #[test]
@@ -139,8 +139,8 @@ fn files_without_samples_are_refused() {
 #[test]
 fn a_row_or_a_quote_without_an_end_does_not_fill_the_memory() {
     let index = source(Header::Absent, LabelColumn::Index(0), &[]);
-    let row = format!("1,2\n3,{}", "4".repeat(MAX_ROW));
-    let quote = format!("1,2\n3,\"{}", "4\n".repeat(MAX_ROW / 2));
+    let row = format!("1,2\n3,{}", "4".repeat(2 * MAX_ROW));
+    let quote = format!("1,2\n3,\"{}", "4\n".repeat(MAX_ROW));
     for text in [row, quote] {
         let (reason, message) = refused(&[("a.csv", text.as_bytes())], Some(&index));
         assert_eq!(

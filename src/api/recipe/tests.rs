@@ -12,8 +12,10 @@ use crate::api::DESCRIPTORS;
 use crate::data::DataSpec;
 use crate::recipe::StepKind;
 
-/// As many variants as make every choice of every `oneof` come up.
-const VARIANTS: usize = 12;
+/// As many variants as make every choice of every `oneof` come up: inside of each of the 11 kinds of step there are more.
+const VARIANTS: usize = 11 * 12;
+/// Elements of a list: each is another variant.
+const ELEMENTS: usize = 12;
 
 fn recipe_descriptor() -> MessageDescriptor {
     DescriptorPool::decode(DESCRIPTORS).unwrap().get_message_by_name("niwaki.v1.Recipe").unwrap()
@@ -30,7 +32,14 @@ fn fill(message: &MessageDescriptor, variant: usize, seen: &mut BTreeSet<String>
                 continue;
             }
         }
-        if field.full_name() == "niwaki.v1.PruneWeights.cubic" && filled.has_field_by_name("threshold") {
+        let excluded = match field.full_name() {
+            "niwaki.v1.PruneWeights.cubic" => filled.has_field_by_name("threshold"),
+            "niwaki.v1.Train.epochs" => variant % 2 == 1,
+            "niwaki.v1.Train.steps" => filled.has_field_by_name("epochs"),
+            "niwaki.v1.LowRank.round_to" => filled.has_field_by_name("rank"),
+            _ => false,
+        };
+        if excluded {
             continue;
         }
         seen.insert(field.full_name().to_string());
@@ -48,7 +57,7 @@ fn fill(message: &MessageDescriptor, variant: usize, seen: &mut BTreeSet<String>
             };
             let length = match field.full_name() {
                 "niwaki.v1.ImagesSource.size" | "niwaki.v1.CsvSource.shape" => 2,
-                _ => VARIANTS,
+                _ => ELEMENTS,
             };
             Value::List((0..length).map(element).collect())
         } else {
@@ -76,6 +85,7 @@ fn value(field: &FieldDescriptor, variant: usize, seen: &mut BTreeSet<String>) -
         FieldKind::String => Value::String(format!("some {}", field.name())),
         FieldKind::Uint32 if field.name() == "version" => Value::U32(1),
         FieldKind::Uint32 => Value::U32(3),
+        FieldKind::Uint64 if field.full_name() == "niwaki.v1.Train.steps" => Value::U64(3),
         FieldKind::Uint64 => Value::U64(u64::MAX),
         FieldKind::Double if field.full_name() == "niwaki.v1.Cubic.begin" => Value::F64(0.125),
         FieldKind::Double if field.full_name() == "niwaki.v1.ClipValue.min" => Value::F64(-0.5),

@@ -28,6 +28,9 @@ const MAX_DECODED: u64 = 160 << 20;
 /// The most bytes of one file.
 const MAX_PACKED: u64 = 64 << 20;
 
+/// Names and paths of files, by the names of their classes.
+type ByClass<'f> = BTreeMap<&'f str, Vec<(&'f str, &'f Path)>>;
+
 /// A picture that is to be read.
 struct Picture<'f> {
     name: &'f str,
@@ -89,8 +92,8 @@ pub(super) fn is_in(name: &str, folder: &str) -> bool {
 
 /// The files below a folder, by the name of the class's folder they lie in. Files outside of all classes are passed over,
 /// but not pictures.
-fn by_class<'f>(files: &'f Files, folder: &str) -> Result<BTreeMap<&'f str, Vec<(&'f str, &'f Path)>>, DataError> {
-    let mut classes: BTreeMap<&str, Vec<(&str, &Path)>> = BTreeMap::new();
+fn by_class<'f>(files: &'f Files, folder: &str) -> Result<ByClass<'f>, DataError> {
+    let mut classes = ByClass::new();
     for (name, path) in files.0.iter().filter(|(name, _)| is_in(name, folder)) {
         let rest = name[folder.len()..].trim_start_matches('/');
         match rest.split_once('/') {
@@ -110,10 +113,7 @@ fn by_class<'f>(files: &'f Files, folder: &str) -> Result<BTreeMap<&'f str, Vec<
 }
 
 /// The pictures with their labels: places in `names`, which are in order.
-fn labelled<'f>(
-    classes: BTreeMap<&'f str, Vec<(&'f str, &'f Path)>>,
-    names: &[String],
-) -> Result<Vec<Picture<'f>>, DataError> {
+fn labelled<'f>(classes: ByClass<'f>, names: &[String]) -> Result<Vec<Picture<'f>>, DataError> {
     let mut pictures = Vec::new();
     for (class, files) in classes {
         let Ok(label) = names.binary_search_by(|name| name.as_str().cmp(class)) else {

@@ -39,7 +39,7 @@ pub(super) fn compute(node: &Node, inputs: &[&Tensor], params: &[&Tensor], conte
         (Op::Activation(Activation::Sigmoid), _) => candle_nn::ops::sigmoid(x),
         (Op::Activation(Activation::Tanh), _) => x.tanh(),
         (Op::Add, _) => match others {
-            [other] => *x + *other,
+            [other] => kernels::add(x, other),
             _ => candle_core::bail!("no second input"),
         },
         (Op::Pad(config), _) => kernels::pad(x, config),

@@ -4,10 +4,13 @@
 //!   x [n, c, h, w]    W [o, c / g, kh, kw]    b [o]    y [n, o, oh, ow]       a sample and group at a time:
 //!
 //!   y      = W cols(x) + b        [o/g, places]  = [o/g, taps] [taps, places]         taps = c/g * kh * kw
-//!   dW     = sum_n dy cols(x)^T   [o/g, taps]    = [o/g, places] [places, taps]
+//!   dW^T   = sum_n cols(x) dy^T   [taps, o/g]    = [taps, places] [places, o/g]
 //!   dx     = image(W^T dy)        [taps, places] = [taps, o/g] [o/g, places]
 //!   db     = sum_n,places dy
 //! ```
+//!
+//! `dW` is computed the other way round because the product wants its right factor in panels, and the columns are too large
+//! to be copied there.
 //!
 //! Samples are shared out to threads. The sum over samples is taken in [`PARTS`] parts that depend on nothing but the
 //! batch size, so the result is the same bits with any number of threads.
@@ -17,7 +20,7 @@ use rayon::prelude::*;
 
 use super::grid::Grid;
 use super::im2col::{col2im, im2col};
-use super::matmul::{Matrix, multiply_add};
+use super::matmul::{Matrix, multiply, multiply_add};
 use super::weighted::{Weighted, apply};
 use crate::graph::op::Conv2d;
 
@@ -138,8 +141,7 @@ impl Weighted for Problem {
                     if self.is_pointwise() {
                         multiply_add(dx, w, dy);
                     } else {
-                        scratch.fill(0.0);
-                        multiply_add(scratch, w, dy);
+                        multiply(scratch, w, dy);
                         col2im(&self.grid, scratch, dx);
                     }
                 }
@@ -158,12 +160,17 @@ impl Weighted for Problem {
                 let groups = x.chunks_exact(self.group_input()).zip(dy.chunks_exact(self.group_output()));
                 for ((x, dy), dw) in groups.zip(dw.chunks_exact_mut(self.group_weight())) {
                     let dy = Matrix::new(dy, self.outer, self.grid.outputs());
-                    multiply_add(dw, dy, self.columns(x, &mut scratch).transposed());
+                    multiply_add(dw, self.columns(x, &mut scratch), dy.transposed());
                 }
             }
             dw
         });
-        add_in_order(parts.collect())
+        let transposed = add_in_order(parts.collect());
+        let (taps, outer) = (self.taps(), self.outer);
+        let group = |dw: &[f32]| -> Vec<f32> {
+            (0..outer).flat_map(|o| (0..taps).map(move |tap| tap * outer + o)).map(|place| dw[place]).collect()
+        };
+        transposed.chunks_exact(self.group_weight()).flat_map(group).collect()
     }
 
     fn bias_gradient(&self, dy: &[f32]) -> Vec<f32> {

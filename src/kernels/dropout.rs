@@ -4,6 +4,7 @@
 use candle_core::{CpuStorage, CustomOp1, Layout, Result, Shape, Tensor};
 use rand::Rng;
 
+use super::map::map_pairs;
 use super::{numbers, tensor_like, with_slice};
 
 const OP: &str = "dropout";
@@ -24,7 +25,7 @@ struct Dropout {
 
 impl Dropout {
     fn apply(&self, values: &[f32]) -> Vec<f32> {
-        values.iter().zip(&self.factors).map(|(v, factor)| v * factor).collect()
+        map_pairs(values, &self.factors, |v, factor| v * factor)
     }
 }
 

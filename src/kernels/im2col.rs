@@ -8,7 +8,59 @@
 //!                                                              e f h i   tap (1, 1)
 //! ```
 
+use std::ops::Range;
+
 use super::grid::Grid;
+
+/// The columns of a window that moves by one pixel over as many places a row as the image has pixels, which most have: a
+/// row of columns is the plane moved by some pixels, but for the places that see padding.
+///
+/// ```text
+///   plane   a b c d e f g h i     tap (0, 0) sees place p's pixel p - 4:   0 0 0 0 a b 0 d e
+///                                 the 0 in the midst would be c, which is in the row above
+/// ```
+struct Moved {
+    /// Places of the plane that have a pixel, but for those beside the image.
+    places: Range<usize>,
+    /// The first of these pixels.
+    start: usize,
+    /// The places of each row that see the image.
+    run: Run,
+}
+
+impl Moved {
+    /// Sets the places in the midst that see padding to zero.
+    fn clear_gaps(&self, grid: &Grid, row: &mut [f32]) {
+        let (width, run) = (grid.image[1], &self.run);
+        for line in row[self.places.start - run.first..].chunks_exact_mut(width) {
+            line[..run.first].fill(0.0);
+            line[run.last..].fill(0.0);
+        }
+    }
+}
+
+/// How the plane is moved under `tap`, `None` where it is more than moved.
+fn moved(grid: &Grid, tap: [usize; 2]) -> Option<Moved> {
+    let (window, width) = (&grid.window, grid.image[1]);
+    if window.stride != [1, 1] || grid.places[1] != width {
+        return None;
+    }
+    // The first and last row of places that see a row of the image.
+    let offset = tap[0] * window.dilation[0];
+    let first = window.padding[0].saturating_sub(offset);
+    let last = (grid.image[0] + window.padding[0]).saturating_sub(offset).min(grid.places[0]);
+    if first >= last {
+        return None;
+    }
+    let run = run(grid, tap[1]);
+    if run.first >= run.last {
+        return None;
+    }
+    let top = first + offset - window.padding[0];
+    // Beside the first and behind the last pixel there may be none at all.
+    let places = first * width + run.first..(last - 1) * width + run.last;
+    Some(Moved { places, start: top * width + run.start, run })
+}
 
 /// A run of places in one row of the window's grid whose pixels lie in the image: places `first..last` see the pixels
 /// `start`, `start + stride`, ... It may be empty.
@@ -45,6 +97,14 @@ pub(super) fn im2col(grid: &Grid, image: &[f32], columns: &mut [f32]) {
 }
 
 fn im2col_row(grid: &Grid, plane: &[f32], tap: [usize; 2], row: &mut [f32]) {
+    if let Some(moved) = moved(grid, tap) {
+        let Moved { places, start, .. } = &moved;
+        row[..places.start].fill(0.0);
+        row[places.end..].fill(0.0);
+        row[places.clone()].copy_from_slice(&plane[*start..start + places.len()]);
+        moved.clear_gaps(grid, row);
+        return;
+    }
     let run = run(grid, tap[1]);
     let (width, stride) = (grid.image[1], grid.window.stride[1]);
     for (place_y, line) in row.chunks_exact_mut(grid.places[1]).enumerate() {
@@ -64,9 +124,10 @@ fn im2col_row(grid: &Grid, plane: &[f32], tap: [usize; 2], row: &mut [f32]) {
     }
 }
 
-/// Adds columns up into an `image [c, h, w]`: each number goes back to the pixel it came from.
-pub(super) fn col2im(grid: &Grid, columns: &[f32], image: &mut [f32]) {
-    let mut rows = columns.chunks_exact(grid.outputs());
+/// Adds columns up into an `image [c, h, w]`: each number goes back to the pixel it came from. Those that came from the
+/// padding are lost.
+pub(super) fn col2im(grid: &Grid, columns: &mut [f32], image: &mut [f32]) {
+    let mut rows = columns.chunks_exact_mut(grid.outputs());
     for plane in image.chunks_exact_mut(grid.pixels()) {
         for tap_y in 0..grid.window.kernel[0] {
             for tap_x in 0..grid.window.kernel[1] {
@@ -77,7 +138,14 @@ pub(super) fn col2im(grid: &Grid, columns: &[f32], image: &mut [f32]) {
     }
 }
 
-fn col2im_row(grid: &Grid, row: &[f32], tap: [usize; 2], plane: &mut [f32]) {
+fn col2im_row(grid: &Grid, row: &mut [f32], tap: [usize; 2], plane: &mut [f32]) {
+    if let Some(moved) = moved(grid, tap) {
+        moved.clear_gaps(grid, row);
+        let Moved { places, start, .. } = moved;
+        let pixels = &mut plane[start..start + places.len()];
+        pixels.iter_mut().zip(&row[places]).for_each(|(to, from)| *to += from);
+        return;
+    }
     let run = run(grid, tap[1]);
     let (width, stride) = (grid.image[1], grid.window.stride[1]);
     for (place_y, line) in row.chunks_exact(grid.places[1]).enumerate() {
@@ -109,7 +177,7 @@ mod tests {
             im2col(&grid, &image, &mut columns);
             let mut back = vec![0.0; image.len()];
             let mut expected_back = vec![0.0; image.len()];
-            col2im(&grid, &columns, &mut back);
+            col2im(&grid, &mut columns.clone(), &mut back);
             for c in 0..channels {
                 for tap in 0..kh * kw {
                     for (p, [oy, ox]) in grid.all_places().enumerate() {

@@ -31,20 +31,35 @@ impl<'a> Matrix<'a> {
     }
 }
 
+/// What becomes of the numbers that a product is written over.
+#[derive(Clone, Copy, PartialEq)]
+enum Old {
+    Added,
+    Dropped,
+}
+
 /// `out += a b`, with `out` row-major, on the calling thread alone.
 pub(super) fn multiply_add(out: &mut [f32], a: Matrix<'_>, b: Matrix<'_>) {
-    gemm(out, a, b, Parallelism::None);
+    gemm(out, a, b, Old::Added, Parallelism::None);
+}
+
+/// `out = a b`, with `out` row-major, on the calling thread alone.
+pub(super) fn multiply(out: &mut [f32], a: Matrix<'_>, b: Matrix<'_>) {
+    gemm(out, a, b, Old::Dropped, Parallelism::None);
 }
 
 /// `out += a b`, with `out` row-major, on all threads of the pool: they share out tiles of `out`, and within a tile the
 /// order of the additions is the same for any number of them.
 pub(super) fn multiply_add_on_all_threads(out: &mut [f32], a: Matrix<'_>, b: Matrix<'_>) {
-    gemm(out, a, b, Parallelism::Rayon(rayon::current_num_threads()));
+    gemm(out, a, b, Old::Added, Parallelism::Rayon(rayon::current_num_threads()));
 }
 
-fn gemm(out: &mut [f32], a: Matrix<'_>, b: Matrix<'_>, parallelism: Parallelism) {
+fn gemm(out: &mut [f32], a: Matrix<'_>, b: Matrix<'_>, old: Old, parallelism: Parallelism) {
     assert_eq!(a.columns, b.rows, "inner sizes of a matrix product");
     assert_eq!(out.len(), a.rows * b.columns, "size of a matrix product");
+    if a.columns == 0 && old == Old::Dropped {
+        out.fill(0.0);
+    }
     if out.is_empty() || a.columns == 0 {
         return;
     }
@@ -61,14 +76,14 @@ fn gemm(out: &mut [f32], a: Matrix<'_>, b: Matrix<'_>, parallelism: Parallelism)
             out.as_mut_ptr(),
             1,
             b.columns as isize,
-            true,
+            old == Old::Added,
             a.data.as_ptr(),
             a.column_stride as isize,
             a.row_stride as isize,
             b.data.as_ptr(),
             b.column_stride as isize,
             b.row_stride as isize,
-            1.0f32,
+            if old == Old::Added { 1.0 } else { 0.0f32 },
             1.0f32,
             false,
             false,
@@ -96,6 +111,8 @@ mod tests {
             let b_transposed: Vec<f32> = (0..n * k).map(|q| b[q % k * n + q / k]).collect();
             let mut plain = start.clone();
             multiply_add(&mut plain, Matrix::new(&a, m, k), Matrix::new(&b, k, n));
+            let mut alone = vec![f32::NAN; m * n];
+            multiply(&mut alone, Matrix::new(&a, m, k), Matrix::new(&b, k, n));
             let mut transposed = start.clone();
             let (at_, bt_) = (Matrix::new(&a_transposed, k, m), Matrix::new(&b_transposed, n, k));
             multiply_add_on_all_threads(&mut transposed, at_.transposed(), bt_.transposed());
@@ -105,6 +122,7 @@ mod tests {
                     let expected = f64::from(start[i * n + j]) + sum;
                     // 40 products of numbers below 1: rounding stays far below this.
                     prop_assert!(close(plain[i * n + j], expected, 1e-5));
+                    prop_assert!(close(alone[i * n + j], sum, 1e-5));
                     prop_assert!(close(transposed[i * n + j], expected, 1e-5));
                 }
             }

@@ -10,6 +10,7 @@
 //! A wrapper wants contiguous `f32` tensors, which its `apply` function sees to. Its `bwd` returns a gradient for every
 //! argument that candle tracks: candle panics where a tracked one is missing.
 
+mod add;
 mod avg_pool;
 mod axis;
 mod batch_norm;
@@ -18,6 +19,7 @@ mod dropout;
 mod grid;
 mod im2col;
 mod linear;
+mod map;
 mod matmul;
 mod max_pool;
 mod relu;
@@ -27,6 +29,7 @@ mod weighted;
 use candle_core::backend::BackendStorage;
 use candle_core::{CpuStorage, Device, Error, Layout, Result, Storage, Tensor};
 
+pub use add::add;
 pub use avg_pool::{avg_pool2d, global_avg_pool};
 pub use axis::{pad, slice};
 pub use batch_norm::{Moments, Statistics, batch_norm, moments};

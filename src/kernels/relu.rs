@@ -5,6 +5,7 @@
 
 use candle_core::{CpuStorage, CustomOp1, Layout, Result, Shape, Tensor};
 
+use super::map::{map, map_pairs};
 use super::{numbers, tensor_like, with_slice};
 
 const OP: &str = "relu";
@@ -23,14 +24,12 @@ impl CustomOp1 for Relu {
 
     fn cpu_fwd(&self, x: &CpuStorage, layout: &Layout) -> Result<(CpuStorage, Shape)> {
         // Written as "not below 0", so that NaN passes.
-        let y = numbers(OP, x, layout)?.iter().map(|&v| if v < 0.0 { 0.0 } else { v }).collect();
+        let y = map(numbers(OP, x, layout)?, |v| if v < 0.0 { 0.0 } else { v });
         Ok((CpuStorage::F32(y), layout.shape().clone()))
     }
 
     fn bwd(&self, _x: &Tensor, y: &Tensor, dy: &Tensor) -> Result<Option<Tensor>> {
-        let gradient = |y: &[f32], dy: &[f32]| -> Vec<f32> {
-            y.iter().zip(dy).map(|(&y, &dy)| if y == 0.0 { 0.0 } else { dy }).collect()
-        };
+        let gradient = |y: &[f32], dy: &[f32]| map_pairs(y, dy, |y, dy| if y == 0.0 { 0.0 } else { dy });
         let dx = with_slice(OP, y, |y| with_slice(OP, dy, |dy| gradient(y, dy)))??;
         Ok(Some(tensor_like(dx, y)?))
     }

@@ -5,8 +5,10 @@
 //! staircase is zero nearly everywhere.
 
 use candle_core::{CpuStorage, CustomOp1, Error, Layout, Result, Shape, Tensor};
+use half::slice::HalfFloatSliceExt;
 use half::{bf16, f16};
 
+use super::map::map_chunks;
 use super::numbers;
 use crate::tensor::DType;
 
@@ -14,16 +16,26 @@ const OP: &str = "round";
 
 /// `x` rounded to the numbers that `dtype` has: `F16` or `BF16`, or `F32`, which has them all.
 pub fn round(x: &Tensor, dtype: DType) -> Result<Tensor> {
-    let to: fn(f32) -> f32 = match dtype {
+    let to: fn(&mut [f32], &[f32]) = match dtype {
         DType::F32 => return Ok(x.clone()),
-        DType::F16 => |v| f16::from_f32(v).to_f32(),
-        DType::BF16 => |v| bf16::from_f32(v).to_f32(),
+        DType::F16 => through::<f16>,
+        DType::BF16 => through::<bf16>,
         other => return Err(Error::Msg(format!("{OP}: values do not pass through {other}"))),
     };
     x.contiguous()?.apply_op1(Round(to))
 }
 
-struct Round(fn(f32) -> f32);
+struct Round(fn(&mut [f32], &[f32]));
+
+/// Writes `x` as it is after a conversion to `H` and back. Conversions of whole slices use the processor's own.
+fn through<H: Copy + Default>(y: &mut [f32], x: &[f32])
+where
+    [H]: HalfFloatSliceExt,
+{
+    let mut half = vec![H::default(); x.len()];
+    half.convert_from_f32_slice(x);
+    half.convert_to_f32_slice(y);
+}
 
 impl CustomOp1 for Round {
     fn name(&self) -> &'static str {
@@ -31,7 +43,7 @@ impl CustomOp1 for Round {
     }
 
     fn cpu_fwd(&self, x: &CpuStorage, layout: &Layout) -> Result<(CpuStorage, Shape)> {
-        let y = numbers(OP, x, layout)?.iter().map(|v| self.0(*v)).collect();
+        let y = map_chunks(numbers(OP, x, layout)?, self.0);
         Ok((CpuStorage::F32(y), layout.shape().clone()))
     }
 

@@ -19,6 +19,7 @@ mod ops;
 #[cfg(test)]
 mod reference;
 mod session;
+mod tape;
 #[cfg(test)]
 mod tests;
 

@@ -1,11 +1,11 @@
-//! One node's computation: the operators in terms of candle and our kernels.
+//! One node's computation: the operators in terms of our kernels.
 
 use candle_core::{Result, Tensor};
 
 use super::Mode;
-use crate::graph::op::{Activation, BatchNorm};
+use crate::graph::op::BatchNorm;
 use crate::graph::{Node, Op};
-use crate::kernels::{self, Moments, Statistics};
+use crate::kernels::{self, Kernel, Moments, Statistics};
 use crate::seed;
 
 /// What a node computes with beside its inputs and parameters.
@@ -18,50 +18,54 @@ pub(super) struct Context {
     pub(super) measures: bool,
 }
 
-/// A node's output, and the batch's moments if it measured them.
-pub(super) struct Output {
-    pub(super) value: Tensor,
-    pub(super) moments: Option<Moments>,
+/// How a node's output comes about.
+pub(super) enum Way {
+    /// By a kernel, whose arguments are the inputs and then the parameters, as many as it takes.
+    Kernel(Kernel),
+    /// By a kernel that normalises by these moments of the batch.
+    Measured(Kernel, Moments),
+    /// The first input goes through, as this.
+    Through(Tensor),
 }
 
-/// The output of `node` for these inputs and parameters; the latter are in the order of [`Op::roles`].
-pub(super) fn compute(node: &Node, inputs: &[&Tensor], params: &[&Tensor], context: &Context) -> Result<Output> {
-    let [x, others @ ..] = inputs else { candle_core::bail!("no input") };
-    let value = match (&node.op, params) {
-        (Op::Linear, [weight, bias @ ..]) => kernels::linear(x, weight, bias.first().copied()),
-        (Op::Conv2d(config), [weight, bias @ ..]) => kernels::conv2d(x, weight, bias.first().copied(), config),
-        (Op::Linear | Op::Conv2d(_), []) => candle_core::bail!("no weight"),
-        (Op::BatchNorm(config), params) => return batch_norm(config, x, params, context),
-        (Op::MaxPool2d(config), _) => kernels::max_pool2d(x, &config.window),
-        (Op::AvgPool2d(config), _) => kernels::avg_pool2d(x, config),
-        (Op::GlobalAvgPool, _) => kernels::global_avg_pool(x),
-        (Op::Activation(Activation::Relu), _) => kernels::relu(x),
-        (Op::Activation(Activation::Sigmoid), _) => candle_nn::ops::sigmoid(x),
-        (Op::Activation(Activation::Tanh), _) => x.tanh(),
-        (Op::Add, _) => match others {
-            [other] => kernels::add(x, other),
-            _ => candle_core::bail!("no second input"),
-        },
-        (Op::Pad(config), _) => kernels::pad(x, config),
-        (Op::Slice(config), _) => kernels::slice(x, config),
-        (Op::Dropout(config), _) if context.mode == Mode::Train && config.rate > 0.0 => {
-            kernels::dropout(x, config.rate, &mut seed::stream(context.seed, &format!("dropout/{}", node.name)))
+/// How `node` is computed for these inputs and parameters; the latter are in the order of [`Op::roles`].
+pub(super) fn way(node: &Node, inputs: &[&Tensor], params: &[&Tensor], context: &Context) -> Result<Way> {
+    let Some(x) = inputs.first() else { candle_core::bail!("no input") };
+    let kernel = match &node.op {
+        Op::Linear if params.len() > 1 => kernels::linear_with_bias(),
+        Op::Linear => kernels::linear(),
+        Op::Conv2d(config) if params.len() > 1 => kernels::conv2d_with_bias(config),
+        Op::Conv2d(config) => kernels::conv2d(config),
+        Op::BatchNorm(config) => return batch_norm(config, x, params, context),
+        Op::MaxPool2d(config) => kernels::max_pool2d(&config.window),
+        Op::AvgPool2d(config) => kernels::avg_pool2d(config),
+        Op::GlobalAvgPool => {
+            let (_, _, h, w) = x.dims4()?;
+            kernels::global_avg_pool([h, w])
         }
-        (Op::Dropout(_), _) => Ok((*x).clone()),
-        (Op::Flatten, _) => x.flatten_from(1),
+        Op::Activation(activation) => kernels::activation(*activation),
+        Op::Add => kernels::add(),
+        Op::Pad(config) => kernels::pad(x.dims(), config)?,
+        Op::Slice(config) => kernels::slice(x.dims(), config)?,
+        Op::Dropout(config) if context.mode == Mode::Train && config.rate > 0.0 => {
+            let mut rng = seed::stream(context.seed, &format!("dropout/{}", node.name));
+            kernels::dropout(x.elem_count(), config.rate, &mut rng)
+        }
+        Op::Dropout(_) => return Ok(Way::Through((*x).clone())),
+        Op::Flatten if x.rank() == 2 => return Ok(Way::Through((*x).clone())),
+        Op::Flatten => return Ok(Way::Through(x.flatten_from(1)?)),
     };
-    Ok(Output { value: value?, moments: None })
+    Ok(Way::Kernel(kernel))
 }
 
-fn batch_norm(config: &BatchNorm, x: &Tensor, params: &[&Tensor], context: &Context) -> Result<Output> {
-    let [weight, bias, mean, variance] = params else { candle_core::bail!("no four parameters") };
+fn batch_norm(config: &BatchNorm, x: &Tensor, params: &[&Tensor], context: &Context) -> Result<Way> {
+    let [_, _, mean, variance] = params else { candle_core::bail!("no four parameters") };
     let measured = if context.measures { Some(kernels::moments(x)?) } else { None };
     // One value a channel has no variance to be normalised by.
-    let measured = measured.filter(|moments| moments.count > 1);
-    let statistics = match &measured {
-        Some(moments) => Statistics::Batch(moments.clone()),
-        None => Statistics::Given(Moments { mean: mean.to_vec1()?, variance: variance.to_vec1()?, count: 0 }),
-    };
-    let value = kernels::batch_norm(x, weight, bias, statistics, config.epsilon)?;
-    Ok(Output { value, moments: measured })
+    if let Some(moments) = measured.filter(|moments| moments.count > 1) {
+        let kernel = kernels::batch_norm(Statistics::Batch(moments.clone()), config.epsilon);
+        return Ok(Way::Measured(kernel, moments));
+    }
+    let running = Moments { mean: mean.to_vec1()?, variance: variance.to_vec1()?, count: 0 };
+    Ok(Way::Kernel(kernels::batch_norm(Statistics::Given(running), config.epsilon)))
 }

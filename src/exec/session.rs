@@ -4,12 +4,13 @@ use std::collections::HashSet;
 use std::ops::Range;
 use std::sync::Arc;
 
-use candle_core::{Device, Tensor, Var};
+use candle_core::{Device, Tensor};
 
 use super::ExecError;
-use super::ops::{self, Context, Output};
+use super::ops::{self, Context, Way};
+use super::tape::{Step, Tape};
 use crate::graph::{Graph, Node, Op, Param, ParamId, ValueId, cost};
-use crate::kernels::{self, Moments};
+use crate::kernels::{self, Kernel, Moments};
 use crate::tensor::{DType, TensorData, TensorError};
 
 /// What a forward pass is for.
@@ -70,12 +71,12 @@ pub struct Session {
     tape: Option<Tape>,
 }
 
-/// What a forward pass in [`Mode::Train`] leaves for the backward pass.
-struct Tape {
-    /// One entry a parameter, `None` for those that are not trained.
-    params: Vec<Option<Var>>,
-    outputs: Vec<Tensor>,
-    taps: Vec<Tensor>,
+/// What a forward pass comes to.
+struct Run {
+    /// The values that are still needed after the last node: outputs, taps and what no node reads.
+    values: Vec<Option<Tensor>>,
+    measured: Vec<Measured>,
+    tape: Tape,
 }
 
 /// What the node at place `node` measured of a batch.
@@ -169,20 +170,26 @@ impl Session {
     ) -> Result<Activations, ExecError> {
         self.tape = None;
         let input = self.input_tensor(inputs, batch)?;
-        let (params, vars) = match mode {
-            Mode::Train => self.variables()?,
-            Mode::Eval => (self.constants()?, Vec::new()),
+        let params = match mode {
+            Mode::Train => (0..self.views.len()).map(|place| self.param(place, mode)).collect::<Result<_, _>>()?,
+            Mode::Eval => self.constants()?,
         };
-        let (values, moments) = self.run(input, &params, taps, mode)?;
-        let pick = |ids: &[ValueId]| -> Result<Vec<Tensor>, ExecError> {
-            ids.iter().map(|v| values.get(v.index()).cloned().flatten().ok_or_else(|| self.no_such_value(*v))).collect()
+        let Run { values, measured, mut tape } = self.run(input, &params, taps, mode)?;
+        let pick = |ids: &[ValueId]| -> Result<Vec<&Tensor>, ExecError> {
+            ids.iter()
+                .map(|v| values.get(v.index()).and_then(Option::as_ref).ok_or_else(|| self.no_such_value(*v)))
+                .collect()
         };
         let (outputs, tapped) = (pick(&self.outputs)?, pick(taps)?);
         let activations = Activations { outputs: read_all(&outputs)?, taps: read_all(&tapped)? };
-        self.follow(&moments);
         if mode == Mode::Train {
-            self.tape = Some(Tape { params: vars, outputs, taps: tapped });
+            let ends = |ids: &[ValueId], tensors: &[&Tensor]| {
+                ids.iter().zip(tensors).map(|(id, tensor)| (*id, tensor.dims().to_vec())).collect()
+            };
+            tape.end(ends(&self.outputs, &outputs), ends(taps, &tapped));
+            self.tape = Some(tape);
         }
+        self.follow(&measured);
         Ok(activations)
     }
 
@@ -203,19 +210,11 @@ impl Session {
     pub fn backward(&mut self, d_outputs: &[Vec<f32>], d_taps: &[Vec<f32>]) -> Result<(), ExecError> {
         let tape = self.tape.take().ok_or(ExecError::NoForward)?;
         self.gradients.fill(0.0);
-        // The gradient of sum(value * d), with d held fixed, is what the chain rule asks for.
-        let mut terms = weighted(&tape.outputs, d_outputs, "output")?;
-        terms.extend(weighted(&tape.taps, d_taps, "tap")?);
-        let total = terms.into_iter().map(Ok).reduce(|a, b| a? + b?);
-        let Some(total) = total.transpose().map_err(backward_error)? else { return Ok(()) };
-        let found = total.backward().map_err(backward_error)?;
-        for (view, var) in self.views.iter().zip(&tape.params) {
-            // A parameter that leads to none of the values has no entry.
-            if let Some(gradient) = var.as_ref().and_then(|var| found.get(var)) {
-                let to = &mut self.gradients[view.range.clone()];
-                to.copy_from_slice(&read(gradient).map_err(backward_error)?);
-            }
-        }
+        let (views, gradients) = (&self.views, &mut self.gradients);
+        tape.walk_back(&self.nodes, self.last_reader.len(), d_outputs, d_taps, |param, found| {
+            let sum = &mut gradients[views[param.index()].range.clone()];
+            sum.iter_mut().zip(found).for_each(|(sum, found)| *sum += found);
+        })?;
         clear_masked(&mut self.gradients, &self.views, &self.masks);
         Ok(())
     }
@@ -291,66 +290,60 @@ impl Session {
         })
     }
 
-    /// All parameters for a backward pass, and those of them that are trained as what candle's tape starts from.
-    fn variables(&self) -> Result<(Vec<Tensor>, Vec<Option<Var>>), ExecError> {
-        let variable = |place: usize| {
-            let (view, shape) = (&self.views[place], self.shapes[place].as_slice());
-            if view.range.end > self.gradients.len() {
-                return Ok((self.constant(place)?, None));
-            }
-            let var = Var::from_slice(&self.params[view.range.clone()], shape, &Device::Cpu);
-            let var = var.map_err(|e| load_error(view, e))?;
-            Ok((var.as_tensor().clone(), Some(var)))
-        };
-        (0..self.views.len()).map(variable).collect()
-    }
-
     fn constants(&mut self) -> Result<Vec<Tensor>, ExecError> {
         if let Some(tensors) = &self.tensors {
             return Ok(tensors.clone());
         }
-        let tensors: Vec<Tensor> = (0..self.views.len()).map(|place| self.constant(place)).collect::<Result<_, _>>()?;
+        let tensors =
+            (0..self.views.len()).map(|place| self.param(place, Mode::Eval)).collect::<Result<Vec<_>, _>>()?;
         self.tensors = Some(tensors.clone());
         Ok(tensors)
     }
 
-    fn constant(&self, place: usize) -> Result<Tensor, ExecError> {
+    /// The parameter at `place` as a tensor, at which a gradient is needed if it is trained.
+    fn param(&self, place: usize, mode: Mode) -> Result<Tensor, ExecError> {
         let (view, shape) = (&self.views[place], self.shapes[place].as_slice());
-        Tensor::from_slice(&self.params[view.range.clone()], shape, &Device::Cpu).map_err(|e| load_error(view, e))
+        let is_trained = view.range.end <= self.gradients.len();
+        kernels::tensor(self.params[view.range.clone()].to_vec(), shape, is_trained && mode == Mode::Train)
+            .map_err(|e| ExecError::Node { node: view.name.clone(), op: "Param", reason: e.to_string() })
     }
 
-    /// All values of the graph that are still needed after the last node (outputs, taps and what no node reads), and the
-    /// batch's moments for each node that measured them, by its place.
-    fn run(
-        &self,
-        input: Tensor,
-        params: &[Tensor],
-        taps: &[ValueId],
-        mode: Mode,
-    ) -> Result<(Vec<Option<Tensor>>, Vec<Measured>), ExecError> {
-        let mut values: Vec<Option<Tensor>> = vec![None; self.last_reader.len()];
-        let mut measured = Vec::new();
-        values[self.input.index()] = Some(input);
+    fn run(&self, input: Tensor, params: &[Tensor], taps: &[ValueId], mode: Mode) -> Result<Run, ExecError> {
+        let mut run = Run { values: vec![None; self.last_reader.len()], measured: Vec::new(), tape: Tape::default() };
+        run.values[self.input.index()] = Some(input);
         for (i, node) in self.nodes.iter().enumerate() {
             let fail = |reason: String| ExecError::Node { node: node.name.clone(), op: node.op.name(), reason };
-            let inputs: Option<Vec<&Tensor>> = node.inputs.iter().map(|v| values[v.index()].as_ref()).collect();
-            let inputs = inputs.ok_or_else(|| fail("its input is not there yet".into()))?;
-            let params: Vec<&Tensor> = node.params.iter().map(|p| &params[p.index()]).collect();
-            let context =
-                Context { mode, seed: self.seed, measures: mode == Mode::Train && !self.has_frozen_statistics(node) };
-            let output = ops::compute(node, &inputs, &params, &context)
-                .and_then(|y| Ok(Output { value: kernels::round(&y.value, self.activations)?, ..y }))
-                .map_err(|e| fail(e.to_string()))?;
-            measured.extend(output.moments.map(|moments| Measured { node: i, moments }));
-            values[node.output.index()] = Some(output.value);
+            let args: Option<Vec<&Tensor>> = node.inputs.iter().map(|v| run.values[v.index()].as_ref()).collect();
+            let mut args = args.ok_or_else(|| fail("its input is not there yet".into()))?;
+            args.extend(node.params.iter().map(|p| &params[p.index()]));
+            let measures = mode == Mode::Train && !self.has_frozen_statistics(node);
+            let context = Context { mode, seed: self.seed, measures };
+            let (step, moments) = self.step(i, &args, &context).map_err(|e| fail(e.to_string()))?;
+            run.measured.extend(moments.map(|moments| Measured { node: i, moments }));
+            run.values[node.output.index()] = Some(step.y.clone());
+            if mode == Mode::Train {
+                run.tape.push(step);
+            }
             for value in &node.inputs {
                 let done = self.last_reader[value.index()] == Some(i);
                 if done && !self.outputs.contains(value) && !taps.contains(value) {
-                    values[value.index()] = None;
+                    run.values[value.index()] = None;
                 }
             }
         }
-        Ok((values, measured))
+        Ok(run)
+    }
+
+    /// Computes the node at place `node` for its inputs and parameters.
+    fn step(&self, node: usize, args: &[&Tensor], context: &Context) -> candle_core::Result<(Step, Option<Moments>)> {
+        let (inputs, params) = args.split_at(self.nodes[node].inputs.len());
+        let (y, kernel, moments) = match ops::way(&self.nodes[node], inputs, params, context)? {
+            Way::Kernel(kernel) => (kernel.forward(args)?, Some(kernel), None),
+            Way::Measured(kernel, moments) => (kernel.forward(args)?, Some(kernel), Some(moments)),
+            Way::Through(y) => (y, None, None),
+        };
+        let args = args.iter().take(kernel.as_ref().map_or(1, Kernel::arity)).map(|arg| (*arg).clone()).collect();
+        Ok((Step { node, kernel, args, y: kernels::round(&y, self.activations)? }, moments))
     }
 
     fn has_frozen_statistics(&self, node: &Node) -> bool {
@@ -410,37 +403,9 @@ fn clear_masked(buffer: &mut [f32], views: &[ParamView], masks: &[Option<Arc<[bo
     }
 }
 
-/// `sum(value * d)` of each value, with its shape checked.
-fn weighted(values: &[Tensor], d: &[Vec<f32>], what: &'static str) -> Result<Vec<Tensor>, ExecError> {
-    if values.len() != d.len() {
-        let index = values.len().min(d.len());
-        let expected = values.get(index).map_or(0, Tensor::elem_count);
-        return Err(ExecError::Gradient { what, index, expected, actual: d.get(index).map_or(0, Vec::len) });
-    }
-    let one = |(index, (value, d)): (usize, (&Tensor, &Vec<f32>))| {
-        if value.elem_count() != d.len() {
-            return Err(ExecError::Gradient { what, index, expected: value.elem_count(), actual: d.len() });
-        }
-        Tensor::from_slice(d, value.shape(), &Device::Cpu).and_then(|d| (value * d)?.sum_all()).map_err(backward_error)
-    };
-    values.iter().zip(d).enumerate().map(one).collect()
-}
-
-fn read_all(tensors: &[Tensor]) -> Result<Vec<Vec<f32>>, ExecError> {
+fn read_all(tensors: &[&Tensor]) -> Result<Vec<Vec<f32>>, ExecError> {
     let fail = |e: candle_core::Error| ExecError::Node { node: "output".into(), op: "Output", reason: e.to_string() };
-    tensors.iter().map(|t| read(t).map_err(fail)).collect()
-}
-
-fn read(tensor: &Tensor) -> candle_core::Result<Vec<f32>> {
-    tensor.flatten_all()?.to_vec1()
-}
-
-fn backward_error(error: candle_core::Error) -> ExecError {
-    ExecError::Backward { reason: error.to_string() }
-}
-
-fn load_error(view: &ParamView, error: candle_core::Error) -> ExecError {
-    ExecError::Node { node: view.name.clone(), op: "Param", reason: error.to_string() }
+    tensors.iter().map(|t| kernels::read(t, <[f32]>::to_vec).map_err(fail)).collect()
 }
 
 fn param_error(param: &Param, source: TensorError) -> ExecError {

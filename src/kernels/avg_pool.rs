@@ -7,21 +7,20 @@ use candle_core::{CpuStorage, CustomOp1, Layout, Result, Shape, Tensor};
 use rayon::prelude::*;
 
 use super::grid::Grid;
-use super::{numbers, tensor_like, with_slice};
+use super::{Kernel, numbers, tensor_like, with_slice};
 use crate::graph::op::{AvgPool2d, Window};
 
 const OP: &str = "avg_pool2d";
 
 /// The mean of each window of `x [n, c, h, w]`.
-pub fn avg_pool2d(x: &Tensor, config: &AvgPool2d) -> Result<Tensor> {
-    x.contiguous()?.apply_op1(AvgPool(*config))
+pub fn avg_pool2d(config: &AvgPool2d) -> Kernel {
+    Kernel::One(Box::new(AvgPool(*config)))
 }
 
-/// The mean of each channel of `x [n, c, h, w]`, as `[n, c, 1, 1]`.
-pub fn global_avg_pool(x: &Tensor) -> Result<Tensor> {
-    let (_, _, h, w) = x.dims4()?;
-    let window = Window { kernel: [h, w], stride: [1; 2], padding: [0; 4], dilation: [1; 2] };
-    avg_pool2d(x, &AvgPool2d { window, count_padding: true })
+/// The mean of each channel of `x [n, c, h, w]`, as `[n, c, 1, 1]`; `image` is `[h, w]`.
+pub fn global_avg_pool(image: [usize; 2]) -> Kernel {
+    let window = Window { kernel: image, stride: [1; 2], padding: [0; 4], dilation: [1; 2] };
+    avg_pool2d(&AvgPool2d { window, count_padding: true })
 }
 
 struct AvgPool(AvgPool2d);
@@ -87,7 +86,7 @@ mod tests {
 
     use super::super::grid::strategy::grids;
     use super::*;
-    use crate::kernels::testing::{central_differences, close, gradients, numbers};
+    use crate::kernels::testing::{central_differences, close, gradients, numbers, result};
 
     /// By the definition, in `f64`.
     fn naive(grid: &Grid, count_padding: bool, x: &[f64]) -> Vec<f64> {
@@ -112,13 +111,13 @@ mod tests {
             let values = numbers(n * c * grid.pixels(), seed);
             let wide: Vec<f64> = values.iter().map(|v| f64::from(*v)).collect();
             let x = Tensor::from_slice(&values, (n, c, grid.image[0], grid.image[1]), &Device::Cpu).unwrap();
-            let found: Vec<f32> = avg_pool2d(&x, &config).unwrap().flatten_all().unwrap().to_vec1().unwrap();
+            let found = result(&avg_pool2d(&config), std::slice::from_ref(&x)).unwrap();
             for (found, expected) in found.iter().zip(naive(&grid, count_padding, &wide)) {
                 prop_assert!(close(*found, expected, 1e-6), "{found} {expected}");
             }
 
             let upstream = numbers(found.len(), seed + 9);
-            let found = gradients(&[x], &upstream, |a| avg_pool2d(&a[0], &config).unwrap()).remove(0);
+            let found = gradients(&avg_pool2d(&config), &[x], &upstream).remove(0);
             let expected = central_differences(&values, |x| {
                 naive(&grid, count_padding, x).iter().zip(&upstream).map(|(y, d)| y * f64::from(*d)).sum()
             });
@@ -133,7 +132,7 @@ mod tests {
         let x = Tensor::from_slice(&[6f32], (1, 1, 1, 1), &Device::Cpu).unwrap();
         let mean = |count_padding| {
             let config = AvgPool2d { window: Window::sliding(3, 1), count_padding };
-            avg_pool2d(&x, &config).unwrap().flatten_all().unwrap().to_vec1::<f32>().unwrap()[0]
+            result(&avg_pool2d(&config), std::slice::from_ref(&x)).unwrap()[0]
         };
         assert!((mean(true) - 6.0 / 9.0).abs() < 1e-6);
         assert_eq!(mean(false), 6.0);

@@ -16,7 +16,7 @@
 use candle_core::{CpuStorage, CustomOp3, Error, Layout, Result, Shape, Tensor};
 use rayon::prelude::*;
 
-use super::{numbers, tensor_like, with_slice};
+use super::{Kernel, numbers, tensor_like, with_slice};
 
 const OP: &str = "batch_norm";
 
@@ -63,9 +63,8 @@ pub fn moments(x: &Tensor) -> Result<Moments> {
 }
 
 /// Normalises `x [n, c, ...]`, scales it by `weight [c]` and shifts it by `bias [c]`.
-pub fn batch_norm(x: &Tensor, weight: &Tensor, bias: &Tensor, statistics: Statistics, epsilon: f64) -> Result<Tensor> {
-    let (x, weight, bias) = (x.contiguous()?, weight.contiguous()?, bias.contiguous()?);
-    x.apply_op3(&weight, &bias, BatchNorm { statistics, epsilon })
+pub fn batch_norm(statistics: Statistics, epsilon: f64) -> Kernel {
+    Kernel::Three(Box::new(BatchNorm { statistics, epsilon }))
 }
 
 struct BatchNorm {
@@ -297,7 +296,7 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
-    use crate::kernels::testing::{central_differences, close, gradients, numbers};
+    use crate::kernels::testing::{central_differences, close, gradients, numbers, result};
 
     const EPSILON: f64 = 1e-3;
 
@@ -366,15 +365,15 @@ mod tests {
                 None => Statistics::Batch(moments(&x).unwrap()),
             };
             let args = [x, tensor(&values[1], &[channels]), tensor(&values[2], &[channels])];
-            let run = |a: &[Tensor]| batch_norm(&a[0], &a[1], &a[2], statistics.clone(), EPSILON).unwrap();
-            let found: Vec<f32> = run(&args).flatten_all().unwrap().to_vec1().unwrap();
+            let kernel = batch_norm(statistics, EPSILON);
+            let found = result(&kernel, &args).unwrap();
             let doubles = values.each_ref().map(|v| wide(v));
             for (found, expected) in found.iter().zip(naive(&sizes, &doubles[0], &doubles[1], &doubles[2], given.as_ref())) {
                 prop_assert!(close(*found, expected, 1e-4), "{found} {expected}");
             }
 
             let upstream = numbers(found.len(), seed + 9);
-            let found = gradients(&args, &upstream, run);
+            let found = gradients(&kernel, &args, &upstream);
             for (which, found) in found.iter().enumerate() {
                 let expected = central_differences(&values[which], |changed| {
                     let mut at = doubles.clone();
@@ -410,9 +409,8 @@ mod tests {
         let x = tensor(&[3.3; 24], &[4, 1, 2, 3]);
         let found = moments(&x).unwrap();
         assert_eq!((found.mean[0], found.variance[0]), (3.3, 0.0));
-        let y =
-            batch_norm(&x, &tensor(&[2.0], &[1]), &tensor(&[0.5], &[1]), Statistics::Batch(found), EPSILON).unwrap();
-        assert_eq!(y.flatten_all().unwrap().to_vec1::<f32>().unwrap(), [0.5; 24]);
+        let args = [x, tensor(&[2.0], &[1]), tensor(&[0.5], &[1])];
+        assert_eq!(result(&batch_norm(Statistics::Batch(found), EPSILON), &args).unwrap(), [0.5; 24]);
     }
 
     #[test]
@@ -433,9 +431,7 @@ mod tests {
                 ];
                 let upstream = numbers(37 * 5 * 63, 4);
                 let found = moments(&args[0]).unwrap();
-                let run =
-                    |a: &[Tensor]| batch_norm(&a[0], &a[1], &a[2], Statistics::Batch(found.clone()), EPSILON).unwrap();
-                (found.clone(), gradients(&args, &upstream, run))
+                (found.clone(), gradients(&batch_norm(Statistics::Batch(found), EPSILON), &args, &upstream))
             })
         };
         let one = run(1);
@@ -448,8 +444,9 @@ mod tests {
     fn sizes_that_do_not_fit_are_refused() {
         let (x, two, three) = (tensor(&[0.0; 8], &[4, 2]), tensor(&[0.0; 2], &[2]), tensor(&[0.0; 3], &[3]));
         let found = moments(&x).unwrap();
-        assert!(batch_norm(&x, &two, &three, Statistics::Batch(found.clone()), EPSILON).is_err());
-        assert!(batch_norm(&x.t().unwrap(), &two, &two, Statistics::Batch(found), EPSILON).is_err());
+        let kernel = batch_norm(Statistics::Batch(found), EPSILON);
+        assert!(result(&kernel, &[x.clone(), two.clone(), three.clone()]).is_err());
+        assert!(result(&kernel, &[x.t().unwrap(), two.clone(), two]).is_err());
         assert!(moments(&three).is_err());
     }
 }

@@ -15,13 +15,14 @@
 //! Samples are shared out to threads. The sum over samples is taken in [`PARTS`] parts that depend on nothing but the
 //! batch size, so the result is the same bits with any number of threads.
 
-use candle_core::{Error, Result, Tensor};
+use candle_core::{Error, Result};
 use rayon::prelude::*;
 
+use super::Kernel;
 use super::grid::Grid;
 use super::im2col::{col2im, im2col};
 use super::matmul::{Matrix, multiply, multiply_add};
-use super::weighted::{Weighted, apply};
+use super::weighted::{Weighted, with_bias, without_bias};
 use crate::graph::op::Conv2d;
 
 const OP: &str = "conv2d";
@@ -30,9 +31,14 @@ const OP: &str = "conv2d";
 /// and no more than so many threads work on it.
 const PARTS: usize = 8;
 
+/// The convolution of `x [n, c, h, w]` with `weight [o, c / groups, kh, kw]`.
+pub fn conv2d(config: &Conv2d) -> Kernel {
+    without_bias::<Problem>(*config)
+}
+
 /// The convolution of `x [n, c, h, w]` with `weight [o, c / groups, kh, kw]`, plus `bias [o]`.
-pub fn conv2d(x: &Tensor, weight: &Tensor, bias: Option<&Tensor>, config: &Conv2d) -> Result<Tensor> {
-    apply::<Problem>(*config, x, weight, bias)
+pub fn conv2d_with_bias(config: &Conv2d) -> Kernel {
+    with_bias::<Problem>(*config)
 }
 
 /// The sizes of a convolution.
@@ -209,12 +215,12 @@ fn sum(values: &[f32]) -> f32 {
 
 #[cfg(test)]
 mod tests {
-    use candle_core::Device;
+    use candle_core::{Device, Tensor};
     use proptest::prelude::*;
 
     use super::super::grid::strategy::grids;
     use super::*;
-    use crate::kernels::testing::{central_differences, close, gradients, numbers};
+    use crate::kernels::testing::{central_differences, close, gradients, numbers, result};
 
     /// A convolution by its definition, in `f64`.
     fn naive(p: &Problem, x: &[f64], w: &[f64], b: &[f64]) -> Vec<f64> {
@@ -247,7 +253,7 @@ mod tests {
 
     struct Case {
         problem: Problem,
-        config: Conv2d,
+        kernel: Kernel,
         args: Vec<Tensor>,
         numbers: Vec<Vec<f32>>,
     }
@@ -264,12 +270,13 @@ mod tests {
         shapes.extend(with_bias.map(|()| vec![groups * outer]));
         let numbers: Vec<Vec<f32>> =
             (seed..).zip(&shapes).map(|(seed, shape)| numbers(shape.iter().product(), seed)).collect();
-        let args = numbers
+        let args: Vec<Tensor> = numbers
             .iter()
             .zip(shapes)
             .map(|(values, shape)| Tensor::from_slice(values, shape, &Device::Cpu).unwrap())
             .collect();
-        Case { problem, config, args, numbers }
+        let kernel = if args.len() == 3 { conv2d_with_bias(&config) } else { conv2d(&config) };
+        Case { problem, kernel, args, numbers }
     }
 
     fn wide(values: &[f32]) -> Vec<f64> {
@@ -283,19 +290,18 @@ mod tests {
             grid in grids(), sizes in [1usize..12, 1usize..4, 1usize..3, 1usize..3], with_bias in prop::option::of(Just(())),
             seed in 0u64..1 << 40,
         ) {
-            let Case { problem, config, args, numbers: values } = case(grid, sizes, with_bias, seed);
-            let run = |args: &[Tensor]| conv2d(&args[0], &args[1], args.get(2), &config).unwrap();
+            let Case { problem, kernel, args, numbers: values } = case(grid, sizes, with_bias, seed);
             let wide_values: Vec<Vec<f64>> = values.iter().map(|v| wide(v)).collect();
             let bias = wide_values.get(2).cloned().unwrap_or_default();
             let expected = naive(&problem, &wide_values[0], &wide_values[1], &bias);
-            let found: Vec<f32> = run(&args).flatten_all().unwrap().to_vec1().unwrap();
+            let found = result(&kernel, &args).unwrap();
             for (found, expected) in found.iter().zip(&expected) {
                 // At most 27 products of numbers below 1.
                 prop_assert!(close(*found, *expected, 1e-5), "{found} {expected}");
             }
 
             let upstream = numbers(found.len(), seed + 9);
-            let found = gradients(&args, &upstream, run);
+            let found = gradients(&kernel, &args, &upstream);
             for (which, found) in found.iter().enumerate() {
                 let expected = central_differences(&values[which], |changed| {
                     let at = |i: usize| if i == which { changed } else { wide_values.get(i).map_or(&[][..], |v| v) };
@@ -317,9 +323,9 @@ mod tests {
         let run = |threads: usize| {
             let pool = rayon::ThreadPoolBuilder::new().num_threads(threads).build().unwrap();
             pool.install(|| {
-                let Case { config, args, .. } = case(grid, [37, 1, 3, 5], Some(()), 1);
+                let Case { kernel, args, .. } = case(grid, [37, 1, 3, 5], Some(()), 1);
                 let upstream = numbers(37 * 5 * 81, 2);
-                gradients(&args, &upstream, |a| conv2d(&a[0], &a[1], a.get(2), &config).unwrap())
+                gradients(&kernel, &args, &upstream)
             })
         };
         let one = run(1);
@@ -331,6 +337,6 @@ mod tests {
     fn weights_that_do_not_fit_are_refused() {
         let x = Tensor::zeros((1, 3, 4, 4), candle_core::DType::F32, &Device::Cpu).unwrap();
         let w = Tensor::zeros((2, 2, 3, 3), candle_core::DType::F32, &Device::Cpu).unwrap();
-        assert!(conv2d(&x, &w, None, &Conv2d::default()).is_err());
+        assert!(result(&conv2d(&Conv2d::default()), &[x, w]).is_err());
     }
 }

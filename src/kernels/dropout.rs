@@ -5,17 +5,17 @@ use candle_core::{CpuStorage, CustomOp1, Layout, Result, Shape, Tensor};
 use rand::Rng;
 
 use super::map::map_pairs;
-use super::{numbers, tensor_like, with_slice};
+use super::{Kernel, numbers, tensor_like, with_slice};
 
 const OP: &str = "dropout";
 
-/// Leaves out elements of `x`, each with probability `rate` in `[0, 1)`, as `rng` has it.
-pub fn dropout(x: &Tensor, rate: f64, rng: &mut impl Rng) -> Result<Tensor> {
+/// Leaves out some of `elements` elements, each with probability `rate` in `[0, 1)`, as `rng` has it.
+pub fn dropout(elements: usize, rate: f64, rng: &mut impl Rng) -> Kernel {
     let scale = (1.0 / (1.0 - rate)) as f32;
     // An element goes where 32 random bits lie below the rate.
     let bound = (rate * 2f64.powi(32)) as u32;
-    let factors = (0..x.elem_count()).map(|_| if rng.random::<u32>() < bound { 0.0 } else { scale }).collect();
-    x.contiguous()?.apply_op1(Dropout { factors })
+    let factors = (0..elements).map(|_| if rng.random::<u32>() < bound { 0.0 } else { scale }).collect();
+    Kernel::One(Box::new(Dropout { factors }))
 }
 
 struct Dropout {
@@ -48,22 +48,22 @@ mod tests {
     use candle_core::Device;
 
     use super::*;
-    use crate::kernels::testing::gradients;
+    use crate::kernels::testing::{gradients, result};
     use crate::seed;
 
     #[test]
     fn elements_are_zero_or_scaled_and_so_are_their_gradients() {
         let x = Tensor::from_slice(&[1f32; 20_000], (100, 200), &Device::Cpu).unwrap();
         for rate in [0.0, 0.1, 0.5, 0.9] {
-            let run = |x: &Tensor| dropout(x, rate, &mut seed::stream(1, "dropout-test")).unwrap();
-            let y: Vec<f32> = run(&x).flatten_all().unwrap().to_vec1().unwrap();
+            let kernel = dropout(20_000, rate, &mut seed::stream(1, "dropout-test"));
+            let y = result(&kernel, std::slice::from_ref(&x)).unwrap();
             let scale = (1.0 / (1.0 - rate)) as f32;
             assert!(y.iter().all(|v| *v == 0.0 || *v == scale), "{rate}");
             // Of 20,000 draws the share that is left out is within 4 standard deviations of the rate.
             let left_out = y.iter().filter(|v| **v == 0.0).count() as f64 / 20_000.0;
             let deviation = (rate * (1.0 - rate) / 20_000.0f64).sqrt();
             assert!((left_out - rate).abs() <= 4.0 * deviation, "{rate}: {left_out}");
-            let gradient = gradients(std::slice::from_ref(&x), &[2.0; 20_000], |a| run(&a[0])).remove(0);
+            let gradient = gradients(&kernel, std::slice::from_ref(&x), &[2.0; 20_000]).remove(0);
             assert!(gradient.iter().zip(&y).all(|(g, y)| *g == 2.0 * y), "{rate}");
         }
     }

@@ -8,16 +8,22 @@
 //! copy, and computes a gradient at the network's input that nobody reads: which together took more
 //! than half of a training step of a small network.
 
-use candle_core::{Error, Result, Tensor};
+use candle_core::{Error, Result};
 
+use super::Kernel;
 use super::matmul::{Matrix, multiply_add_on_all_threads};
-use super::weighted::{Weighted, apply};
+use super::weighted::{Weighted, with_bias, without_bias};
 
 const OP: &str = "linear";
 
+/// `x W^T`.
+pub fn linear() -> Kernel {
+    without_bias::<Problem>(())
+}
+
 /// `x W^T + b`.
-pub fn linear(x: &Tensor, weight: &Tensor, bias: Option<&Tensor>) -> Result<Tensor> {
-    apply::<Problem>((), x, weight, bias)
+pub fn linear_with_bias() -> Kernel {
+    with_bias::<Problem>(())
 }
 
 /// The sizes of a layer.
@@ -89,11 +95,11 @@ impl Weighted for Problem {
 
 #[cfg(test)]
 mod tests {
-    use candle_core::Device;
+    use candle_core::{Device, Tensor};
     use proptest::prelude::*;
 
     use super::*;
-    use crate::kernels::testing::{central_differences, close, gradients, numbers};
+    use crate::kernels::testing::{central_differences, close, gradients, numbers, result};
 
     fn tensors(shapes: &[Vec<usize>], seed: u64) -> (Vec<Vec<f32>>, Vec<Tensor>) {
         let values: Vec<Vec<f32>> = (seed..).zip(shapes).map(|(s, shape)| numbers(shape.iter().product(), s)).collect();
@@ -119,16 +125,16 @@ mod tests {
             let mut shapes = vec![vec![batch, inner], vec![outer, inner]];
             shapes.extend(with_bias.map(|()| vec![outer]));
             let (values, args) = tensors(&shapes, seed);
-            let run = |args: &[Tensor]| linear(&args[0], &args[1], args.get(2)).unwrap();
+            let kernel = if args.len() == 3 { linear_with_bias() } else { linear() };
             let wide: Vec<Vec<f64>> = values.iter().map(|v| v.iter().map(|v| f64::from(*v)).collect()).collect();
-            let found: Vec<f32> = run(&args).flatten_all().unwrap().to_vec1().unwrap();
+            let found = result(&kernel, &args).unwrap();
             let expected = naive(&wide[0], &wide[1], wide.get(2).map_or(&[][..], |b| b), inner);
             for (found, expected) in found.iter().zip(&expected) {
                 prop_assert!(close(*found, *expected, 1e-5), "{found} {expected}");
             }
 
             let upstream = numbers(found.len(), seed + 9);
-            let found = gradients(&args, &upstream, run);
+            let found = gradients(&kernel, &args, &upstream);
             for (which, found) in found.iter().enumerate() {
                 let expected = central_differences(&values[which], |changed| {
                     let at = |i: usize| if i == which { changed } else { wide.get(i).map_or(&[][..], |v| v) };
@@ -148,9 +154,8 @@ mod tests {
             pool.install(|| {
                 let (_, args) = tensors(&[vec![131, 613], vec![307, 613], vec![307]], 1);
                 let upstream = numbers(131 * 307, 2);
-                let y: Vec<f32> =
-                    linear(&args[0], &args[1], args.get(2)).unwrap().flatten_all().unwrap().to_vec1().unwrap();
-                (y, gradients(&args, &upstream, |a| linear(&a[0], &a[1], a.get(2)).unwrap()))
+                let kernel = linear_with_bias();
+                (result(&kernel, &args).unwrap(), gradients(&kernel, &args, &upstream))
             })
         };
         let one = run(1);
@@ -162,8 +167,8 @@ mod tests {
     #[test]
     fn sizes_that_do_not_fit_are_refused() {
         let (_, args) = tensors(&[vec![2, 3], vec![4, 5], vec![3]], 1);
-        assert!(linear(&args[0], &args[1], None).is_err());
+        assert!(result(&linear(), &args[..2]).is_err());
         let (_, args) = tensors(&[vec![2, 3], vec![4, 3], vec![3]], 1);
-        assert!(linear(&args[0], &args[1], args.get(2)).is_err());
+        assert!(result(&linear_with_bias(), &args).is_err());
     }
 }

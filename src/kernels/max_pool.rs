@@ -8,14 +8,14 @@ use candle_core::{CpuStorage, CustomOp1, Layout, Result, Shape, Tensor};
 use rayon::prelude::*;
 
 use super::grid::Grid;
-use super::{numbers, tensor_like, with_slice};
+use super::{Kernel, numbers, tensor_like, with_slice};
 use crate::graph::op::Window;
 
 const OP: &str = "max_pool2d";
 
 /// The largest value of each window of `x [n, c, h, w]`.
-pub fn max_pool2d(x: &Tensor, window: &Window) -> Result<Tensor> {
-    x.contiguous()?.apply_op1(MaxPool(*window))
+pub fn max_pool2d(window: &Window) -> Kernel {
+    Kernel::One(Box::new(MaxPool(*window)))
 }
 
 struct MaxPool(Window);
@@ -85,7 +85,7 @@ mod tests {
 
     use super::super::grid::strategy::grids;
     use super::*;
-    use crate::kernels::testing::{central_differences, close, distinct_numbers, gradients, numbers};
+    use crate::kernels::testing::{central_differences, close, distinct_numbers, gradients, numbers, result};
 
     /// By the definition, in `f64`.
     fn naive(grid: &Grid, x: &[f64]) -> Vec<f64> {
@@ -100,7 +100,7 @@ mod tests {
 
     fn pool(window: Window, shape: [usize; 4], values: &[f32]) -> Vec<f32> {
         let x = Tensor::from_slice(values, &shape, &Device::Cpu).unwrap();
-        max_pool2d(&x, &window).unwrap().flatten_all().unwrap().to_vec1().unwrap()
+        result(&max_pool2d(&window), &[x]).unwrap()
     }
 
     proptest! {
@@ -119,7 +119,7 @@ mod tests {
 
             let upstream = numbers(found.len(), seed + 9);
             let x = Tensor::from_slice(&values, &shape, &Device::Cpu).unwrap();
-            let found = gradients(&[x], &upstream, |a| max_pool2d(&a[0], &window).unwrap()).remove(0);
+            let found = gradients(&max_pool2d(&window), &[x], &upstream).remove(0);
             let expected = central_differences(&values, |x| {
                 naive(&grid, x).iter().zip(&upstream).map(|(y, d)| y * f64::from(*d)).sum()
             });
@@ -132,7 +132,7 @@ mod tests {
     #[test]
     fn of_equal_values_the_first_gets_the_whole_gradient() {
         let x = Tensor::from_slice(&[2f32; 4], (1, 1, 2, 2), &Device::Cpu).unwrap();
-        let found = gradients(&[x], &[3.0], |a| max_pool2d(&a[0], &Window::tiles(2)).unwrap());
+        let found = gradients(&max_pool2d(&Window::tiles(2)), &[x], &[3.0]);
         assert_eq!(found, [[3.0, 0.0, 0.0, 0.0]]);
     }
 

@@ -1,4 +1,4 @@
-//! CPU kernels where candle's own are wrong or missing, as candle `CustomOp`s with a backward of their own.
+//! CPU kernels, as candle `CustomOp`s with a backward of their own, behind the one type [`Kernel`].
 //!
 //! candle 0.11's max-pooling has a wrong gradient (a share of the true one), its pooling knows no padding, its
 //! convolution has one number for both axes, and its ReLU turns NaN into 0, which would hide a diverged training. What is
@@ -7,9 +7,9 @@
 //! Every kernel is a plain function over `f32` slices plus a thin wrapper for candle. Results do not depend on the number
 //! of threads: work is divided by the problem's shape alone and partial sums are added in index order.
 //!
-//! A wrapper wants contiguous `f32` tensors, which its `apply` function sees to. Its `bwd` returns a gradient for every
-//! argument that candle tracks: candle panics where a tracked one is missing.
+//! A wrapper wants contiguous `f32` tensors. Its `bwd` returns a gradient for every argument that candle tracks.
 
+mod activation;
 mod add;
 mod avg_pool;
 mod axis;
@@ -18,26 +18,27 @@ mod conv2d;
 mod dropout;
 mod grid;
 mod im2col;
+mod kernel;
 mod linear;
 mod map;
 mod matmul;
 mod max_pool;
-mod relu;
 mod round;
 mod weighted;
 
 use candle_core::backend::BackendStorage;
 use candle_core::{CpuStorage, Device, Error, Layout, Result, Storage, Tensor};
 
+pub use activation::activation;
 pub use add::add;
 pub use avg_pool::{avg_pool2d, global_avg_pool};
 pub use axis::{pad, slice};
 pub use batch_norm::{Moments, Statistics, batch_norm, moments};
-pub use conv2d::conv2d;
+pub use conv2d::{conv2d, conv2d_with_bias};
 pub use dropout::dropout;
-pub use linear::linear;
+pub use kernel::{Kernel, needs_gradient, tensor};
+pub use linear::{linear, linear_with_bias};
 pub use max_pool::max_pool2d;
-pub use relu::relu;
 pub use round::round;
 
 /// The numbers of a kernel's argument.
@@ -49,9 +50,12 @@ fn numbers<'a>(op: &'static str, storage: &'a CpuStorage, layout: &Layout) -> Re
     }
 }
 
-/// Calls `read` with the numbers of `tensor`; they are copied only if they do not lie in a row.
+/// Calls `read` with the numbers of `tensor`.
+pub fn read<T>(tensor: &Tensor, read: impl FnOnce(&[f32]) -> T) -> Result<T> {
+    with_slice("read", tensor, read)
+}
+
 fn with_slice<T>(op: &'static str, tensor: &Tensor, read: impl FnOnce(&[f32]) -> T) -> Result<T> {
-    let tensor = tensor.contiguous()?;
     let (storage, layout) = tensor.storage_and_layout();
     match &*storage {
         Storage::Cpu(storage) => Ok(read(numbers(op, storage, layout)?)),
@@ -68,9 +72,10 @@ fn tensor_like(values: Vec<f32>, like: &Tensor) -> Result<Tensor> {
 mod testing {
     //! What the kernels' tests share: random numbers and the comparison with central differences.
 
-    use candle_core::{Device, Tensor, Var};
+    use candle_core::{Device, Result, Tensor};
     use rand::Rng;
 
+    use super::{Kernel, read, tensor};
     use crate::seed;
 
     /// `n` numbers between -1 and 1, the same for the same seed.
@@ -92,15 +97,20 @@ mod testing {
         (f64::from(actual) - expected).abs() <= tolerance * expected.abs().max(1.0)
     }
 
-    /// The gradient that candle's tape finds for each of `args`, where the gradient at `f`'s result is `upstream`.
-    pub fn gradients(args: &[Tensor], upstream: &[f32], f: impl Fn(&[Tensor]) -> Tensor) -> Vec<Vec<f32>> {
-        let vars: Vec<Var> = args.iter().map(|a| Var::from_tensor(a).unwrap()).collect();
-        // One operation in between, so that the arguments are no leaves: candle treats these more strictly.
-        let inner: Vec<Tensor> = vars.iter().map(|v| v.affine(1.0, 0.0).unwrap()).collect();
-        let result = f(&inner);
-        let upstream = Tensor::from_slice(upstream, result.shape(), &Device::Cpu).unwrap();
-        let grads = (result * upstream).unwrap().sum_all().unwrap().backward().unwrap();
-        vars.iter().map(|v| grads.get(v).unwrap().flatten_all().unwrap().to_vec1().unwrap()).collect()
+    /// The kernel's result for these arguments.
+    pub fn result(kernel: &Kernel, args: &[Tensor]) -> Result<Vec<f32>> {
+        read(&kernel.forward(&args.iter().collect::<Vec<_>>())?, <[f32]>::to_vec)
+    }
+
+    /// The gradient that the kernel finds for each of `args`, where the gradient at its result is `upstream`.
+    pub fn gradients(kernel: &Kernel, args: &[Tensor], upstream: &[f32]) -> Vec<Vec<f32>> {
+        let with_gradient = |arg: &Tensor| tensor(read(arg, <[f32]>::to_vec).unwrap(), arg.shape(), true).unwrap();
+        let args: Vec<Tensor> = args.iter().map(with_gradient).collect();
+        let args: Vec<&Tensor> = args.iter().collect();
+        let y = kernel.forward(&args).unwrap();
+        let upstream = Tensor::from_slice(upstream, y.shape(), &Device::Cpu).unwrap();
+        let found = kernel.backward(&args, &y, &upstream).unwrap();
+        found.into_iter().map(|gradient| read(&gradient.unwrap(), <[f32]>::to_vec).unwrap()).collect()
     }
 
     /// The derivative of `loss` by each of `x`, by central differences. `loss` computes in `f64`, so the step may be

@@ -4,7 +4,7 @@ use std::marker::PhantomData;
 
 use candle_core::{CpuStorage, CustomOp2, CustomOp3, Error, Layout, Result, Shape, Tensor};
 
-use super::{numbers, tensor_like, with_slice};
+use super::{Kernel, numbers, tensor_like, with_slice};
 
 /// A kernel of an input `x` and a weight, plus a bias of one number an output channel.
 pub(super) trait Weighted: Sized + 'static {
@@ -27,18 +27,14 @@ pub(super) trait Weighted: Sized + 'static {
     fn bias_gradient(&self, dy: &[f32]) -> Vec<f32>;
 }
 
-/// Applies a kernel to candle's tensors.
-pub(super) fn apply<K: Weighted>(
-    config: K::Config,
-    x: &Tensor,
-    weight: &Tensor,
-    bias: Option<&Tensor>,
-) -> Result<Tensor> {
-    let (x, weight, op) = (x.contiguous()?, weight.contiguous()?, Wrapper::<K> { config, kernel: PhantomData });
-    match bias {
-        Some(bias) => x.apply_op3(&weight, &bias.contiguous()?, op),
-        None => x.apply_op2(&weight, op),
-    }
+/// The kernel of an input and a weight.
+pub(super) fn without_bias<K: Weighted>(config: K::Config) -> Kernel {
+    Kernel::Two(Box::new(Wrapper::<K> { config, kernel: PhantomData }))
+}
+
+/// The kernel of an input, a weight and a bias.
+pub(super) fn with_bias<K: Weighted>(config: K::Config) -> Kernel {
+    Kernel::Three(Box::new(Wrapper::<K> { config, kernel: PhantomData }))
 }
 
 struct Wrapper<K: Weighted> {

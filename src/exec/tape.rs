@@ -1,0 +1,121 @@
+//! What a forward pass for training leaves, and the walk back over it.
+
+use candle_core::{Device, Result, Tensor};
+
+use super::ExecError;
+use crate::graph::{Node, ParamId, ValueId};
+use crate::kernels::{self, Kernel};
+
+/// The steps of a forward pass at which a gradient is needed, in the order they were taken.
+#[derive(Default)]
+pub(super) struct Tape {
+    steps: Vec<Step>,
+    /// The outputs and taps of the pass with their shapes, which is where gradients come in.
+    outputs: Vec<(ValueId, Vec<usize>)>,
+    taps: Vec<(ValueId, Vec<usize>)>,
+}
+
+/// One node's computation.
+pub(super) struct Step {
+    /// The node's place.
+    pub(super) node: usize,
+    /// `None` where the value went through, if perhaps in another shape.
+    pub(super) kernel: Option<Kernel>,
+    /// The kernel's arguments: inputs, then parameters.
+    pub(super) args: Vec<Tensor>,
+    /// The result.
+    pub(super) y: Tensor,
+}
+
+impl Tape {
+    pub(super) fn push(&mut self, step: Step) {
+        if kernels::needs_gradient(&step.y) {
+            self.steps.push(step);
+        }
+    }
+
+    pub(super) fn end(&mut self, outputs: Vec<(ValueId, Vec<usize>)>, taps: Vec<(ValueId, Vec<usize>)>) {
+        (self.outputs, self.taps) = (outputs, taps);
+    }
+
+    /// Walks back and hands the gradient at each trained parameter to `add`: once for each node that reads it. Values are
+    /// dropped on the way.
+    pub(super) fn walk_back(
+        mut self,
+        nodes: &[Node],
+        values: usize,
+        d_outputs: &[Vec<f32>],
+        d_taps: &[Vec<f32>],
+        mut add: impl FnMut(ParamId, &[f32]),
+    ) -> std::result::Result<(), ExecError> {
+        let mut gradients: Vec<Option<Tensor>> = vec![None; values];
+        for (ends, d, what) in [(&self.outputs, d_outputs, "output"), (&self.taps, d_taps, "tap")] {
+            check_lengths(ends, d, what)?;
+            for ((value, shape), d) in ends.iter().zip(d) {
+                let d = Tensor::from_slice(d, shape.as_slice(), &Device::Cpu).map_err(backward_error)?;
+                collect(&mut gradients[value.index()], d).map_err(backward_error)?;
+            }
+        }
+        while let Some(step) = self.steps.pop() {
+            let node = &nodes[step.node];
+            // A value that leads to none of the outputs and taps has no gradient.
+            let Some(dy) = gradients[node.output.index()].take() else { continue };
+            let found = step.backward(&dy).map_err(|e| ExecError::Node {
+                node: node.name.clone(),
+                op: node.op.name(),
+                reason: format!("backwards: {e}"),
+            })?;
+            let (of_inputs, of_params) = found.split_at(node.inputs.len());
+            for (value, gradient) in node.inputs.iter().zip(of_inputs) {
+                if let Some(gradient) = gradient {
+                    collect(&mut gradients[value.index()], gradient.clone()).map_err(backward_error)?;
+                }
+            }
+            for (param, gradient) in node.params.iter().zip(of_params) {
+                if let Some(gradient) = gradient {
+                    kernels::read(gradient, |values| add(*param, values)).map_err(backward_error)?;
+                }
+            }
+        }
+        Ok(())
+    }
+}
+
+impl Step {
+    /// The gradient at each argument that needs one.
+    fn backward(&self, dy: &Tensor) -> Result<Vec<Option<Tensor>>> {
+        let args: Vec<&Tensor> = self.args.iter().collect();
+        match &self.kernel {
+            Some(kernel) => kernel.backward(&args, &self.y, dy),
+            None => Ok(vec![Some(dy.reshape(args[0].shape())?)]),
+        }
+    }
+}
+
+/// Adds a gradient to those that came to a value before.
+fn collect(sum: &mut Option<Tensor>, gradient: Tensor) -> Result<()> {
+    *sum = Some(match sum.take() {
+        Some(before) => kernels::add().forward(&[&before, &gradient])?,
+        None => gradient,
+    });
+    Ok(())
+}
+
+fn check_lengths(
+    ends: &[(ValueId, Vec<usize>)],
+    d: &[Vec<f32>],
+    what: &'static str,
+) -> std::result::Result<(), ExecError> {
+    for index in 0..ends.len().max(d.len()) {
+        let expected = ends.get(index).map_or(0, |(_, shape)| shape.iter().product());
+        let actual = d.get(index).map_or(0, Vec::len);
+        if expected != actual || index >= ends.len() {
+            return Err(ExecError::Gradient { what, index, expected, actual });
+        }
+    }
+    Ok(())
+}
+
+fn backward_error(error: candle_core::Error) -> ExecError {
+    ExecError::Backward { reason: error.to_string() }
+}

@@ -1,0 +1,97 @@
+//! Functions of each element, whose derivatives follow from their results `y`.
+//!
+//! ```text
+//!   relu      max(x, 0)             dx = dy where y > 0, else 0
+//!   sigmoid   1 / (1 + exp(-x))     dx = dy y (1 - y)
+//!   tanh                            dx = dy (1 - y^2)
+//! ```
+//!
+//! candle's own ReLU turns NaN into 0, so that a diverged network looks well, and has gradient 1 at 0, where the units of a
+//! pruned network that lost all their inputs lie. Here NaN stays NaN and the gradient at 0 is 0, as in PyTorch.
+
+use candle_core::{CpuStorage, CustomOp1, Layout, Result, Shape, Tensor};
+
+use super::map::{map, map_pairs};
+use super::{Kernel, numbers, tensor_like, with_slice};
+use crate::graph::op::Activation;
+
+/// The function of each element.
+pub fn activation(activation: Activation) -> Kernel {
+    Kernel::One(Box::new(Elementwise(activation)))
+}
+
+struct Elementwise(Activation);
+
+impl CustomOp1 for Elementwise {
+    fn name(&self) -> &'static str {
+        self.0.name()
+    }
+
+    fn cpu_fwd(&self, x: &CpuStorage, layout: &Layout) -> Result<(CpuStorage, Shape)> {
+        let x = numbers(self.name(), x, layout)?;
+        let y = match self.0 {
+            // Written as "not below 0", so that NaN passes.
+            Activation::Relu => map(x, |x| if x < 0.0 { 0.0 } else { x }),
+            Activation::Sigmoid => map(x, |x| 1.0 / (1.0 + (-x).exp())),
+            Activation::Tanh => map(x, f32::tanh),
+        };
+        Ok((CpuStorage::F32(y), layout.shape().clone()))
+    }
+
+    fn bwd(&self, _x: &Tensor, y: &Tensor, dy: &Tensor) -> Result<Option<Tensor>> {
+        let gradient = |y: &[f32], dy: &[f32]| match self.0 {
+            Activation::Relu => map_pairs(y, dy, |y, dy| if y == 0.0 { 0.0 } else { dy }),
+            Activation::Sigmoid => map_pairs(y, dy, |y, dy| dy * y * (1.0 - y)),
+            Activation::Tanh => map_pairs(y, dy, |y, dy| dy * (1.0 - y * y)),
+        };
+        let dx = with_slice(self.name(), y, |y| with_slice(self.name(), dy, |dy| gradient(y, dy)))??;
+        Ok(Some(tensor_like(dx, y)?))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use candle_core::Device;
+
+    use super::*;
+    use crate::kernels::testing::{central_differences, close, gradients, numbers, result};
+
+    #[test]
+    fn the_gradient_of_relu_is_that_of_the_positive_side_and_nothing_at_zero() {
+        let x = Tensor::from_slice(&[-2f32, -0.0, 0.0, 3.0], 4, &Device::Cpu).unwrap();
+        let relu = activation(Activation::Relu);
+        assert_eq!(result(&relu, std::slice::from_ref(&x)).unwrap(), [0.0, 0.0, 0.0, 3.0]);
+        assert_eq!(gradients(&relu, &[x], &[5.0, 6.0, 7.0, 8.0]), [[0.0, 0.0, 0.0, 8.0]]);
+    }
+
+    #[test]
+    fn sigmoid_and_tanh_are_those_of_the_definition_far_out_too() {
+        type Function = fn(f64) -> f64;
+        let cases: [(Activation, Function); 2] =
+            [(Activation::Sigmoid, |x| 1.0 / (1.0 + (-x).exp())), (Activation::Tanh, f64::tanh)];
+        for (which, exact) in cases {
+            let mut values: Vec<f32> = numbers(40, 3).into_iter().map(|v| v * 4.0).collect();
+            values.extend([-100.0, 100.0]);
+            let x = Tensor::from_slice(&values, values.len(), &Device::Cpu).unwrap();
+            let found = result(&activation(which), std::slice::from_ref(&x)).unwrap();
+            for (found, x) in found.iter().zip(&values) {
+                assert!(close(*found, exact(f64::from(*x)), 1e-6), "{which:?} of {x}: {found}");
+            }
+            let upstream = numbers(values.len(), 4);
+            let found = gradients(&activation(which), &[x], &upstream).remove(0);
+            let expected =
+                central_differences(&values, |x| x.iter().zip(&upstream).map(|(x, d)| exact(*x) * f64::from(*d)).sum());
+            for (found, expected) in found.iter().zip(&expected) {
+                assert!(close(*found, *expected, 1e-5), "{which:?}: {found} {expected}");
+            }
+        }
+    }
+
+    #[test]
+    fn not_a_number_is_handed_on() {
+        let x = Tensor::from_slice(&[f32::NAN], 1, &Device::Cpu).unwrap();
+        for which in Activation::ALL {
+            assert!(result(&activation(which), std::slice::from_ref(&x)).unwrap()[0].is_nan());
+        }
+    }
+}

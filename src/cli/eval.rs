@@ -11,7 +11,7 @@ use super::output::{Output, grouped, percent, table};
 use super::{interruptible, local};
 use crate::data::transform::{self, METADATA_KEY};
 use crate::data::{self, DataSpec, Dataset, Subset, Transform};
-use crate::exec::{self, Session};
+use crate::exec::Session;
 use crate::graph::{Graph, cost};
 use crate::recipe::{Upload, misfits};
 use crate::report::Z_95;
@@ -76,10 +76,8 @@ impl Task {
         };
         let dataset = local::dataset(&self.data, None)?;
         let test = test_split(&model.graph, &dataset, &transforms, self.seed)?;
-        let evaluation = exec::with_large_stack(|| -> Result<_, Failure> {
-            let mut session = Session::new(&model.graph)?;
-            Ok(metrics::evaluate(&mut session, &test, &|| stop.load(Ordering::Relaxed))?)
-        })??;
+        let mut session = Session::new(&model.graph)?;
+        let evaluation = metrics::evaluate(&mut session, &test, &|| stop.load(Ordering::Relaxed))?;
         let right = evaluation.correct.iter().filter(|right| **right).count();
         let cost = cost::of_graph(&model.graph);
         Ok(Measured {

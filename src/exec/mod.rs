@@ -8,11 +8,12 @@
 //! ```
 //!
 //! Parameters and gradients are flat `f32` buffers, whatever the graph stores, so that an optimizer is a loop over
-//! numbers. The computing is done by candle on the CPU, with kernels of our own where candle's are wrong; no candle type
-//! leaves this module.
+//! numbers. Those that are trained come first in the buffers, frozen ones and running statistics behind them. The computing
+//! is done by [`crate::kernels`] over candle's tensors; the tape of a forward pass is the session's own, a list that is
+//! walked back in a loop, so that no graph is too deep. No candle type leaves this module.
 //!
-//! candle walks the tape of a forward pass by recursion, one stack frame a node or more. A graph of thousands of nodes
-//! overflows a thread's usual 2 MiB, which aborts the process: whoever trains does so inside [`with_large_stack`].
+//! Where the graph says so ([`Graph::activations`](crate::graph::Graph::activations)), values are rounded after each node
+//! to what they are in half precision; gradients pass as if they were not.
 
 mod machine;
 mod ops;
@@ -29,7 +30,7 @@ use crate::error::{Classify, Kind};
 use crate::graph::GraphError;
 use crate::tensor::TensorError;
 
-pub use machine::{instruction_set, threads, with_large_stack};
+pub use machine::{instruction_set, threads};
 pub use session::{Activations, Mode, ParamView, Session};
 
 /// Why a graph does not run.
@@ -104,21 +105,12 @@ pub enum ExecError {
     /// The graph does not accept the parameters.
     #[error(transparent)]
     Graph(#[from] GraphError),
-    /// The thread with the large stack could not be started.
-    #[error("no thread with a stack of {bytes} bytes could be started: {reason}")]
-    Stack {
-        /// The stack's size.
-        bytes: usize,
-        /// What the operating system says.
-        reason: String,
-    },
 }
 
 impl Classify for ExecError {
     fn kind(&self) -> Kind {
         match self {
             ExecError::Input { .. } | ExecError::EmptyBatch => Kind::InvalidArgument,
-            ExecError::Stack { .. } => Kind::ResourceExhausted,
             ExecError::NoSuchValue { .. }
             | ExecError::Node { .. }
             | ExecError::Backward { .. }
@@ -133,7 +125,6 @@ impl Classify for ExecError {
     fn reason(&self) -> &'static str {
         match self {
             ExecError::Input { .. } | ExecError::EmptyBatch => "INPUT_SHAPE",
-            ExecError::Stack { .. } => "NO_STACK",
             _ => "EXECUTION_FAILED",
         }
     }

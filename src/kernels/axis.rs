@@ -150,7 +150,8 @@ mod tests {
             let end = start + 1 + end.index(shape[axis] - start);
             let pad_config = Pad { axis, before, after };
             let slice_config = Slice { axis, start, end, step };
-            let cases: [(Kernel, Box<dyn Fn(usize) -> Option<usize>>); 2] = [
+            type From = Box<dyn Fn(usize) -> Option<usize>>;
+            let cases: [(Kernel, From); 2] = [
                 (
                     pad(&shape, &pad_config).unwrap(),
                     Box::new({

@@ -64,8 +64,7 @@ pub struct Progress {
 ///
 /// Errors: [`RecipeError::Invalid`] with every violation, before anything is computed; what a step says, with its number.
 pub fn run(recipe: &Recipe, given: &Given<'_>, out: &Path, run: &mut Run<'_>) -> Result<Report, RecipeError> {
-    // Gradients are walked recursively, one frame a node.
-    exec::with_large_stack(|| Course::open(recipe, given, run)?.follow(out))?
+    Course::open(recipe, given, run)?.follow(out)
 }
 
 /// The course of one recipe: everything that its steps share.

@@ -303,24 +303,14 @@ fn one_and_two_threads_give_the_same_bits() {
 }
 
 #[test]
-fn a_graph_of_thousands_of_nodes_runs_on_the_large_stack() {
+fn a_graph_of_thousands_of_nodes_needs_no_large_stack() {
     let mut builder = GraphBuilder::new("deep", &[2]).linear("fc", 2);
-    for i in 0..3000 {
-        builder = builder.activation(&format!("relu{i}"), Activation::Relu);
+    for i in 0..10_000 {
+        builder = builder.activation(&format!("relu{i}"), Activation::Relu).dropout(&format!("drop{i}"), 0.0);
     }
-    let graph = builder.build().unwrap();
-    let gradient = with_large_stack(|| {
-        let mut session = Session::new(&graph).unwrap();
-        session.params_mut().fill(0.5);
-        session.forward(&[1.0, 1.0], 1, Mode::Train, &[]).unwrap();
-        session.backward(&[vec![1.0, 2.0]], &[]).unwrap();
-        session.gradients().to_vec()
-    });
-    assert_eq!(gradient.unwrap(), [1.0, 1.0, 2.0, 2.0, 1.0, 2.0]);
-}
-
-#[test]
-fn a_panic_on_the_large_stack_reaches_the_caller() {
-    let caught = std::panic::catch_unwind(|| with_large_stack(|| panic!("as it should")));
-    assert!(caught.is_err());
+    let mut session = Session::new(&builder.build().unwrap()).unwrap();
+    session.params_mut().fill(0.5);
+    session.forward(&[1.0, 1.0], 1, Mode::Train, &[]).unwrap();
+    session.backward(&[vec![1.0, 2.0]], &[]).unwrap();
+    assert_eq!(session.gradients(), [1.0, 1.0, 2.0, 2.0, 1.0, 2.0]);
 }

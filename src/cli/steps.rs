@@ -111,7 +111,7 @@ mod tests {
         expect_test::expect![[r#"
             after step  validation  parameters    MACs  time
             thinner        98.00 %      30,626  30,216   0 s  1 of 2 layers rewritten
-            tuned          98.00 %      30,626  30,216  61 s  loss ████▇▇▆▆▅▅▄▄▃▃▃▂▂▁▁▁
+            tuned          98.00 %      30,626  30,216  61 s  loss ██▇▇▇▆▆▆▅▅▄▄▄▃▃▃▂▂▂▁
 
         "#]]
         .assert_eq(&steps([&thin, &tuned]));

@@ -34,7 +34,7 @@ async fn every_kind_of_step_runs_as_a_job_and_tells_its_effect() {
     let steps = format!(
         r#"[{{"evaluate": {{}}}},
             {{"insert_batch_norm": {{"batches": 2}}}},
-            {{"insert_dropout": {{"after": ["act1"], "rate": 0.1}}}},
+            {{"insert_dropout": {{"after": ["tanh1"], "rate": 0.1}}}},
             {{"train": {{"steps": 9, "batch_size": 32, "frozen": ["fc1.*"], "ema": {{"decay": 0.5}},
                          "cross_entropy": {{"label_smoothing": 0.1}}, "clip": {{"norm": {{"max": 0.01}}}}}}}},
             {{"recalibrate_batch_norm": {{"batches": 2}}}},

@@ -11,7 +11,7 @@
 
 use std::collections::BTreeMap;
 use std::fs::File;
-use std::io::{BufReader, ErrorKind};
+use std::io::{BufRead, BufReader, Cursor, ErrorKind, Seek};
 use std::path::Path;
 
 use image::imageops::{self, FilterType};
@@ -23,8 +23,10 @@ use crate::data::{BySplit, Color, DataError, Files, Inputs, Part};
 
 /// The most pixels on a side. Bounds what one picture may take while it is decoded; nobody trains on larger ones.
 const MAX_SIDE: u32 = 4096;
-/// The most memory for decoding one picture: 4096 x 4096 pixels of 8 bytes, and some.
-const MAX_DECODED: u64 = 160 << 20;
+/// The most memory that what is no pixel may take, such as a colour profile.
+const MAX_BESIDES: u64 = 8 << 20;
+/// The most memory for a pixel: four channels of 16 bits.
+const PIXEL: u64 = 8;
 /// The most bytes of one file.
 const MAX_PACKED: u64 = 64 << 20;
 
@@ -146,30 +148,32 @@ fn format_of(picture: &Picture<'_>) -> Result<ImageFormat, DataError> {
 }
 
 fn head(picture: &Picture<'_>) -> Result<Head, DataError> {
-    let decoder = reader(picture)?.into_decoder().map_err(broken(picture.name))?;
+    let format = format_of(picture)?;
+    let file = File::open(picture.path).map_err(unreadable(picture.name))?;
+    head_of(picture.name, BufReader::new(file), format)
+}
+
+/// Reads the header of the picture `name`.
+fn head_of(name: &str, bytes: impl BufRead + Seek, format: ImageFormat) -> Result<Head, DataError> {
+    let decoder = bounded(bytes, format, MAX_BESIDES).into_decoder().map_err(broken(name))?;
     let (width, height) = decoder.dimensions();
     if width == 0 || height == 0 {
         let problem = format!("the picture has {width} x {height} pixels");
-        return Err(DataError::Format { file: picture.name.to_string(), problem });
+        return Err(DataError::Format { file: name.to_string(), problem });
     }
     let grey = matches!(decoder.color_type(), ColorType::L8 | ColorType::L16 | ColorType::La8 | ColorType::La16);
     Ok(Head { width, height, grey })
 }
 
-fn reader(picture: &Picture<'_>) -> Result<ImageReader<BufReader<File>>, DataError> {
-    let format = format_of(picture)?;
-    let file = File::open(picture.path).map_err(unreadable(picture.name))?;
-    let mut reader = ImageReader::with_format(BufReader::new(file), format);
-    reader.limits(limits());
-    Ok(reader)
-}
-
-fn limits() -> Limits {
+/// A reader that takes no more memory than `memory`, as far as the decoders heed it.
+fn bounded<R: BufRead + Seek>(bytes: R, format: ImageFormat, memory: u64) -> ImageReader<R> {
     let mut limits = Limits::default();
     limits.max_image_width = Some(MAX_SIDE);
     limits.max_image_height = Some(MAX_SIDE);
-    limits.max_alloc = Some(MAX_DECODED);
-    limits
+    limits.max_alloc = Some(memory);
+    let mut reader = ImageReader::with_format(bytes, format);
+    reader.limits(limits);
+    reader
 }
 
 /// The height and width that all pictures have.
@@ -214,7 +218,15 @@ fn decoded(pictures: &[Picture<'_>], form: Form) -> Result<Part, DataError> {
 
 /// Decodes a picture to `place`, channel by channel.
 fn decode(picture: &Picture<'_>, form: Form, place: &mut [u8]) -> Result<(), DataError> {
-    let image = reader(picture)?.decode().map_err(broken(picture.name))?;
+    let format = format_of(picture)?;
+    let bytes = std::fs::read(picture.path).map_err(unreadable(picture.name))?;
+    if format == ImageFormat::Jpeg && !has_end(&bytes) {
+        let problem = "the picture ends in the middle".to_string();
+        return Err(DataError::Truncated { file: picture.name.to_string(), problem });
+    }
+    let Head { width: across, height: down, .. } = head_of(picture.name, Cursor::new(&bytes), format)?;
+    let memory = u64::from(across) * u64::from(down) * PIXEL + MAX_BESIDES;
+    let image = bounded(Cursor::new(&bytes), format, memory).decode().map_err(broken(picture.name))?;
     let [channels, height, width] = form.shape;
     let (w, h) = (width as u32, height as u32);
     let as_it_is = (image.width(), image.height()) == (w, h);
@@ -229,6 +241,21 @@ fn decode(picture: &Picture<'_>, form: Form, place: &mut [u8]) -> Result<(), Dat
         plane.iter_mut().zip(pixels[channel..].iter().step_by(channels)).for_each(|(to, from)| *to = *from);
     }
     Ok(())
+}
+
+/// Whether the mark of a JPEG's end stands behind the beginning of its pixels. The decoder would fill with grey what is
+/// missing. Where there are no pixels it says so itself.
+fn has_end(jpeg: &[u8]) -> bool {
+    let mut rest = jpeg.get(2..).unwrap_or_default();
+    // Segments: 0xff, a kind, and the length of what follows, its own two bytes included.
+    while let [0xff, kind, high, low, ..] = *rest {
+        if kind == 0xda {
+            return rest.windows(2).any(|pair| pair == [0xff, 0xd9]);
+        }
+        let length = if kind == 0xff { 1 } else { 2 + usize::from(u16::from_be_bytes([high, low])) };
+        rest = rest.get(length..).unwrap_or_default();
+    }
+    true
 }
 
 fn broken(file: &str) -> impl Fn(ImageError) -> DataError + '_ {

@@ -3,6 +3,7 @@
 use std::io::Cursor;
 
 use image::{DynamicImage, GrayImage, ImageFormat, Luma, Rgb, RgbImage};
+use proptest::prelude::*;
 
 use crate::data::source::fixture::{open, refused};
 use crate::data::{BySplit, Color, DataSource, Inputs};
@@ -149,6 +150,7 @@ fn what_is_no_picture_is_named() {
     assert!(with(&damaged).1.contains("the picture cannot be decoded"), "{:?}", with(&damaged));
     let jpeg = colored(3, 2, [1, 2, 3], ImageFormat::Jpeg);
     assert!(with(&jpeg[..30]).1.contains("'b/2.png'"));
+    assert_eq!(with(&jpeg[..jpeg.len() - 2]).1, "file 'b/2.png' is cut short: the picture ends in the middle");
 }
 
 #[test]
@@ -171,6 +173,17 @@ fn more_pixels_than_fit_into_memory_are_refused_by_the_headers_alone() {
     let files: Vec<(&str, &[u8])> = files.iter().map(|(name, bytes)| (name.as_str(), *bytes)).collect();
     let (reason, message) = refused(&files, None);
     assert_eq!(reason, "DATASET_SIZE", "{message}");
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(100))]
+    #[test]
+    fn no_changed_byte_makes_the_reader_panic(place: prop::sample::Index, value: u8, jpeg: bool) {
+        let mut bytes = if jpeg { colored(9, 9, [1, 200, 3], ImageFormat::Jpeg) } else { grey(0) };
+        let place = place.index(bytes.len());
+        bytes[place] = value;
+        let _ = open(&[("a/1", &bytes), ("b/1", &grey(0))], Some(&whole_tree(Some((3, 3)), Color::Rgb)));
+    }
 }
 
 #[test]

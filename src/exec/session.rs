@@ -9,6 +9,7 @@ use candle_core::{Device, Tensor};
 use super::ExecError;
 use super::ops::{self, Context, Way};
 use super::tape::{Step, Tape};
+use crate::graph::op::Activation;
 use crate::graph::{Graph, Node, Op, Param, ParamId, ValueId, cost};
 use crate::kernels::{self, Kernel, Moments};
 use crate::tensor::{DType, TensorData, TensorError};
@@ -343,7 +344,8 @@ impl Session {
             Way::Through(y) => (y, None, None),
         };
         let args = args.iter().take(kernel.as_ref().map_or(1, Kernel::arity)).map(|arg| (*arg).clone()).collect();
-        Ok((Step { node, kernel, args, y: kernels::round(&y, self.activations)? }, moments))
+        let y = if hands_on(&self.nodes[node].op) { y } else { kernels::round(&y, self.activations)? };
+        Ok((Step { node, kernel, args, y }, moments))
     }
 
     fn has_frozen_statistics(&self, node: &Node) -> bool {
@@ -361,7 +363,9 @@ impl Session {
             {
                 let running = &mut self.params[self.views[id.index()].range.clone()];
                 running.iter_mut().zip(batch).for_each(|(running, batch)| {
-                    *running = ((1.0 - momentum) * f64::from(*running) + momentum * batch) as f32;
+                    // With momentum 1 what was there before does not count, not even if it was no number.
+                    let kept = if momentum == 1.0 { 0.0 } else { (1.0 - momentum) * f64::from(*running) };
+                    *running = (kept + momentum * batch) as f32;
                 });
             }
         }
@@ -373,6 +377,11 @@ impl Session {
     fn no_such_value(&self, value: ValueId) -> ExecError {
         ExecError::NoSuchValue { index: value.index(), values: self.last_reader.len() }
     }
+}
+
+/// Whether the numbers that come out are numbers that went in, or 0: there is nothing to round.
+fn hands_on(op: &Op) -> bool {
+    matches!(op, Op::Activation(Activation::Relu) | Op::MaxPool2d(_) | Op::Pad(_) | Op::Slice(_) | Op::Flatten)
 }
 
 /// Where each parameter lies, trained ones first, and how many numbers are trained.

@@ -14,7 +14,7 @@ mod warnings;
 pub use error::RecipeError;
 pub use validate::misfits;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use crate::data::{DataSpec, Dataset};
 use crate::format;
@@ -25,7 +25,7 @@ use crate::passes::low_rank::LowRank;
 use crate::passes::prune::{Amount, Scope};
 use crate::passes::quantize::Quantize;
 use crate::train::calibrate::Batches;
-use crate::train::config::TrainConfig;
+use crate::train::config::{ObjectiveConfig, Teacher, TrainConfig};
 
 /// The version of the recipe format that this niwaki reads.
 pub const VERSION: u32 = 1;
@@ -69,6 +69,29 @@ pub struct Recipe {
     pub start: Option<Start>,
     /// What to do, in this order.
     pub steps: Vec<Step>,
+}
+
+impl Recipe {
+    /// The trainings in the recipe.
+    fn trainings(&self) -> impl Iterator<Item = &TrainConfig> {
+        let steps = self.steps.iter().filter_map(|step| match &step.kind {
+            StepKind::Train(train) => Some(train),
+            StepKind::PruneWeights(prune) => prune.cubic.as_ref().map(|cubic| &cubic.train),
+            _ => None,
+        });
+        self.start.iter().map(|start| &start.train).chain(steps)
+    }
+
+    /// The names of the models that teach.
+    fn teachers(&self) -> BTreeSet<&str> {
+        let objectives = self.trainings().map(|train| &train.objective);
+        objectives
+            .filter_map(|objective| match objective {
+                ObjectiveConfig::Distill { teacher: Teacher::Model(name), .. } => Some(name.as_str()),
+                _ => None,
+            })
+            .collect()
+    }
 }
 
 /// Starts from a built-in network, trained from fresh weights: the baseline.

@@ -11,8 +11,12 @@ use crate::graph::{Graph, Op, cost, glob, preset};
 use crate::passes::fold::Fold;
 use crate::passes::low_rank::LowRank;
 use crate::passes::{self, Pass, PassError};
+use crate::tensor::DType;
+use crate::train;
 use crate::train::config::{ObjectiveConfig, Teacher, TrainConfig};
 
+/// Names longer than any parameter's are not kept.
+const MAX_NAME: usize = 512;
 /// Memory that a training step's activations and gradients may take.
 const MAX_BATCH_BYTES: u64 = 8 << 30;
 
@@ -22,6 +26,8 @@ pub(super) struct Outline<'a> {
     given: &'a Given<'a>,
     /// Classes that the labels have, as the recipe's data section makes them.
     classes: u32,
+    /// Training samples.
+    samples: usize,
     /// The outputs of the network that the steps start from; `None` until it is there.
     baseline_classes: Option<Vec<usize>>,
     /// Names that parameters and nodes have if a factorisation has changed them.
@@ -32,9 +38,9 @@ pub(super) struct Outline<'a> {
 }
 
 impl<'a> Outline<'a> {
-    pub(super) fn new(graph: Graph, given: &'a Given<'a>, classes: u32) -> Self {
+    pub(super) fn new(graph: Graph, given: &'a Given<'a>, classes: u32, samples: usize) -> Self {
         let (possible, violations) = (Vec::new(), Vec::new());
-        Self { graph, given, classes, baseline_classes: None, possible, quantized: false, violations }
+        Self { graph, given, classes, samples, baseline_classes: None, possible, quantized: false, violations }
     }
 
     pub(super) fn violations(self) -> Vec<Violation> {
@@ -61,7 +67,10 @@ impl<'a> Outline<'a> {
                 self.quantized = true;
             }
             StepKind::LowRank(low_rank) => self.low_rank(low_rank, path),
-            StepKind::InsertBatchNorm(step) => self.pass(&step.insert, path),
+            StepKind::InsertBatchNorm(step) => {
+                self.check_memory(step.calibrate.batch_size, path);
+                self.pass(&step.insert, path);
+            }
             StepKind::InsertDropout(pass) => {
                 // The factors of a layer are not in the outline.
                 if self.nodes(&pass.after, &format!("{path}.after")) && self.possible.is_empty() {
@@ -69,7 +78,8 @@ impl<'a> Outline<'a> {
                 }
             }
             StepKind::Fold => self.pass(&Fold, path),
-            StepKind::RecalibrateBatchNorm(_) => {
+            StepKind::RecalibrateBatchNorm(how) => {
+                self.check_memory(how.batch_size, path);
                 if !self.graph.nodes().iter().any(|node| matches!(node.op, Op::BatchNorm(_))) {
                     self.refuse(path, "the network has no batch normalisation at this point");
                 }
@@ -81,30 +91,28 @@ impl<'a> Outline<'a> {
 
     fn check_quantized(&mut self, kind: &StepKind, path: &str) {
         let rounded_away = match kind {
-            StepKind::Train(_) | StepKind::Initialise(_) | StepKind::RecalibrateBatchNorm(_) => true,
+            StepKind::Train(_) | StepKind::Initialise(_) => true,
             StepKind::PruneWeights(prune) => prune.cubic.is_some(),
             _ => false,
         };
         if self.quantized && rounded_away {
             self.refuse(
                 path,
-                "training after `quantize` would be rounded away; move `quantize` behind the last training",
+                "what is trained after `quantize` would be rounded away; move `quantize` behind this step",
             );
         }
     }
 
     fn train(&mut self, train: &TrainConfig, path: &str) {
-        if let Err(error) = train.check() {
+        self.check_memory(train.batch_size, path);
+        let mut config = train.clone();
+        if !self.params(&train.frozen, &format!("{path}.frozen")) || !self.possible.is_empty() {
+            // Which parameters there will be to freeze is not known here.
+            config.frozen.clear();
+        }
+        if let Err(error) = train::check(&self.graph, &config, self.samples) {
             for violation in error.violations() {
                 self.refuse(&format!("{path}.{}", violation.field), &violation.description);
-            }
-        }
-        self.check_memory(train, path);
-        if self.params(&train.frozen, &format!("{path}.frozen")) && !train.frozen.is_empty() {
-            let frozen = glob::select(&self.graph, &train.frozen).unwrap_or_default();
-            let statistics = self.graph.statistics();
-            if self.graph.param_ids().all(|id| frozen.contains(&id) || statistics.contains(&id)) {
-                self.refuse(&format!("{path}.frozen"), "leaves nothing to train");
             }
         }
         if let ObjectiveConfig::Distill { teacher, .. } = &train.objective {
@@ -171,9 +179,25 @@ impl<'a> Outline<'a> {
         if self.possible.is_empty() && !self.graph.param_ids().any(|id| self.graph.param(id).is_weight() && left(id)) {
             self.refuse(&format!("{path}.ignored"), "leaves no weight to prune");
         }
+        self.mask(&prune.ignored);
         if let Some(cubic) = &prune.cubic {
             self.train(&cubic.train, &format!("{path}.cubic.train"));
         }
+    }
+
+    /// Marks the weights that are pruned: a factorisation leaves them alone.
+    fn mask(&mut self, ignored: &[String]) {
+        let ignored = glob::select(&self.graph, ignored).unwrap_or_default();
+        let mut edit = self.graph.edit();
+        for id in edit.graph().param_ids() {
+            let param = edit.graph().param(id);
+            if param.is_weight() && !ignored.contains(&id) {
+                let mask = vec![true; param.data.elements()];
+                edit.set_mask(id, Some(mask.into()));
+            }
+        }
+        // Masks of the right length break nothing.
+        let _ = edit.commit();
     }
 
     fn low_rank(&mut self, low_rank: &LowRank, path: &str) {
@@ -185,11 +209,13 @@ impl<'a> Outline<'a> {
             self.nodes(&low_rank.layers, &format!("{path}.layers"));
             self.nodes(&low_rank.ignored, &format!("{path}.ignored"));
         }
+        // The layers as they are, and those that a factorisation before may have made of them.
         let layers = self.graph.nodes().iter().filter(|node| matches!(node.op, Op::Linear | Op::Conv2d(_)));
-        for layer in layers {
-            let name = &layer.name;
+        let layers = layers.map(|node| node.name.clone());
+        let factors = self.possible.iter().filter(|name| name.ends_with(".0") || name.ends_with(".1")).cloned();
+        for name in layers.chain(factors).collect::<Vec<_>>() {
             let names = ["0", "1", "0.weight", "1.weight", "1.bias"].map(|end| format!("{name}.{end}"));
-            self.possible.extend(names);
+            self.possible.extend(names.into_iter().filter(|name| name.len() <= MAX_NAME));
         }
     }
 
@@ -231,15 +257,16 @@ impl<'a> Outline<'a> {
         patterns.iter().find(|pattern| !all().any(|name| glob::matches(pattern, name))).cloned()
     }
 
-    /// A batch's activations and their gradients must fit into memory.
-    fn check_memory(&mut self, train: &TrainConfig, path: &str) {
+    /// A batch's activations and their gradients must fit into memory, by a rough count.
+    fn check_memory(&mut self, batch_size: u32, path: &str) {
         let activations = cost::activations(&self.graph).total;
-        let needed = activations.saturating_mul(2 * 4).saturating_mul(u64::from(train.batch_size));
+        // A value and its gradient, and where values are rounded, the value before that.
+        let copies = if self.graph.activations() == DType::F32 { 2 } else { 3 };
+        let needed = activations.saturating_mul(copies * 4).saturating_mul(u64::from(batch_size));
         if needed > MAX_BATCH_BYTES {
             let gib = |bytes: u64| bytes as f64 / f64::from(1 << 30);
             let text = format!(
-                "{} samples at once would take about {:.1} GiB of activations, at most {:.0} are allowed",
-                train.batch_size,
+                "{batch_size} samples at once would take about {:.1} GiB of activations, at most {:.0} are allowed",
                 gib(needed),
                 gib(MAX_BATCH_BYTES)
             );

@@ -34,7 +34,8 @@ pub const REPORT_FILE: &str = "report.json";
 
 /// What a running recipe is given by whoever runs it.
 pub struct Run<'a> {
-    /// Asked often; once true, the run ends with [`RecipeError::Cancelled`] within a second.
+    /// Asked often; once true, the run ends with [`RecipeError::Cancelled`] within a second, but for the
+    /// factorisation of large layers, which is not interrupted.
     pub cancelled: &'a (dyn Fn() -> bool + Sync),
     /// Told often what the run is doing.
     pub progress: &'a mut (dyn FnMut(&Progress) + Send),
@@ -239,12 +240,15 @@ fn transforms(recipe: &Recipe, given: &Given<'_>, warnings: &mut Vec<String>) ->
         Some(upload) if declared.is_empty() => stored(upload)?.unwrap_or_default(),
         _ => declared.clone(),
     };
-    let others = given.extra.iter().map(|(name, upload)| (format!("the model '{name}'"), upload));
+    let teachers = recipe.teachers();
+    let others = given.extra.iter().filter(|(name, _)| teachers.contains(name.as_str()));
+    let others = others.map(|(name, upload)| (format!("the model '{name}'"), upload));
     let all = given.model.map(|upload| ("the model".to_string(), upload)).into_iter().chain(others);
     for (name, upload) in all {
         if stored(upload)?.is_some_and(|stored| stored != used) {
             warnings.push(format!(
-                "The transforms in use are not those that the file of {name} says it was trained with; the recipe's are in use."
+                "The transforms in use, {}, are not those that the file of {name} says it was trained with.",
+                if declared.is_empty() { "the model's" } else { "the recipe's" }
             ));
         }
     }

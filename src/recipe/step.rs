@@ -16,7 +16,7 @@ use crate::report::{ParamPrecision, ParamSparsity, Rewrite, StepEffect, TrainDet
 use crate::seed;
 use crate::train::config::{ObjectiveConfig, Teacher, TrainConfig};
 use crate::train::objective::{CrossEntropy, Objective};
-use crate::train::{self, TrainContext, calibrate};
+use crate::train::{self, TrainContext, calibrate, metrics};
 
 /// Validation samples on which outputs are compared before and after a step that keeps the function.
 const COMPARED_SAMPLES: usize = 64;
@@ -133,15 +133,20 @@ impl Course<'_, '_> {
         Ok(Rewrite {
             added: names_after.difference(&names_before).cloned().collect(),
             removed: names_before.difference(&names_after).cloned().collect(),
-            output_difference: f64::from(difference) / f64::from(largest).max(f64::MIN_POSITIVE),
+            // Outputs that were all zero have no scale: the difference stands for itself.
+            output_difference: f64::from(difference) / if largest > 0.0 { f64::from(largest) } else { 1.0 },
         })
     }
 
     fn outputs(&self, graph: &Graph) -> Result<Vec<f32>, RecipeError> {
-        let samples = self.splits.validation.len().min(COMPARED_SAMPLES);
+        let mut session = Session::new(graph)?;
+        let samples = self.splits.validation.len().min(COMPARED_SAMPLES).min(metrics::at_once(&session));
         let batch = self.splits.validation.batch(0..samples);
-        let activations = Session::new(graph)?.forward(&batch.inputs, samples, Mode::Eval, &[])?;
-        Ok(activations.outputs.concat())
+        let outputs = session.forward(&batch.inputs, samples, Mode::Eval, &[])?.outputs.concat();
+        match outputs.iter().all(|v| v.is_finite()) {
+            true => Ok(outputs),
+            false => Err(RecipeError::NotFinite { step: self.step }),
+        }
     }
 
     /// Trains the network, pruning on the way where `gradual` says so.

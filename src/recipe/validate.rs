@@ -21,14 +21,14 @@ impl Recipe {
             let text = format!("at most {MAX_STEPS} steps are allowed, got {}", self.steps.len());
             violations.push(Violation::new("steps", text));
         }
-        let mut classes = given.data.classes;
+        let (mut classes, mut samples) = (given.data.classes, given.data.train.labels.len());
         match data::split(given.data, &self.data, self.seed) {
-            Ok(splits) => classes = splits.classes,
+            Ok(splits) => (classes, samples) = (splits.classes, splits.train.len()),
             Err(error) => violations.extend(error.violations()),
         }
         if let Some(graph) = self.network(given, &mut violations) {
             violations.extend(misfits(&graph, &given.data.train.sample_shape, classes));
-            let mut outline = Outline::new(graph, given, classes);
+            let mut outline = Outline::new(graph, given, classes, samples);
             if let Some(start) = &self.start {
                 outline.start(&start.train);
             }
@@ -103,7 +103,7 @@ mod tests {
         Cubic, InsertBatchNormStep, Network, PruneWeightsStep, Start, Step, StepKind, Student, Upload,
     };
     use crate::train::calibrate::Batches;
-    use crate::train::config::{ObjectiveConfig, Teacher, TrainConfig};
+    use crate::train::config::{Length, ObjectiveConfig, Teacher, TrainConfig};
 
     fn data(sample_shape: &[usize], classes: u32) -> Dataset {
         let size = sample_shape.iter().product::<usize>();
@@ -263,6 +263,13 @@ mod tests {
         let recalibrate = StepKind::RecalibrateBatchNorm(norm.calibrate);
         let mut sound = norm.clone();
         sound.insert.activations.clear();
+        let pruned = StepKind::PruneWeights(PruneWeightsStep {
+            amount: Amount::Sparsity(0.5),
+            scope: Scope::Global,
+            ignored: vec![],
+            cubic: None,
+        });
+        let budget = LowRank { layers: vec![], ignored: vec![], rank: Rank::MacRatio(0.5), round_to: 8 };
         let freeze = |pattern: &str| StepKind::Train(TrainConfig { frozen: vec![pattern.into()], ..train() });
         let steps = vec![
             StepKind::LowRank(low_rank.clone()),
@@ -273,7 +280,16 @@ mod tests {
             StepKind::InsertBatchNorm(sound),
             recalibrate,
             freeze("fc1.1.weight"),
+            freeze("fc1.0.1.weight"),
             freeze("*"),
+            StepKind::Student(Student { network: Network::Preset("lenet5".into()), init: Init::He }),
+            freeze("*"),
+            StepKind::LowRank(budget.clone()),
+            pruned,
+            // What is pruned is left alone, so that nothing is left to save on.
+            StepKind::LowRank(budget),
+            StepKind::RecalibrateBatchNorm(Batches { batches: 1, batch_size: 1 << 16 }),
+            StepKind::Train(TrainConfig { length: Length::Steps(1 << 40), ..train() }),
         ];
         assert_eq!(
             fields(&recipe(Some("lenet5"), steps), &data(&[1, 28, 28], 10)),
@@ -283,6 +299,10 @@ mod tests {
                 "steps[2].recalibrate_batch_norm",
                 "steps[3].train.frozen",
                 "steps[8].train.frozen",
+                "steps[11].train.frozen",
+                "steps[14].low_rank.mac_ratio",
+                "steps[15].recalibrate_batch_norm",
+                "steps[16].train.steps",
             ]
         );
     }

@@ -152,7 +152,8 @@ pub struct LayerRank {
     pub params_after: u64,
     /// `|W - W'| / |W|` in the L2 norm.
     pub relative_error: f64,
-    /// The singular values as shares of their squares' sum, added up: entry `i` is the share that rank `i + 1` keeps.
+    /// The singular values as shares of their squares' sum, added up: entry `i` is the share that rank `i + 1` keeps. At most
+    /// 256 entries.
     pub energy: Vec<f64>,
     /// Why it was left as it was; empty otherwise.
     pub kept_because: String,

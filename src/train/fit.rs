@@ -2,16 +2,17 @@
 
 use std::collections::HashSet;
 
-use super::config::{Length, TrainConfig};
+use super::config::TrainConfig;
 use super::curve::{Curve, Seen, Sums};
 use super::ema::Average;
 use super::metrics::{self, evaluate};
 use super::objective::Objective;
+use super::plan::Plan;
 use super::schedule::Schedule;
 use super::selection::{Next, Selection};
 use super::{TrainContext, TrainError, TrainProgress, clip, optim, order};
 use crate::exec::{Mode, Session};
-use crate::graph::{Graph, ParamId, glob};
+use crate::graph::{Graph, ParamId};
 use crate::passes;
 use crate::passes::prune::{GradualPruning, PruneWeights};
 use crate::report::TrainDetail;
@@ -20,8 +21,6 @@ use crate::tensor::{DType, TensorData, TensorError};
 
 /// About how many times a training tells its progress, beside the ends of epochs.
 const REPORTS: u64 = 100;
-/// The most epochs, each of which is validated and reported; a training of many steps over few samples may come to more.
-const MOST_EPOCHS: u32 = 10_000;
 
 /// Trains the parameters of `graph` to make `objective` small, and leaves those of the best epoch in it, each in the
 /// number format it had. With `gradual`, weights are pruned on the way and only epochs that end with the full sparsity
@@ -33,7 +32,10 @@ pub fn fit(
     objective: &mut dyn Objective,
     cx: &mut TrainContext<'_>,
 ) -> Result<TrainDetail, TrainError> {
-    let Plan { frozen, steps_per_epoch, epochs, total } = plan(graph, config, cx)?;
+    if cx.validation.is_empty() {
+        return Err(TrainError::Empty { split: "validation" });
+    }
+    let Plan { frozen, steps_per_epoch, epochs, total } = Plan::new(graph, config, cx.train.len())?;
     let mut draft = in_f32(graph)?;
     let mut session = Session::for_training(&draft, &frozen)?;
     let mut optimizer = optim::build(&config.optimizer, session.trained());
@@ -126,45 +128,6 @@ fn prune(session: &mut Session, draft: &mut Graph, pruning: &PruneWeights) -> Re
     session.write_back(draft)?;
     passes::apply(pruning, draft)?;
     Ok(session.load(draft)?)
-}
-
-/// What follows from network, configuration and data before anything runs.
-struct Plan {
-    frozen: HashSet<ParamId>,
-    steps_per_epoch: u64,
-    epochs: u32,
-    total: u64,
-}
-
-/// Makes the plan, and refuses what cannot be trained.
-fn plan(graph: &Graph, config: &TrainConfig, cx: &TrainContext<'_>) -> Result<Plan, TrainError> {
-    let refuse = |field, problem| Err(TrainError::Config { field, problem });
-    config.check()?;
-    for (split, subset) in [("training", cx.train), ("validation", cx.validation)] {
-        if subset.is_empty() {
-            return Err(TrainError::Empty { split });
-        }
-    }
-    let frozen = glob::select(graph, &config.frozen);
-    let frozen = frozen.map_err(|pattern| TrainError::NoSuchParam { pattern: pattern.to_string() })?;
-    let frozen: HashSet<ParamId> = frozen.into_iter().collect();
-    let statistics = graph.statistics();
-    if graph.param_ids().all(|id| frozen.contains(&id) || statistics.contains(&id)) {
-        return refuse("frozen", "leaves no parameter to train");
-    }
-    let (samples, smallest) = (cx.train.len(), order::smallest_batch(graph, &frozen));
-    let batch_size = samples.min(config.batch_size as usize);
-    if batch_size < smallest {
-        return refuse("batch_size", "must be at least 2: a batch normalisation needs a variance over samples");
-    }
-    // A last batch that is too small for the network is left out; the next epoch's order is another.
-    let steps_per_epoch = (samples / batch_size + usize::from(samples % batch_size >= smallest)) as u64;
-    let (epochs, total) = config.length.epochs_and_steps(steps_per_epoch);
-    if epochs > MOST_EPOCHS {
-        let field = if matches!(config.length, Length::Steps(_)) { "steps" } else { "epochs" };
-        return refuse(field, "come to more than 10000 epochs");
-    }
-    Ok(Plan { frozen, steps_per_epoch, epochs, total })
 }
 
 /// The graph with all parameters in `f32`, so that what happens in the middle of a training rounds nothing.

@@ -17,6 +17,7 @@ pub mod metrics;
 pub mod objective;
 pub mod optim;
 mod order;
+mod plan;
 pub mod schedule;
 mod selection;
 #[cfg(test)]
@@ -30,6 +31,7 @@ use crate::exec::ExecError;
 use crate::passes::PassError;
 
 pub use fit::fit;
+pub use plan::check;
 
 /// What a training is given beside the graph and its configuration.
 pub struct TrainContext<'a> {

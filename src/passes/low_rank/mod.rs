@@ -25,6 +25,9 @@ use crate::tensor::linalg::Svd;
 use layer::{Factor, Layer};
 use ranks::Choice;
 
+/// Entries of a spectrum that a report holds, at most: a large layer has thousands.
+const MAX_ENERGY: usize = 256;
+
 /// Replaces linear layers and convolutions by two thinner ones each, by singular value decomposition.
 #[derive(Debug, Clone, PartialEq)]
 pub struct LowRank {
@@ -225,7 +228,7 @@ impl<'g> Spectrum<'g> {
         let report = LayerRank {
             method: self.layer.method().to_string(),
             full_rank: self.layer.full_rank() as u64,
-            energy: self.lost.iter().skip(1).map(|lost| 1.0 - lost).collect(),
+            energy: self.lost.iter().skip(1).take(MAX_ENERGY).map(|lost| 1.0 - lost).collect(),
             ..kept
         };
         let Ok(rank) = decision else { return report };

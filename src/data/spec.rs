@@ -138,7 +138,7 @@ pub enum Color {
 /// Whether the first row of a CSV file has the columns' names.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Header {
-    /// It has where none of its fields is a number.
+    /// It has where the label's column is given by name, and else where none of its fields is a number.
     Detected,
     /// It has.
     Present,

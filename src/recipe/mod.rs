@@ -131,7 +131,7 @@ pub enum StepKind {
     InsertBatchNorm(InsertBatchNormStep),
     /// Puts dropouts in.
     InsertDropout(InsertDropout),
-    /// Works batch normalisations into the layers before them, and takes dropouts out.
+    /// Works batch normalisations into the layers beside them, and takes dropouts out.
     Fold,
     /// Measures the running statistics of batch normalisations anew.
     RecalibrateBatchNorm(Batches),

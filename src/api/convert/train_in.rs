@@ -1,4 +1,4 @@
-//! `niwaki.v1.Train` to what it means. The bounds and defaults are those of the comments in `recipe.proto`.
+//! `niwaki.v1.Train` to what it means. The bounds and defaults are those of the comments in `train.proto`.
 
 use super::{ANY, BELOW_ONE, BETWEEN, Checks, FACTOR, NOT_NEGATIVE, POSITIVE, Path, SHARE, patterns};
 use crate::api::v1;

@@ -49,8 +49,8 @@ pub enum Rank {
     Fixed(u32),
     /// In each layer the least rank that keeps this share of the squared singular values' sum, in `(0, 1]`, rounded up.
     Energy(f64),
-    /// The ranks with which the network takes at most this share of the multiply-accumulate operations that it takes now,
-    /// in `(0, 1)`, all its layers counted, and of those the ones that lose least: the sum over the layers of the share
+    /// Ranks with which the network takes at most this share of the multiply-accumulate operations that it takes now, in
+    /// `(0, 1)`, all its layers counted, and with which it loses close to the least: the sum over the layers of the share
     /// of the squared singular values' sum that each loses. A layer that stays as it is loses nothing.
     MacRatio(f64),
 }

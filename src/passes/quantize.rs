@@ -172,11 +172,14 @@ impl Rounding {
         let after = param.data.to_float(format.dtype())?.to_f64()?;
         let mut rounding = Self::default();
         for (&w, &q) in before.iter().zip(&after) {
-            if !w.is_finite() || !q.is_finite() {
-                rounding.overflowed += usize::from(w.is_finite());
+            if !w.is_finite() {
                 continue;
             }
             rounding.nonzero += usize::from(w != 0.0);
+            if !q.is_finite() {
+                rounding.overflowed += 1;
+                continue;
+            }
             rounding.flushed += usize::from(w != 0.0 && q == 0.0);
             rounding.subnormal += usize::from(q != 0.0 && q.abs() < format.smallest_normal());
             rounding.squares += w * w;

@@ -284,7 +284,6 @@ mod tests {
             freeze("*"),
             StepKind::Student(Student { network: Network::Preset("lenet5".into()), init: Init::He }),
             freeze("*"),
-            StepKind::LowRank(budget.clone()),
             pruned,
             // What is pruned is left alone, so that nothing is left to save on.
             StepKind::LowRank(budget),
@@ -300,9 +299,9 @@ mod tests {
                 "steps[3].train.frozen",
                 "steps[8].train.frozen",
                 "steps[11].train.frozen",
-                "steps[14].low_rank.mac_ratio",
-                "steps[15].recalibrate_batch_norm",
-                "steps[16].train.steps",
+                "steps[12].low_rank.mac_ratio",
+                "steps[13].recalibrate_batch_norm",
+                "steps[14].train.steps",
             ]
         );
     }

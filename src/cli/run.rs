@@ -52,6 +52,12 @@ fn extra_models(args: &RunArgs) -> Result<BTreeMap<String, Upload>, Failure> {
         let message = format!("--extra-graph {name}: no --extra-model has this name");
         return Err(Failure::new(Exit::Invalid, "EXTRA_GRAPH", message));
     }
+    for (place, (name, _)) in args.extra_model.iter().enumerate() {
+        if args.extra_model[..place].iter().any(|(other, _)| other == name) {
+            let message = format!("--extra-model {name}: the name is given twice");
+            return Err(Failure::new(Exit::Invalid, "EXTRA_MODEL", message));
+        }
+    }
     let open = |(name, path): &(String, String)| {
         Ok((name.clone(), local::model(Path::new(path), graphs.get(name.as_str()).copied())?))
     };

@@ -2,9 +2,11 @@
 //!
 //! The network's function stays the same; only its training changes. [`super::fold`] takes dropouts out again.
 
+use std::collections::HashSet;
+
 use super::{Pass, PassError, select};
 use crate::graph::op::Dropout;
-use crate::graph::{Graph, GraphEdit, NewNode, Op};
+use crate::graph::{Graph, GraphEdit, NewNode, Node, Op, ValueId};
 
 /// Puts a dropout behind nodes.
 #[derive(Debug, Clone, PartialEq)]
@@ -16,9 +18,16 @@ pub struct InsertDropout {
 }
 
 impl InsertDropout {
-    /// The places among the graph's nodes of those that get a dropout.
+    /// The places among the graph's nodes of those that get a dropout: a dropout gets none, nor does a node that has one
+    /// already.
     pub fn places(&self, graph: &Graph) -> Result<Vec<usize>, PassError> {
-        select::named(graph, "after", &self.after, "node", |_| true)
+        let mut places = select::named(graph, "after", &self.after, "node", |_| true)?;
+        let dropped: HashSet<ValueId> = graph.nodes().iter().filter(is_dropout).map(|node| node.inputs[0]).collect();
+        places.retain(|place| {
+            let node = &graph.nodes()[*place];
+            !is_dropout(&node) && !dropped.contains(&node.output)
+        });
+        Ok(places)
     }
 }
 
@@ -39,6 +48,10 @@ impl Pass for InsertDropout {
     }
 }
 
+fn is_dropout(node: &&Node) -> bool {
+    matches!(node.op, Op::Dropout(_))
+}
+
 #[cfg(test)]
 mod tests {
     use expect_test::expect;
@@ -51,6 +64,15 @@ mod tests {
     fn network() -> Graph {
         let builder = GraphBuilder::new("test", &[4]).linear("fc1", 3).activation("relu1", Activation::Relu);
         builder.linear("fc2", 3).activation("relu2", Activation::Relu).linear("fc3", 2).build().unwrap()
+    }
+
+    #[test]
+    fn what_has_a_dropout_gets_no_other() {
+        let mut graph = network();
+        apply(&dropout("*"), &mut graph).unwrap();
+        let once = graph.nodes().len();
+        apply(&dropout("*"), &mut graph).unwrap();
+        assert_eq!((once, graph.nodes().len()), (10, 10));
     }
 
     fn dropout(after: &str) -> InsertDropout {

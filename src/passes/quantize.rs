@@ -154,6 +154,29 @@ impl Pass for Quantize {
     }
 }
 
+/// Stores all parameters in 32 bits, which adds nothing to their values, and lets values pass between nodes unrounded:
+/// what a network needs before it can be trained.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Widen;
+
+impl Pass for Widen {
+    fn name(&self) -> &'static str {
+        "widen"
+    }
+
+    fn apply(&self, edit: &mut GraphEdit<'_>) -> Result<(), PassError> {
+        for id in edit.graph().param_ids() {
+            let data = &edit.graph().param(id).data;
+            if data.dtype() != DType::F32 {
+                let data = data.to_float(DType::F32)?;
+                edit.set_param(id, data);
+            }
+        }
+        edit.set_activations(DType::F32);
+        Ok(())
+    }
+}
+
 /// What rounding does to the values of one parameter. Values that are no numbers are so in every format and not counted.
 #[derive(Debug, Default)]
 struct Rounding {

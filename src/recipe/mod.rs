@@ -82,6 +82,12 @@ impl Recipe {
         self.start.iter().map(|start| &start.train).chain(steps)
     }
 
+    /// Whether a step draws or trains weights.
+    fn changes_weights(&self) -> bool {
+        let draws = |step: &Step| matches!(step.kind, StepKind::Initialise(_));
+        self.trainings().next().is_some() || self.steps.iter().any(draws)
+    }
+
     /// The names of the models that teach.
     fn teachers(&self) -> BTreeSet<&str> {
         let objectives = self.trainings().map(|train| &train.objective);

@@ -99,6 +99,11 @@ impl<'a, 'r> Course<'a, 'r> {
         let (baseline, start) = self.start()?;
         let mut graph = baseline.graph.clone();
         self.baseline = Some(graph.clone());
+        if self.recipe.changes_weights() && self.widen(&mut graph)? {
+            let text = "The model came in half precision. Its weights were brought to 32 bits, for what is trained would be \
+                        rounded away otherwise; `quantize` at the end makes them small again.";
+            self.warnings.push(text.to_string());
+        }
         let first = self.snapshot(&graph)?;
         let mut before = first;
         let mut steps = Vec::new();

@@ -10,7 +10,7 @@ use crate::exec::{Mode, Session};
 use crate::graph::{Graph, init, preset};
 use crate::passes::fold::Fold;
 use crate::passes::prune::{Amount, GradualPruning, PruneWeights};
-use crate::passes::quantize::Quantize;
+use crate::passes::quantize::{Quantize, Widen};
 use crate::passes::{self, Pass};
 use crate::report::{ParamPrecision, ParamSparsity, Rewrite, StepEffect, TrainDetail};
 use crate::seed;
@@ -50,6 +50,7 @@ impl Course<'_, '_> {
             StepKind::Initialise(init) => self.initialise(graph, *init)?,
             StepKind::Student(Student { network, init }) => {
                 *graph = self.network(network);
+                self.widen(graph)?;
                 self.initialise(graph, *init)?;
             }
         }
@@ -114,6 +115,12 @@ impl Course<'_, '_> {
     fn initialise(&self, graph: &mut Graph, init: init::Init) -> Result<(), RecipeError> {
         let seed = self.seed("initialise");
         init::initialise(graph, init, seed).map_err(|source| self.failed(source.into()))
+    }
+
+    /// Brings a network to 32 bits; says whether there was anything to do.
+    pub(super) fn widen(&self, graph: &mut Graph) -> Result<bool, RecipeError> {
+        let changes = passes::apply(&Widen, graph).map_err(|source| self.failed(source))?;
+        Ok(!changes.is_empty())
     }
 
     fn pass(&self, graph: &mut Graph, pass: &dyn Pass) -> Result<(), RecipeError> {

@@ -30,8 +30,9 @@ impl BatchNorm {
     pub(super) fn infer(&self, input: &[Dim], params: &[&[usize]]) -> Result<Vec<Dim>, OpError> {
         let op = "BatchNorm";
         // Written so that NaN is refused as well.
-        if !(self.epsilon > 0.0 && self.epsilon.is_finite()) {
-            let problem = format!("must be above 0, is {}", self.epsilon);
+        let epsilon = self.epsilon as f32;
+        if !(epsilon > 0.0 && epsilon.is_finite()) {
+            let problem = format!("must be above 0 and finite as a 32-bit number, is {:e}", self.epsilon);
             return Err(OpError::Config { op, field: "epsilon", problem });
         }
         if !(0.0..=1.0).contains(&self.momentum) {

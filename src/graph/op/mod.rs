@@ -207,7 +207,7 @@ impl Op {
 impl Dropout {
     fn infer(&self, input: &[Dim]) -> Result<Vec<Dim>, OpError> {
         // Written so that NaN is refused as well.
-        if !(self.rate >= 0.0 && self.rate < 1.0) {
+        if !(self.rate >= 0.0 && (self.rate as f32) < 1.0) {
             let problem = format!("must be at least 0 and below 1, is {}", self.rate);
             return Err(OpError::Config { op: "Dropout", field: "rate", problem });
         }

@@ -25,6 +25,8 @@ fn main() -> Result<(), Box<dyn Error>> {
     prost_build::Config::new()
         .out_dir(&out)
         .bytes(["."])
+        // In one order always: what a request hears may follow from the order of its fields.
+        .btree_map(["."])
         .extern_path(".google.rpc", "::tonic_types::pb")
         .service_generator(Box::new(TonicServices))
         .compile_fds(descriptors)?;

@@ -268,6 +268,38 @@ fn a_recipe_runs_without_a_server_and_its_claims_can_be_checked() {
 }
 
 #[test]
+fn a_model_of_some_classes_is_measured_against_the_labels_it_was_trained_on() {
+    let scratch = Scratch::new();
+    write_task(&scratch);
+    let recipe: Value = serde_json::from_slice(&fs::read(scratch.path("recipe.json")).unwrap()).unwrap();
+    for (out, classes, relabel) in [
+        ("kept", json!([2, 0]), json!([])),
+        ("renamed", json!([]), json!([1, 0, 1])),
+        ("both", json!([1, 2, 0]), json!([1, 0, 0])),
+    ] {
+        let mut recipe = recipe.clone();
+        recipe["data"]["classes"] = classes.clone();
+        recipe["data"]["relabel"] = relabel.clone();
+        fs::write(scratch.path("some.json"), recipe.to_string()).unwrap();
+        let run = scratch.json(&["run", "some.json", "--model", "model.safetensors", "--data", "data", "--out", out]);
+        let report = &run["report"];
+        assert!(report["result"]["accuracy"].as_f64().unwrap() > 0.6, "{report}");
+
+        let model = format!("{out}/model.safetensors");
+        let eval = scratch.json(&["eval", &model, "--data", "data"]);
+        assert_eq!(eval["accuracy"], report["result"]["accuracy"], "{out}");
+        assert_eq!(eval["test_samples"], report["test_samples"], "{out}");
+        let stored = &scratch.json(&["inspect", &model])["metadata"]["niwaki.labels"];
+        assert_eq!(*stored, json!({"classes": classes, "relabel": relabel}).to_string());
+    }
+    // Without test samples of its own, the data set's test split is drawn as the recipe drew it.
+    fs::remove_file(scratch.path("data/test.safetensors")).unwrap();
+    let run = scratch.json(&["run", "some.json", "--model", "model.safetensors", "--data", "data", "--out", "drawn"]);
+    let eval = scratch.json(&["eval", "drawn/model.safetensors", "--data", "data", "--seed", "9"]);
+    assert_eq!(eval["accuracy"], run["report"]["result"]["accuracy"]);
+}
+
+#[test]
 fn weights_without_a_graph_need_one_and_take_the_one_that_inspect_prints() {
     let scratch = Scratch::new();
     write_task(&scratch);

@@ -13,7 +13,7 @@ use super::status::RequestError;
 use super::v1::dataset_service_server::DatasetService;
 use super::{Context, v1};
 use crate::data::{self, DataSource, Part};
-use crate::store::{self, DatasetDetail, Entry, NewEntry, now_ms};
+use crate::store::{self, DatasetDetail, NewEntry, now_ms};
 
 #[derive(Debug, Clone)]
 pub(super) struct Datasets(pub Context);
@@ -56,8 +56,7 @@ impl DatasetService for Datasets {
         let (tenant, page) = (parse_parent(&parent)?, page(page_size, &page_token)?);
         let mut datasets = self.0.store.catalogue.list::<DatasetDetail>(&tenant, &page).await?;
         let next_page_token = cut(&mut datasets, &page, |dataset| &dataset.id);
-        // Ten thousand files of each data set would be no page.
-        let datasets = datasets.into_iter().map(|dataset| to_pb(Entry { files: Vec::new(), ..dataset })).collect();
+        let datasets = datasets.into_iter().map(to_pb).collect();
         Ok(Response::new(v1::ListDatasetsResponse { datasets, next_page_token }))
     }
 }

@@ -1,6 +1,6 @@
 //! `niwaki.v1.JobService`: recipes at work.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::BTreeMap;
 use std::pin::Pin;
 
 use futures::{Stream, stream};
@@ -11,6 +11,7 @@ use tonic::{Request, Response, Status};
 use super::convert::job::{job as to_pb, listed};
 use super::convert::{Path, recipe_from_pb};
 use super::files::{Reading, panicked};
+use super::limits::MAX_UPLOAD_BYTES;
 use super::names::{Collection, parse_parent};
 use super::paging::{check_request_id, cut, page};
 use super::recipe::to_json;
@@ -18,10 +19,11 @@ use super::status::RequestError;
 use super::v1::job_service_server::JobService;
 use super::{Context, v1};
 use crate::error::Violation;
+use crate::format::Architecture;
 use crate::jobs::job::{Job, JobKey, NewJob};
 use crate::jobs::queue::{Changes, JobQueue};
 use crate::recipe::{Given, Recipe, Upload};
-use crate::store::{self, DatasetDetail, Entry, ModelDetail, StoreError, now_ms};
+use crate::store::{self, DatasetDetail, Entry, FileRef, ModelDetail, StoreError, now_ms};
 
 /// More models than a recipe has use for.
 const MAX_EXTRA_MODELS: usize = 8;
@@ -39,8 +41,7 @@ impl JobService for Jobs {
             let job = to_pb(Job::new(String::new(), new, now_ms()));
             return Ok(Response::new(v1::Job { name: String::new(), state: 0, revision: 0, ..job }));
         }
-        let content = (&new.model, &new.extra_models, &new.dataset, &new.recipe);
-        let request = store::Request::new(request_id, &content);
+        let request = identity(request_id, &new);
         if let Some(first) = self.0.queue.made_by(&new.tenant, &request).await? {
             return Ok(Response::new(to_pb(first)));
         }
@@ -85,15 +86,24 @@ impl Jobs {
     async fn check_fit(&self, new: &NewJob, recipe: Recipe) -> Result<(), Status> {
         let catalogue = &self.0.store.catalogue;
         let dataset: Entry<DatasetDetail> = catalogue.get(&new.tenant, &new.dataset).await?;
+        let mut start = None;
+        if let Some(id) = &new.model {
+            start = Some(self.found(new, id).await?);
+        }
+        let mut others = BTreeMap::new();
+        for (name, id) in &new.extra_models {
+            others.insert(name.clone(), self.found(new, id).await?);
+        }
+        check_sizes(start.iter().chain(others.values()).map(|found| found.file.size_bytes))?;
         let reading = self.0.reading().await?;
         let mut model = None;
-        if let Some(id) = &new.model {
-            model = Some(self.read(&reading, new, id, "job.model").await?);
+        if let Some(found) = start {
+            model = Some(self.read(&reading, found, "job.model").await?);
         }
         let mut extra = BTreeMap::new();
-        for (name, id) in &new.extra_models {
-            let found = self.read(&reading, new, id, &format!("job.extra_models.{name}")).await?;
-            extra.insert(name.clone(), found);
+        for (name, found) in others {
+            let field = format!("job.extra_models.{name}");
+            extra.insert(name, self.read(&reading, found, &field).await?);
         }
         let source = recipe.data.source.clone().or(dataset.detail.data_source);
         let dataset = self.0.read_dataset(&reading, &dataset.files, source, in_request).await?;
@@ -111,16 +121,46 @@ impl Jobs {
         }
         Err(RequestError::Invalid { violations }.into())
     }
+
+    /// Finds one of the job's models.
+    async fn found(&self, new: &NewJob, id: &str) -> Result<Found, StoreError> {
+        let Entry { files, detail, .. } = self.0.store.catalogue.get::<ModelDetail>(&new.tenant, id).await?;
+        let file = files.into_iter().next();
+        let file = file.ok_or_else(|| StoreError::Row { what: "a model without files".into() })?;
+        Ok(Found { file, architecture: detail.architecture })
+    }
+
+    /// Reads one of the job's models; `field` is its place in the request.
+    async fn read(&self, reading: &Reading, found: Found, field: &str) -> Result<Upload, Status> {
+        let model = self.0.read_model(reading, &found.file, found.architecture, |_| field.into()).await?;
+        Ok(Upload { bytes: found.file.size_bytes, model })
+    }
 }
 
-impl Jobs {
-    /// Reads one of the job's models; `field` is its place in the request.
-    async fn read(&self, reading: &Reading, new: &NewJob, id: &str, field: &str) -> Result<Upload, Status> {
-        let Entry { files, detail, .. } = self.0.store.catalogue.get::<ModelDetail>(&new.tenant, id).await?;
-        let file = files.first().ok_or_else(|| StoreError::Row { what: "a model without files".into() })?;
-        let model = self.0.read_model(reading, file, detail.architecture, |_| field.into()).await?;
-        Ok(Upload { bytes: file.size_bytes, model })
+/// A model that was found and not yet read.
+struct Found {
+    file: FileRef,
+    architecture: Option<Architecture>,
+}
+
+/// What makes a repeated call the same one. Jobs without other models have the digests that they had before there were any,
+/// so that a call may be repeated over an upgrade.
+fn identity(request_id: String, new: &NewJob) -> store::Request {
+    let NewJob { model, extra_models, dataset, recipe, .. } = new;
+    if extra_models.is_empty() {
+        return store::Request::new(request_id, &(model, dataset, recipe));
     }
+    store::Request::new(request_id, &(model, extra_models, dataset, recipe))
+}
+
+/// All models of a job are in memory at once when it is checked: together they may be as large as one.
+fn check_sizes(bytes: impl Iterator<Item = u64>) -> Result<(), RequestError> {
+    let bytes = bytes.fold(0, u64::saturating_add);
+    if bytes <= MAX_UPLOAD_BYTES {
+        return Ok(());
+    }
+    let text = format!("the job's models have {bytes} bytes together, at most {MAX_UPLOAD_BYTES} are allowed");
+    Err(RequestError::Invalid { violations: vec![Violation::new("job.extra_models", text)] })
 }
 
 /// Where a bad field of a data set stands in the request: in the recipe's `data`, or it is a file's name.
@@ -143,12 +183,15 @@ fn new_job(tenant: String, job: v1::Job, request_id: &str) -> Result<(NewJob, Re
     let dataset = resource(Collection::Datasets, &job.dataset, "job.dataset")?;
     let model = if job.model.is_empty() { None } else { resource(Collection::Models, &job.model, "job.model")? };
     let mut extra_models = BTreeMap::new();
-    for (name, model) in job.extra_models.iter().take(MAX_EXTRA_MODELS + 1) {
-        if let Some(id) = resource(Collection::Models, model, &format!("job.extra_models.{name}"))? {
-            extra_models.insert(name.clone(), id);
+    let refused = check_extra(&job.extra_models);
+    if refused.is_none() {
+        for (name, model) in &job.extra_models {
+            if let Some(id) = resource(Collection::Models, model, &format!("job.extra_models.{name}"))? {
+                extra_models.insert(name.clone(), id);
+            }
         }
     }
-    violations.extend(check_extra_names(&job.extra_models));
+    violations.extend(refused);
     let recipe = match job.recipe {
         Some(recipe) => recipe_from_pb(recipe, &Path::root("job.recipe")),
         None => Err(vec![Violation::new("job.recipe", "is missing")]),
@@ -165,8 +208,8 @@ fn new_job(tenant: String, job: v1::Job, request_id: &str) -> Result<(NewJob, Re
     }
 }
 
-/// What is wrong with the names of a job's other models.
-fn check_extra_names(extra: &HashMap<String, String>) -> Option<Violation> {
+/// What is wrong with the number or the names of a job's other models.
+fn check_extra(extra: &BTreeMap<String, String>) -> Option<Violation> {
     if extra.len() > MAX_EXTRA_MODELS {
         let text = format!("has {} models, at most {MAX_EXTRA_MODELS} are allowed", extra.len());
         return Some(Violation::new("job.extra_models", text));
@@ -209,4 +252,40 @@ fn watch(watch: Watch) -> impl Stream<Item = Result<v1::WatchJobResponse, Status
         }
         Ok(None)
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn job() -> NewJob {
+        NewJob {
+            tenant: "default".into(),
+            model: Some("m".into()),
+            extra_models: BTreeMap::new(),
+            dataset: "d".into(),
+            recipe: r#"{"version":1}"#.into(),
+        }
+    }
+
+    #[test]
+    fn a_job_without_other_models_has_the_digest_that_it_had_before_there_were_any() {
+        let first = store::Request::new("key", &(Some("m"), "d", r#"{"version":1}"#));
+        assert_eq!(identity("key".into(), &job()), first);
+        let extra_models = BTreeMap::from([("teacher".into(), "t".into())]);
+        assert_ne!(identity("key".into(), &NewJob { extra_models, ..job() }), first);
+    }
+
+    #[test]
+    fn the_models_of_a_job_may_have_the_size_of_one_together() {
+        let refused = |sizes: &[u64]| match check_sizes(sizes.iter().copied()) {
+            Err(RequestError::Invalid { violations }) => violations[0].field.clone(),
+            _ => String::new(),
+        };
+        assert_eq!(refused(&[]), "");
+        assert_eq!(refused(&[MAX_UPLOAD_BYTES]), "");
+        assert_eq!(refused(&[MAX_UPLOAD_BYTES - 1, 1]), "");
+        assert_eq!(refused(&[MAX_UPLOAD_BYTES - 1, 1, 1]), "job.extra_models");
+        assert_eq!(refused(&[u64::MAX, u64::MAX]), "job.extra_models");
+    }
 }

@@ -9,8 +9,8 @@ use super::args::EvalArgs;
 use super::failure::{Exit, Failure};
 use super::output::{Output, grouped, percent, table};
 use super::{interruptible, local};
-use crate::data::transform::{self, METADATA_KEY};
-use crate::data::{self, DataSpec, Dataset, Subset, Transform};
+use crate::data::labels::{self, Labels};
+use crate::data::{self, DataSpec, Dataset, Subset, Transform, transform};
 use crate::exec::Session;
 use crate::graph::{Graph, cost};
 use crate::recipe::{Upload, misfits};
@@ -70,12 +70,14 @@ impl Task {
     /// Measures; `stop` ends it early.
     pub fn measure(&self, stop: &AtomicBool) -> Result<Measured, Failure> {
         let Upload { bytes, model } = local::model(&self.model, self.graph.as_deref())?;
-        let transforms = match model.metadata.get(METADATA_KEY) {
+        let transforms = match model.metadata.get(transform::METADATA_KEY) {
             Some(stored) if self.transforms.is_empty() => transform::from_json(stored)?,
             _ => self.transforms.clone(),
         };
+        let Labels { classes, relabel } = labels::of_model(&model.metadata)?;
+        let spec = DataSpec { transforms, classes, relabel, ..DataSpec::default() };
         let dataset = local::dataset(&self.data, None)?;
-        let test = test_split(&model.graph, &dataset, &transforms, self.seed)?;
+        let test = test_split(&model.graph, &dataset, &spec, self.seed)?;
         let mut session = Session::new(&model.graph)?;
         let evaluation = metrics::evaluate(&mut session, &test, &|| stop.load(Ordering::Relaxed))?;
         let right = evaluation.correct.iter().filter(|right| **right).count();
@@ -88,7 +90,7 @@ impl Task {
             bytes,
             params: cost.params,
             nonzero_params: cost.nonzero_params,
-            transforms,
+            transforms: spec.transforms,
         })
     }
 }
@@ -124,20 +126,16 @@ impl Measured {
     }
 }
 
-/// The test split that a recipe with this seed has. Training samples are not needed where there are test samples.
-fn test_split(graph: &Graph, dataset: &Dataset, transforms: &[Transform], seed: u64) -> Result<Subset, Failure> {
-    let violations = misfits(graph, &dataset.train.sample_shape, dataset.classes);
+/// The test split that a recipe with this seed has.
+fn test_split(graph: &Graph, dataset: &Dataset, spec: &DataSpec, seed: u64) -> Result<Subset, Failure> {
+    let classes = labels::classes(spec, dataset.classes)?;
+    let violations = misfits(graph, &dataset.train.sample_shape, classes);
     if !violations.is_empty() {
         let problems: Vec<&str> = violations.iter().map(|v| v.description.as_str()).collect();
         let failure = Failure::new(Exit::Invalid, "DATASET_MISMATCH", problems.join("; "));
         return Err(Failure { violations, ..failure });
     }
-    let Some(part) = &dataset.test else {
-        let spec = DataSpec { transforms: transforms.to_vec(), ..DataSpec::default() };
-        return Ok(data::split(dataset, &spec, seed)?.test);
-    };
-    let chain = transform::compose(transforms, part.sample_shape.first().copied().unwrap_or(1))?;
-    Ok(Subset::new(part.clone(), (0..part.labels.len() as u32).collect(), chain))
+    Ok(data::test_split(dataset, spec, seed)?)
 }
 
 /// The transforms that the command line gives.

@@ -51,12 +51,6 @@ impl From<Affine> for Chain {
     }
 }
 
-impl From<Arc<Affine>> for Chain {
-    fn from(affine: Arc<Affine>) -> Self {
-        Arc::unwrap_or_clone(affine).into()
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -1,6 +1,48 @@
-//! Which classes are kept, and what they become.
+//! Which classes are kept and what they become; written into a model's metadata, so that whoever gets the model knows what
+//! its outputs stand for.
+
+use std::collections::BTreeMap;
+
+use serde::{Deserialize, Serialize};
 
 use super::{DataError, DataSpec};
+
+/// The metadata key of the labels.
+pub const METADATA_KEY: &str = "niwaki.labels";
+
+/// What a data spec says about classes. Its JSON form is `{"classes":[..],"relabel":[..]}`.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Labels {
+    /// As [`DataSpec::classes`].
+    pub classes: Vec<u32>,
+    /// As [`DataSpec::relabel`].
+    pub relabel: Vec<u32>,
+}
+
+/// What `spec` says about classes, as JSON; `None` where it says nothing.
+pub fn to_json(spec: &DataSpec) -> Option<String> {
+    if spec.classes.is_empty() && spec.relabel.is_empty() {
+        return None;
+    }
+    let labels = Labels { classes: spec.classes.clone(), relabel: spec.relabel.clone() };
+    Some(serde_json::to_string(&labels).expect("lists of numbers always have a JSON form"))
+}
+
+/// What a model's metadata say about the classes that it was trained on; nothing where they are silent. Whether that suits
+/// a data set is asked when it is split.
+pub fn of_model(metadata: &BTreeMap<String, String>) -> Result<Labels, DataError> {
+    let Some(json) = metadata.get(METADATA_KEY) else { return Ok(Labels::default()) };
+    serde_json::from_str(json).map_err(|e| DataError::Spec {
+        field: METADATA_KEY.to_string(),
+        problem: format!("in the model's metadata has not the form of labels: {e}"),
+    })
+}
+
+/// The number of classes that `spec` leaves of so many.
+pub fn classes(spec: &DataSpec, classes: u32) -> Result<u32, DataError> {
+    Ok(Relabelling::of(spec, classes)?.map_or(classes, |found| found.classes))
+}
 
 /// Marks a class that is left out.
 const LEFT_OUT: u32 = u32::MAX;
@@ -78,6 +120,28 @@ mod tests {
         assert_eq!(seen(&[], &[0, 1, 0, 1, 0, 1]), (vec![(0, 0), (1, 1), (2, 0), (3, 1), (4, 0), (5, 1)], 2));
         assert_eq!(seen(&[5, 1, 2], &[1, 0, 0]), (vec![(1, 0), (2, 0), (5, 1)], 2));
         assert!(relabelling(&[], &[], 6).unwrap().is_none());
+    }
+
+    #[test]
+    fn a_model_keeps_what_the_spec_says_and_other_json_is_refused() {
+        let read = |json: &str| of_model(&BTreeMap::from([(METADATA_KEY.to_string(), json.to_string())]));
+        let spec = DataSpec { classes: vec![5, 1], relabel: vec![1, 0], ..DataSpec::default() };
+        let json = to_json(&spec).unwrap();
+        assert_eq!(json, r#"{"classes":[5,1],"relabel":[1,0]}"#);
+        assert_eq!(read(&json).unwrap(), Labels { classes: spec.classes, relabel: spec.relabel });
+        assert_eq!(to_json(&DataSpec::default()), None);
+        assert_eq!(of_model(&BTreeMap::new()).unwrap(), Labels::default());
+        for json in [
+            "",
+            "[]",
+            r#"{"classes":[1]}"#,
+            r#"{"classes":[-1],"relabel":[]}"#,
+            r#"{"classes":[],"relabel":[],"names":[]}"#,
+            r#"{"classes":[],"relabel":[],"relabel":[]}"#,
+        ] {
+            let problem = read(json).unwrap_err().to_string();
+            assert!(problem.starts_with("`niwaki.labels` in the model's metadata"), "{json}: {problem}");
+        }
     }
 
     #[test]

@@ -7,7 +7,7 @@ mod augment;
 mod chain;
 mod error;
 mod files;
-mod labels;
+pub mod labels;
 mod source;
 mod spec;
 mod split;
@@ -23,7 +23,7 @@ pub use spec::{
     Augmentation, BySplit, CifarForm, Color, DataSource, DataSpec, Header, IdxPair, LabelColumn, Layout, NpzPair,
     SplitSpec, Transform,
 };
-pub use split::{Splits, split};
+pub use split::{Splits, split, test_split};
 pub use subset::{Batch, Inputs, Part, Subset};
 
 /// A data set in memory.

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use rand::seq::SliceRandom;
 
 use super::labels::Relabelling;
-use super::{DataError, DataSpec, Dataset, Part, Subset, augment, transform};
+use super::{Chain, DataError, DataSpec, Dataset, Part, Subset, augment, transform};
 use crate::seed;
 
 /// The share that is set aside for validation where the data set has no such samples and the recipe says nothing.
@@ -31,36 +31,24 @@ pub struct Splits {
 /// Splits a data set as `spec` says. What the data set does not declare is drawn from its training samples by `seed`; within
 /// a split samples stay in the order of the file. Only the training split is augmented.
 pub fn split(dataset: &Dataset, spec: &DataSpec, seed: u64) -> Result<Splits, DataError> {
-    let shape = &dataset.train.sample_shape;
-    let chain = transform::compose(&spec.transforms, shape.first().copied().unwrap_or(1))?;
-    augment::check(&spec.augment, shape)?;
-    let relabelling = Relabelling::of(spec, dataset.classes)?;
-    let table: Option<Arc<[u32]>> = relabelling.as_ref().map(|found| found.table.clone().into());
-    let kept = |part: &Part| -> Vec<u32> {
-        let labels = (0..).zip(&part.labels);
-        let keeps = |label: u32| relabelling.as_ref().is_none_or(|found| found.keeps(label));
-        labels.filter(|(_, label)| keeps(**label)).map(|(sample, _)| sample).collect()
-    };
-    let subset = |part: &Arc<Part>, mut indices: Vec<u32>| {
-        indices.sort_unstable();
-        Subset::new(part.clone(), indices, chain.clone()).relabelled(table.clone())
-    };
+    let view = View::new(dataset, spec)?;
+    augment::check(&spec.augment, &dataset.train.sample_shape)?;
 
     let given = &spec.split;
     let validation = share("validation", &dataset.validation, given.validation_fraction, Some(VALIDATION_FRACTION))?;
     let selection = share("selection", &dataset.selection, given.selection_fraction, None)?;
     let test = share("test", &dataset.test, given.test_fraction, Some(TEST_FRACTION))?;
 
-    let mut train = kept(&dataset.train);
+    let mut train = view.kept(&dataset.train);
     let samples = train.len();
     train.shuffle(&mut seed::stream(seed, "split"));
     // Drawn from the end of the order, which therefore begins with the same samples whatever is drawn.
     let mut take = |declared: &Option<Arc<Part>>, fraction: Option<f64>| match (declared, fraction) {
-        (Some(part), _) => Some(subset(part, kept(part))),
+        (Some(part), _) => Some(view.subset(part, view.kept(part))),
         (None, None) => None,
         (None, Some(fraction)) => {
             let count = (train.len() as f64 * fraction).round() as usize;
-            Some(subset(&dataset.train, train.split_off(train.len() - count)))
+            Some(view.subset(&dataset.train, train.split_off(train.len() - count)))
         }
     };
     let test = take(&dataset.test, test);
@@ -68,19 +56,59 @@ pub fn split(dataset: &Dataset, spec: &DataSpec, seed: u64) -> Result<Splits, Da
     let selection = take(&dataset.selection, selection).or_else(|| validation.clone());
     train.truncate(given.train_samples.map_or(usize::MAX, |most| most as usize));
 
-    let train = Some(subset(&dataset.train, train).augmented(&spec.augment));
-    let filled = |name: &str, split: Option<Subset>| {
-        split.filter(|split| !split.is_empty()).ok_or_else(|| {
-            let problem = format!("leaves no sample for the {name} split: there are {samples} training samples");
-            DataError::Spec { field: "data.split".to_string(), problem }
-        })
-    };
+    let train = Some(view.subset(&dataset.train, train).augmented(&spec.augment));
+    let filled = |name: &str, split: Option<Subset>| filled(name, split, samples);
     Ok(Splits {
         train: filled("train", train)?,
         validation: filled("validation", validation)?,
         selection: filled("selection", selection)?,
         test: filled("test", test)?,
-        classes: relabelling.map_or(dataset.classes, |found| found.classes),
+        classes: view.relabelling.map_or(dataset.classes, |found| found.classes),
+    })
+}
+
+/// The test split of [`split`] alone: training samples are needed only where it is drawn from them.
+pub fn test_split(dataset: &Dataset, spec: &DataSpec, seed: u64) -> Result<Subset, DataError> {
+    let Some(part) = &dataset.test else { return Ok(split(dataset, spec, seed)?.test) };
+    let view = View::new(dataset, spec)?;
+    filled("test", Some(view.subset(part, view.kept(part))), dataset.train.labels.len())
+}
+
+/// How samples of a data set are seen: what their values go through and what their labels become.
+struct View {
+    chain: Chain,
+    relabelling: Option<Relabelling>,
+    table: Option<Arc<[u32]>>,
+}
+
+impl View {
+    fn new(dataset: &Dataset, spec: &DataSpec) -> Result<Self, DataError> {
+        let channels = dataset.train.sample_shape.first().copied().unwrap_or(1);
+        let chain = transform::compose(&spec.transforms, channels)?;
+        let relabelling = Relabelling::of(spec, dataset.classes)?;
+        let table = relabelling.as_ref().map(|found| found.table.clone().into());
+        Ok(Self { chain, relabelling, table })
+    }
+
+    /// The samples whose classes are kept.
+    fn kept(&self, part: &Part) -> Vec<u32> {
+        let labels = (0..).zip(&part.labels);
+        let keeps = |label: u32| self.relabelling.as_ref().is_none_or(|found| found.keeps(label));
+        labels.filter(|(_, label)| keeps(**label)).map(|(sample, _)| sample).collect()
+    }
+
+    /// These samples, in the order of the file.
+    fn subset(&self, part: &Arc<Part>, mut indices: Vec<u32>) -> Subset {
+        indices.sort_unstable();
+        Subset::new(part.clone(), indices, self.chain.clone()).relabelled(self.table.clone())
+    }
+}
+
+/// Refuses a split without samples; `samples` is how many there are for training and for what is drawn from them.
+fn filled(name: &str, split: Option<Subset>, samples: usize) -> Result<Subset, DataError> {
+    split.filter(|split| !split.is_empty()).ok_or_else(|| {
+        let problem = format!("leaves no sample for the {name} split: there are {samples} training samples");
+        DataError::Spec { field: "data.split".to_string(), problem }
     })
 }
 

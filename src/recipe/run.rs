@@ -18,7 +18,7 @@ use serde::{Deserialize, Serialize};
 use super::error::RecipeError;
 use super::measure::{self, Candidate};
 use super::{Given, Recipe, Start, Upload, warnings};
-use crate::data::{self, DataSpec, Splits, Transform, transform};
+use crate::data::{self, DataSpec, Splits, Transform, labels, transform};
 use crate::digest::Digest;
 use crate::exec::{self, Session};
 use crate::format::native;
@@ -211,8 +211,11 @@ impl<'a, 'r> Course<'a, 'r> {
         Ok((Candidate::of_file(bytes)?, file))
     }
 
+    /// What the model was trained on: its transforms, and its labels where they are not the data set's own.
     fn metadata(&self) -> BTreeMap<String, String> {
-        BTreeMap::from([(transform::METADATA_KEY.to_string(), transform::to_json(&self.transforms))])
+        let transforms = (transform::METADATA_KEY.to_string(), transform::to_json(&self.transforms));
+        let labels = labels::to_json(&self.recipe.data).map(|json| (labels::METADATA_KEY.to_string(), json));
+        [transforms].into_iter().chain(labels).collect()
     }
 
     pub(super) fn report(&mut self, phase: &str, done: u64, total: u64) {

@@ -23,6 +23,8 @@ pub trait Detail: Serialize + DeserializeOwned + Send + Unpin {
     const TABLE: &'static str;
     /// What errors call it.
     const WHAT: &'static str;
+    /// What [`Catalogue::list`] reads as the files: the column, or an empty list where there may be too many for a page.
+    const LISTED_FILES: &'static str;
 }
 
 /// A model or a data set.
@@ -117,14 +119,17 @@ pub struct DatasetDetail {
 impl Detail for ModelDetail {
     const TABLE: &'static str = "models";
     const WHAT: &'static str = "model";
+    const LISTED_FILES: &'static str = "files";
 }
 
 impl Detail for DatasetDetail {
     const TABLE: &'static str = "datasets";
     const WHAT: &'static str = "dataset";
+    const LISTED_FILES: &'static str = "'[]' AS files";
 }
 
-const COLUMNS: &str = "tenant, id, display_name, files, detail, create_ms";
+/// All columns but the files.
+const COLUMNS: &str = "tenant, id, display_name, detail, create_ms";
 
 impl Catalogue {
     /// The catalogue in a database.
@@ -137,7 +142,8 @@ impl Catalogue {
         if request.id.is_empty() {
             return Ok(None);
         }
-        let sql = format!("SELECT {COLUMNS}, request_digest FROM {} WHERE tenant = $1 AND request_id = $2", D::TABLE);
+        let sql =
+            format!("SELECT {COLUMNS}, files, request_digest FROM {} WHERE tenant = $1 AND request_id = $2", D::TABLE);
         let query = sqlx::query(AssertSqlSafe(sql)).bind(tenant).bind(&request.id);
         let Some(row) = query.fetch_optional(self.database.pool()).await? else { return Ok(None) };
         request.matches(D::WHAT, row.try_get("request_digest")?)?;
@@ -179,16 +185,17 @@ impl Catalogue {
 
     /// Reads an entry.
     pub async fn get<D: Detail>(&self, tenant: &str, id: &str) -> Result<Entry<D>, StoreError> {
-        let sql = format!("SELECT {COLUMNS} FROM {} WHERE tenant = $1 AND id = $2", D::TABLE);
+        let sql = format!("SELECT {COLUMNS}, files FROM {} WHERE tenant = $1 AND id = $2", D::TABLE);
         let query = sqlx::query(AssertSqlSafe(sql)).bind(tenant).bind(id);
         let row = query.fetch_optional(self.database.pool()).await?;
         from_row(&row.ok_or_else(|| StoreError::NotFound { what: D::WHAT, id: id.into() })?)
     }
 
-    /// A page of a tenant's entries.
+    /// A page of a tenant's entries; those of data sets without their files.
     pub async fn list<D: Detail>(&self, tenant: &str, page: &Page) -> Result<Vec<Entry<D>>, StoreError> {
         let sql = format!(
-            "SELECT {COLUMNS} FROM {} WHERE tenant = $1 AND ($2 = '' OR id < $2) ORDER BY id DESC LIMIT $3",
+            "SELECT {COLUMNS}, {} FROM {} WHERE tenant = $1 AND ($2 = '' OR id < $2) ORDER BY id DESC LIMIT $3",
+            D::LISTED_FILES,
             D::TABLE
         );
         let query = sqlx::query(AssertSqlSafe(sql))
@@ -277,5 +284,21 @@ mod tests {
         }
         assert_eq!(seen, made);
         assert!(catalogue.list::<ModelDetail>("other", &page).await.unwrap().is_empty());
+    }
+
+    #[tokio::test]
+    async fn a_list_of_data_sets_does_not_read_their_files() {
+        let folder = tempfile::tempdir().unwrap();
+        let Store { catalogue, .. } = Store::open(folder.path()).await.unwrap();
+        let NewEntry { tenant, display_name, files, .. } = new("digits");
+        let digits = NewEntry { tenant, display_name, files, detail: DatasetDetail::default() };
+        let made = catalogue.create(&digits, &Request::new("", &0), 0).await.unwrap();
+        assert_eq!(made.files.len(), 1);
+        // Files that are no JSON would be found out if they were read.
+        sqlx::query("UPDATE datasets SET files = '?'").execute(catalogue.database.pool()).await.unwrap();
+        assert!(catalogue.get::<DatasetDetail>("default", &made.id).await.is_err());
+        let page = Page { size: 2, before: None };
+        let listed = catalogue.list::<DatasetDetail>("default", &page).await.unwrap();
+        assert_eq!(listed, [Entry { files: Vec::new(), ..made }]);
     }
 }

@@ -1,7 +1,5 @@
 //! Every kind of step through the API, other models in a job, and requests that only ask.
 
-use std::collections::HashMap;
-
 use super::*;
 use v1::job::State;
 
@@ -22,7 +20,7 @@ fn job(dataset: &str, extra: &[(&str, &str)], steps: &str) -> v1::Job {
             "steps": {steps}}}"#
     );
     let recipe = niwaki::api::json::from_str("Recipe", &recipe).unwrap();
-    let extra_models: HashMap<String, String> = extra.iter().map(|(n, m)| (n.to_string(), m.to_string())).collect();
+    let extra_models = extra.iter().map(|(n, m)| (n.to_string(), m.to_string())).collect();
     v1::Job { dataset: dataset.into(), recipe: Some(recipe), extra_models, ..Default::default() }
 }
 
@@ -121,6 +119,18 @@ async fn other_models_must_exist_and_have_plain_names() {
         assert_eq!(error.code(), Code::InvalidArgument, "{name}");
         let field = &error.get_details_bad_request().unwrap().field_violations[0].field;
         assert!(field.starts_with("job.extra_models"), "{field}");
+    }
+    // What is told, and in which order, is the same each time.
+    let names = ["a", "b", "c", "d", "e", "f", "g", "h", "i"];
+    let bad: Vec<(&str, &str)> = names.iter().map(|name| (*name, "models/x")).collect();
+    for (models, told) in [
+        (&bad[..8], names[..8].iter().map(|name| format!("job.extra_models.{name}")).collect()),
+        (&bad[..], vec!["job.extra_models".to_string()]),
+    ] {
+        let error = server.send_job(job(&dataset, models, "[]"), "", false).await.unwrap_err();
+        let violations = error.get_details_bad_request().unwrap().field_violations;
+        let fields: Vec<String> = violations.into_iter().map(|violation| violation.field).collect();
+        assert_eq!(fields, told);
     }
     server.stop().await;
 }

@@ -26,7 +26,7 @@ pub(super) fn data(pb: v1::DataSpec, at: &Path, checks: &mut Checks) -> DataSpec
     }
     DataSpec {
         source: pb.source.and_then(|pb| source(pb, &at.field("source"), checks)),
-        classes: classes(pb.classes, &at.field("classes"), checks),
+        classes: labels(pb.classes, &at.field("classes"), checks),
         relabel: labels(pb.relabel, &at.field("relabel"), checks),
         augment: (pb.augment.into_iter().take(MAX_AUGMENTATIONS).enumerate())
             .filter_map(|(i, pb)| augmentation(pb, &at.field("augment").index(i), checks))
@@ -61,14 +61,6 @@ fn augmentation(pb: v1::Augmentation, at: &Path, checks: &mut Checks) -> Option<
             Some(Augmentation::ShiftCrop { pixels })
         }
     }
-}
-
-/// Classes that are kept: each once.
-fn classes(pb: Vec<u32>, at: &Path, checks: &mut Checks) -> Vec<u32> {
-    if let Some(i) = pb.iter().take(MAX_CLASSES).enumerate().position(|(i, class)| pb[..i].contains(class)) {
-        checks.refuse(&at.index(i), format!("names class {} a second time", pb[i]));
-    }
-    labels(pb, at, checks)
 }
 
 fn labels(pb: Vec<u32>, at: &Path, checks: &mut Checks) -> Vec<u32> {

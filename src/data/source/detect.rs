@@ -90,7 +90,7 @@ pub(in super::super) fn detect(files: &Files) -> Result<DataSource, DataError> {
         ["safetensors"] => found.tensors(),
         ["CIFAR"] => found.records(),
         ["npz"] => npz_source(files, &found.archives),
-        ["PNG or JPEG"] => Ok(found.folders()),
+        ["PNG or JPEG"] => found.folders(),
         ["CSV"] => found.tables(),
         _ => Err(unclear(format!("there are {} files", kinds.join(" files as well as ")))),
     }
@@ -167,7 +167,7 @@ impl<'f> Found<'f> {
         let files = one_each(self.containers.iter().copied())?;
         let files = by_split(files.into_iter().map(|(part, file)| (part, file.to_string())).collect());
         Ok(DataSource::Safetensors {
-            files: files.ok_or_else(|| none_for_training("safetensors"))?,
+            files: files.ok_or_else(|| none_for_training("safetensors file"))?,
             inputs: "inputs".to_string(),
             labels: "labels".to_string(),
         })
@@ -182,13 +182,15 @@ impl<'f> Found<'f> {
         for (name, _) in &self.records {
             files.entry(use_of(name)).or_default().push(name.to_string());
         }
-        let files = by_split(files).ok_or_else(|| none_for_training("CIFAR"))?;
+        let files = by_split(files).ok_or_else(|| none_for_training("CIFAR file"))?;
         Ok(DataSource::Cifar { files, form })
     }
 
-    /// Folders for the splits, where all pictures lie in such; else the classes' folders are on top.
-    fn folders(&self) -> DataSource {
-        let mut tops = BTreeMap::new();
+    /// Folders for the splits, or the classes' folders are on top. A mixture is refused: one folder too many must not turn
+    /// test pictures into training samples.
+    fn folders(&self) -> Result<DataSource, DataError> {
+        let mut parts = BTreeMap::new();
+        let mut plain = None;
         for name in &self.pictures {
             let top = name.split('/').next().unwrap_or(name);
             let part = match top.to_ascii_lowercase().as_str() {
@@ -198,20 +200,33 @@ impl<'f> Found<'f> {
                 "test" | "testing" => Some(Use::Test),
                 _ => None,
             };
-            tops.insert(top, part);
+            let Some(part) = part else {
+                plain = plain.or(Some(top));
+                continue;
+            };
+            if let Some(other) = parts.insert(part, top.to_string()).filter(|other| other != top) {
+                let problem = format!("the folders '{other}' and '{top}' are for the same split, by their names");
+                return Err(unclear(format!("{problem}: put their pictures into one of them")));
+            }
         }
-        let parts: Option<BTreeMap<Use, String>> =
-            tops.iter().map(|(top, part)| part.map(|part| (part, top.to_string()))).collect();
-        let folders = parts.filter(|parts| parts.len() == tops.len()).and_then(by_split);
-        let folders = folders.unwrap_or_else(|| BySplit::train(String::new()));
-        DataSource::Images { folders, size: None, color: Color::Detected }
+        if let (Some(plain), Some(split)) = (plain, parts.values().next()) {
+            let problem = format!("the folder '{split}' is for a split by its name, and '{plain}' is for none");
+            let way = "leave pictures out that are no samples, and put folders of classes into those of the splits";
+            return Err(unclear(format!("{problem}: {way}")));
+        }
+        let folders = if parts.is_empty() {
+            BySplit::train(String::new())
+        } else {
+            by_split(parts).ok_or_else(|| none_for_training("folder of pictures"))?
+        };
+        Ok(DataSource::Images { folders, size: None, color: Color::Detected })
     }
 
     fn tables(&self) -> Result<DataSource, DataError> {
         let files = one_each(self.tables.iter().copied())?;
         let files = by_split(files.into_iter().map(|(part, file)| (part, file.to_string())).collect());
         Ok(DataSource::Csv {
-            files: files.ok_or_else(|| none_for_training("CSV"))?,
+            files: files.ok_or_else(|| none_for_training("CSV file"))?,
             header: Header::Detected,
             label: LabelColumn::Detected,
             shape: Vec::new(),
@@ -250,7 +265,7 @@ fn npz_source(files: &Files, archives: &[&str]) -> Result<DataSource, DataError>
         })?;
         pairs.insert(part, pair);
     }
-    let arrays = by_split(pairs).ok_or_else(|| none_for_training("npz"))?;
+    let arrays = by_split(pairs).ok_or_else(|| none_for_training("npz file"))?;
     Ok(DataSource::Npz { arrays, layout: Layout::Detected })
 }
 
@@ -304,7 +319,7 @@ fn known(start: &[u8]) -> Option<&'static str> {
 }
 
 fn none_for_training(kind: &str) -> DataError {
-    unclear(format!("no {kind} file is for training, by their names"))
+    unclear(format!("no {kind} is for training, by their names"))
 }
 
 fn unclear(problem: String) -> DataError {

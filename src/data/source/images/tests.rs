@@ -6,7 +6,7 @@ use image::{DynamicImage, GrayImage, ImageFormat, Luma, Rgb, RgbImage};
 use proptest::prelude::*;
 
 use crate::data::source::fixture::{open, refused};
-use crate::data::{BySplit, Color, DataSource, Inputs};
+use crate::data::{BySplit, Color, DataError, DataSource, Inputs};
 
 fn encoded(image: impl Into<DynamicImage>, format: ImageFormat) -> Vec<u8> {
     let mut bytes = Cursor::new(Vec::new());
@@ -73,8 +73,30 @@ fn folders_of_splits_are_known_by_their_names_and_share_the_classes() {
         (dataset.validation.unwrap().labels.as_slice(), dataset.test.unwrap().labels.as_slice()),
         (&[1][..], &[1][..])
     );
-    // Where not all pictures are in such folders these are classes like others.
-    let dataset = open(&[("train/1.png", &picture), ("car/1.png", &picture)], None).unwrap();
+}
+
+#[test]
+fn folders_of_splits_beside_others_are_refused_until_it_is_said_what_they_are() {
+    let picture = grey(0);
+    let problem = |folders: &[&str]| {
+        let names: Vec<String> = folders.iter().map(|folder| format!("{folder}/a/1.png")).collect();
+        let files: Vec<(&str, &[u8])> = names.iter().map(|name| (name.as_str(), picture.as_slice())).collect();
+        match open(&files, None) {
+            Err(DataError::Unclear { problem }) => problem,
+            other => panic!("{folders:?}: {other:?}"),
+        }
+    };
+    let beside = problem(&["docs", "test", "train"]);
+    assert!(beside.starts_with("the folder 'train' is for a split by its name, and 'docs' is for none: "), "{beside}");
+    assert!(problem(&["car", "train"]).contains("'car' is for none"));
+    for (one, other) in [("val", "validation"), ("Train", "train"), ("test", "testing")] {
+        let twice = problem(&["train", one, other]);
+        assert!(twice.starts_with(&format!("the folders '{one}' and '{other}' are for the same split")), "{twice}");
+    }
+    assert_eq!(problem(&["test", "val"]), "no folder of pictures is for training, by their names");
+    // Cars and trains: said to be classes, they are.
+    let classes = whole_tree(None, Color::Detected);
+    let dataset = open(&[("train/1.png", &picture), ("car/1.png", &picture)], Some(&classes)).unwrap();
     assert_eq!(dataset.class_names, ["car", "train"]);
 }
 

@@ -81,7 +81,10 @@ impl<'a> Outline<'a> {
             StepKind::RecalibrateBatchNorm(how) => {
                 self.check_memory(how.batch_size, path);
                 if how.batch_size == 1 {
-                    self.refuse(&format!("{path}.batch_size"), "must be at least 2: there is no variance over one sample");
+                    self.refuse(
+                        &format!("{path}.batch_size"),
+                        "must be at least 2: there is no variance over one sample",
+                    );
                 }
                 if !self.graph.nodes().iter().any(|node| matches!(node.op, Op::BatchNorm(_))) {
                     self.refuse(path, "the network has no batch normalisation at this point");

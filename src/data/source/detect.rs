@@ -179,7 +179,9 @@ impl<'f> Found<'f> {
             return Err(unclear(format!("'{first}' and '{other}' have records of different lengths")));
         }
         let mut files: BTreeMap<Use, Vec<String>> = BTreeMap::new();
-        for (name, _) in &self.records {
+        // A file of that kind that does not look like records is damaged: left out, its samples would be missed by nobody.
+        let damaged = self.others.keys().copied().filter(|name| name.ends_with(".bin"));
+        for name in self.records.iter().map(|(name, _)| *name).chain(damaged) {
             files.entry(use_of(name)).or_default().push(name.to_string());
         }
         let files = by_split(files).ok_or_else(|| none_for_training("CIFAR file"))?;

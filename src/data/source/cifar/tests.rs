@@ -41,8 +41,8 @@ fn files_with_whole_records_are_taken_together_in_the_order_of_their_names() {
 #[test]
 fn a_damaged_file_beside_sound_ones_is_refused_and_not_left_out() {
     let cut = &record(&[1], 0)[..3072];
-    let error = refused(&[("data_batch_1.bin", &record(&[3], 1)), ("test_batch.bin", cut)], None);
-    assert!(error.to_string().contains("'test_batch.bin'"), "{error}");
+    let (reason, message) = refused(&[("data_batch_1.bin", &record(&[3], 1)), ("test_batch.bin", cut)], None);
+    assert!(message.contains("'test_batch.bin'"), "{reason}: {message}");
 }
 
 #[test]

@@ -188,7 +188,7 @@ impl<'g> GraphEdit<'g> {
         let param_shapes: Vec<&[usize]> = params.iter().map(|p| self.draft.param(*p).data.shape()).collect();
         let shape = op
             .infer(&input_shapes, &param_shapes)
-            .map_err(|source| GraphError::Op { node: name.to_string(), source })?;
+            .map_err(|source| GraphError::Op { node: name.to_string(), source: Box::new(source) })?;
         let output = self.add_value(name, shape);
         let (inputs, params) = (inputs.to_vec(), params.to_vec());
         self.draft.nodes.insert(place, Node { name: name.to_string(), op, inputs, params, output });

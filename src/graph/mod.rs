@@ -161,7 +161,7 @@ pub enum GraphError {
         /// The node.
         node: String,
         /// What the operator says.
-        source: OpError,
+        source: Box<OpError>,
     },
     /// The graph has no input, no output, or more than one input.
     #[error("the graph needs one input and one output or more, it has {inputs} and {outputs}")]

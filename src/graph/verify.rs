@@ -116,8 +116,10 @@ fn nodes(graph: &Graph) -> Result<Vec<bool>, GraphError> {
         }
         let inputs: Vec<&[Dim]> = node.inputs.iter().map(|v| graph.value(*v).shape.as_slice()).collect();
         let params: Vec<&[usize]> = node.params.iter().map(|p| graph.param(*p).data.shape()).collect();
-        let inferred =
-            node.op.infer(&inputs, &params).map_err(|source| GraphError::Op { node: node.name.clone(), source })?;
+        let inferred = node
+            .op
+            .infer(&inputs, &params)
+            .map_err(|source| GraphError::Op { node: node.name.clone(), source: Box::new(source) })?;
         let output = graph.value(node.output);
         if output.shape != inferred {
             return Err(GraphError::Shape {

@@ -88,6 +88,16 @@ mod tests {
     }
 
     #[test]
+    fn sigmoid_is_that_of_candle_nn() {
+        let x = Tensor::from_slice(&numbers(40, 5), 40, &Device::Cpu).unwrap();
+        let found = result(&activation(Activation::Sigmoid), std::slice::from_ref(&x)).unwrap();
+        let expected = candle_nn::ops::sigmoid(&x).unwrap().to_vec1::<f32>().unwrap();
+        for (found, expected) in found.iter().zip(&expected) {
+            assert!(close(*found, f64::from(*expected), 1e-6), "{found} {expected}");
+        }
+    }
+
+    #[test]
     fn not_a_number_is_handed_on() {
         let x = Tensor::from_slice(&[f32::NAN], 1, &Device::Cpu).unwrap();
         for which in Activation::ALL {

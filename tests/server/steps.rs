@@ -29,24 +29,22 @@ async fn every_kind_of_step_runs_as_a_job_and_tells_its_effect() {
     let data = tempfile::tempdir().unwrap();
     let server = Server::start(data.path(), 1).await;
     let (model, dataset) = server.inputs().await;
-    let steps = format!(
-        r#"[{{"evaluate": {{}}}},
-            {{"insert_batch_norm": {{"batches": 2}}}},
-            {{"insert_dropout": {{"after": ["tanh1"], "rate": 0.1}}}},
-            {{"train": {{"steps": 9, "batch_size": 32, "frozen": ["fc1.*"], "ema": {{"decay": 0.5}},
-                         "cross_entropy": {{"label_smoothing": 0.1}}, "clip": {{"norm": {{"max": 0.01}}}}}}}},
-            {{"recalibrate_batch_norm": {{"batches": 2}}}},
-            {{"fold": {{}}}},
-            {{"low_rank": {{"rank": 4, "ignored": ["fc3"]}}}},
-            {{"prune_weights": {{"sparsity": 0.2}}}},
-            {{"initialise": {{"normal": {{"std": 0.2}}}}}},
-            {{"student": {{"preset": "mlp:input=1x4x4,hidden=8,classes=2"}}}},
-            {{"train": {{"epochs": 2, "batch_size": 32, "distill": {{"temperature": 2, "hard_weight": 0.5}}}}}},
-            {{"student": {{"model": "small"}}}},
-            {{"train": {{"epochs": 2, "batch_size": 32, "distill": {{"teacher": "small"}}}}}},
-            {{"quantize": {{"format": "FORMAT_BF16"}}}}]"#
-    );
-    let ended = run_steps(&server, &dataset, &[("small", &model)], &steps).await;
+    let steps = r#"[{"evaluate": {}},
+            {"insert_batch_norm": {"batches": 2}},
+            {"insert_dropout": {"after": ["tanh1"], "rate": 0.1}},
+            {"train": {"steps": 9, "batch_size": 32, "frozen": ["fc1.*"], "ema": {"decay": 0.5},
+                         "cross_entropy": {"label_smoothing": 0.1}, "clip": {"norm": {"max": 0.01}}}},
+            {"recalibrate_batch_norm": {"batches": 2}},
+            {"fold": {}},
+            {"low_rank": {"rank": 4, "ignored": ["fc3"]}},
+            {"prune_weights": {"sparsity": 0.2}},
+            {"initialise": {"normal": {"std": 0.2}}},
+            {"student": {"preset": "mlp:input=1x4x4,hidden=8,classes=2"}},
+            {"train": {"epochs": 2, "batch_size": 32, "distill": {"temperature": 2, "hard_weight": 0.5}}},
+            {"student": {"model": "small"}},
+            {"train": {"epochs": 2, "batch_size": 32, "distill": {"teacher": "small"}}},
+            {"quantize": {"format": "FORMAT_BF16"}}]"#;
+    let ended = run_steps(&server, &dataset, &[("small", &model)], steps).await;
     assert_eq!(ended.state(), State::Succeeded, "{:?}", ended.error);
     assert_eq!(ended.extra_models["small"], model);
     let result = ended.result.unwrap();

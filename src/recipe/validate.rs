@@ -299,9 +299,9 @@ mod tests {
                 "steps[3].train.frozen",
                 "steps[8].train.frozen",
                 "steps[11].train.frozen",
-                "steps[12].low_rank.mac_ratio",
-                "steps[13].recalibrate_batch_norm",
-                "steps[14].train.steps",
+                "steps[13].low_rank.mac_ratio",
+                "steps[14].recalibrate_batch_norm",
+                "steps[15].train.steps",
             ]
         );
     }

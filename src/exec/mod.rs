@@ -9,7 +9,7 @@
 //!
 //! Parameters and gradients are flat `f32` buffers, whatever the graph stores, so that an optimizer is a loop over
 //! numbers. Those that are trained come first in the buffers, frozen ones and running statistics behind them. The computing
-//! is done by [`crate::kernels`] over candle's tensors; the tape of a forward pass is the session's own, a list that is
+//! is done by `kernels` over candle's tensors; the tape of a forward pass is the session's own, a list that is
 //! walked back in a loop, so that no graph is too deep. No candle type leaves this module.
 //!
 //! Where the graph says so ([`Graph::activations`](crate::graph::Graph::activations)), values are rounded after each node

@@ -19,7 +19,6 @@ pub struct StepLine {
 
 impl From<&StepEffect> for StepLine {
     fn from(step: &StepEffect) -> Self {
-        let rewritten = step.low_rank.iter().filter(|layer| layer.rank > 0).count();
         Self {
             name: step.name.clone(),
             accuracy: step.after.validation_accuracy,
@@ -27,7 +26,10 @@ impl From<&StepEffect> for StepLine {
             macs: step.after.macs,
             seconds: step.seconds,
             losses: step.train.iter().flat_map(|train| &train.curve).map(|point| point.loss).collect(),
-            remark: remark(rewritten, step.low_rank.len(), step.rewrite.as_ref().map(|r| r.output_difference)),
+            remark: remark(
+                step.low_rank.iter().map(|layer| layer.rank),
+                step.rewrite.as_ref().map(|rewrite| rewrite.output_difference),
+            ),
         }
     }
 }
@@ -39,7 +41,6 @@ impl From<&v1::StepEffect> for StepLine {
             Some(v1::step_effect::Detail::Train(train)) => train.curve.iter().map(|point| point.loss).collect(),
             _ => Vec::new(),
         };
-        let rewritten = step.low_rank.iter().filter(|layer| layer.rank > 0).count();
         Self {
             name: step.name.clone(),
             accuracy: after.validation_accuracy,
@@ -47,12 +48,19 @@ impl From<&v1::StepEffect> for StepLine {
             macs: after.macs,
             seconds: step.seconds,
             losses,
-            remark: remark(rewritten, step.low_rank.len(), step.rewrite.as_ref().map(|r| r.output_difference)),
+            remark: remark(
+                step.low_rank.iter().map(|layer| layer.rank),
+                step.rewrite.as_ref().map(|rewrite| rewrite.output_difference),
+            ),
         }
     }
 }
 
-fn remark(rewritten: usize, layers: usize, difference: Option<f64>) -> String {
+/// What a step says of itself: of a factorisation how many of these layers have a rank now, of a rewriting how well it kept
+/// the function.
+fn remark(ranks: impl ExactSizeIterator<Item = u64>, difference: Option<f64>) -> String {
+    let layers = ranks.len();
+    let rewritten = ranks.filter(|rank| *rank > 0).count();
     match difference {
         _ if layers > 0 => format!("{rewritten} of {layers} layers rewritten"),
         Some(difference) => format!("outputs differ by {difference:.0e} of the largest"),

@@ -14,7 +14,8 @@
 //!
 //! Each may use those above it, never those below (`tests/architecture.rs` holds them to it).
 //!
-//! - [`error`] the words errors are sorted by; [`digest`] SHA-256; [`seed`] random numbers from a seed; [`tensor`] plain
+//! - [`error`] the words errors are sorted by; [`settings`] how a server is set up; [`sandbox`] limits of a process;
+//!   [`fault`] bugs on purpose; [`digest`] SHA-256; [`seed`] random numbers from a seed; [`tensor`] plain
 //!   tensors
 //! - [`graph`] what a network computes, as a value; [`format`](mod@format) files to graphs and back
 //! - [`report`] what a recipe did, as plain structs; [`data`] data sets, transforms, splits
@@ -32,6 +33,7 @@ pub mod digest;
 pub mod distill;
 pub mod error;
 pub mod exec;
+pub mod fault;
 pub mod format;
 pub mod graph;
 pub mod jobs;
@@ -39,7 +41,10 @@ pub(crate) mod kernels;
 pub mod passes;
 pub mod recipe;
 pub mod report;
+pub mod sandbox;
 pub mod seed;
+pub mod settings;
 pub mod store;
 pub mod tensor;
 pub mod train;
+pub mod web;

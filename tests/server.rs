@@ -128,15 +128,23 @@ impl Server {
 
     async fn create_model(&self, upload: &str, request_id: &str) -> Result<v1::Model, Status> {
         let model = v1::Model { files: vec![file(upload)], display_name: "small".into(), ..Default::default() };
-        let request =
-            v1::CreateModelRequest { parent: PARENT.into(), model: Some(model), request_id: request_id.into() };
+        let request = v1::CreateModelRequest {
+            parent: PARENT.into(),
+            model: Some(model),
+            request_id: request_id.into(),
+            validate_only: false,
+        };
         Ok(self.models().create_model(request).await?.into_inner())
     }
 
     async fn create_dataset(&self, uploads: &[String]) -> Result<v1::Dataset, Status> {
         let dataset = v1::Dataset { files: uploads.iter().map(|u| file(u)).collect(), ..Default::default() };
-        let request =
-            v1::CreateDatasetRequest { parent: PARENT.into(), dataset: Some(dataset), request_id: String::new() };
+        let request = v1::CreateDatasetRequest {
+            parent: PARENT.into(),
+            dataset: Some(dataset),
+            request_id: String::new(),
+            validate_only: false,
+        };
         Ok(self.datasets().create_dataset(request).await?.into_inner())
     }
 

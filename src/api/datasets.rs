@@ -24,7 +24,7 @@ impl DatasetService for Datasets {
         &self,
         request: Request<v1::CreateDatasetRequest>,
     ) -> Result<Response<v1::Dataset>, Status> {
-        let v1::CreateDatasetRequest { parent, dataset, request_id } = request.into_inner();
+        let v1::CreateDatasetRequest { parent, dataset, request_id, validate_only: _ } = request.into_inner();
         let tenant = parse_parent(&parent)?;
         let mut dataset = dataset.unwrap_or_default();
         let source = check(&mut dataset, &request_id)?;
@@ -52,12 +52,19 @@ impl DatasetService for Datasets {
         &self,
         request: Request<v1::ListDatasetsRequest>,
     ) -> Result<Response<v1::ListDatasetsResponse>, Status> {
-        let v1::ListDatasetsRequest { parent, page_size, page_token } = request.into_inner();
+        let v1::ListDatasetsRequest { parent, page_size, page_token, filter: _ } = request.into_inner();
         let (tenant, page) = (parse_parent(&parent)?, page(page_size, &page_token)?);
         let mut datasets = self.0.store.catalogue.list::<DatasetDetail>(&tenant, &page).await?;
         let next_page_token = cut(&mut datasets, &page, |dataset| &dataset.id);
         let datasets = datasets.into_iter().map(to_pb).collect();
         Ok(Response::new(v1::ListDatasetsResponse { datasets, next_page_token }))
+    }
+
+    async fn delete_dataset(
+        &self,
+        _request: Request<v1::DeleteDatasetRequest>,
+    ) -> Result<Response<v1::DeleteDatasetResponse>, Status> {
+        Err(Status::unimplemented("not there yet"))
     }
 }
 

@@ -55,7 +55,7 @@ impl JobService for Jobs {
     }
 
     async fn list_jobs(&self, request: Request<v1::ListJobsRequest>) -> Result<Response<v1::ListJobsResponse>, Status> {
-        let v1::ListJobsRequest { parent, page_size, page_token } = request.into_inner();
+        let v1::ListJobsRequest { parent, page_size, page_token, filter: _ } = request.into_inner();
         let (tenant, page) = (parse_parent(&parent)?, page(page_size, &page_token)?);
         let mut jobs = self.0.queue.list(&tenant, &page).await?;
         let next_page_token = cut(&mut jobs, &page, |job| &job.key.id);
@@ -78,6 +78,13 @@ impl JobService for Jobs {
         self.0.queue.get(&key).await?;
         let (queue, stop) = (self.0.queue.clone(), self.0.stop.clone());
         Ok(Response::new(Box::pin(watch(Watch { queue, key, changes, stop, seen: after_revision, ended: false }))))
+    }
+
+    async fn delete_job(
+        &self,
+        _request: Request<v1::DeleteJobRequest>,
+    ) -> Result<Response<v1::DeleteJobResponse>, Status> {
+        Err(Status::unimplemented("not there yet"))
     }
 }
 

@@ -23,7 +23,7 @@ pub(super) struct Models(pub Context);
 #[tonic::async_trait]
 impl ModelService for Models {
     async fn create_model(&self, request: Request<v1::CreateModelRequest>) -> Result<Response<v1::Model>, Status> {
-        let v1::CreateModelRequest { parent, model, request_id } = request.into_inner();
+        let v1::CreateModelRequest { parent, model, request_id, validate_only: _ } = request.into_inner();
         let tenant = parse_parent(&parent)?;
         let model = model.unwrap_or_default();
         let architecture = check(&model, &request_id)?;
@@ -57,12 +57,19 @@ impl ModelService for Models {
         &self,
         request: Request<v1::ListModelsRequest>,
     ) -> Result<Response<v1::ListModelsResponse>, Status> {
-        let v1::ListModelsRequest { parent, page_size, page_token } = request.into_inner();
+        let v1::ListModelsRequest { parent, page_size, page_token, filter: _ } = request.into_inner();
         let (tenant, page) = (parse_parent(&parent)?, page(page_size, &page_token)?);
         let mut models = self.0.store.catalogue.list::<ModelDetail>(&tenant, &page).await?;
         let next_page_token = cut(&mut models, &page, |model| &model.id);
         let models = models.into_iter().map(to_pb).collect();
         Ok(Response::new(v1::ListModelsResponse { models, next_page_token }))
+    }
+
+    async fn delete_model(
+        &self,
+        _request: Request<v1::DeleteModelRequest>,
+    ) -> Result<Response<v1::DeleteModelResponse>, Status> {
+        Err(Status::unimplemented("not there yet"))
     }
 }
 

@@ -51,6 +51,20 @@ impl UploadService for Uploads {
         let name = Collection::Uploads.parse(&request.into_inner().name, "name")?;
         Ok(Response::new(to_pb(self.0.store.uploads.get(&name.tenant, &name.id).await?)))
     }
+
+    async fn delete_upload(
+        &self,
+        _request: Request<v1::DeleteUploadRequest>,
+    ) -> Result<Response<v1::DeleteUploadResponse>, Status> {
+        Err(Status::unimplemented("not there yet"))
+    }
+
+    async fn list_uploads(
+        &self,
+        _request: Request<v1::ListUploadsRequest>,
+    ) -> Result<Response<v1::ListUploadsResponse>, Status> {
+        Err(Status::unimplemented("not there yet"))
+    }
 }
 
 fn new_upload(tenant: String, upload: v1::Upload, request_id: &str) -> Result<NewUpload, RequestError> {

@@ -51,7 +51,12 @@ pub async fn put(
     }
     let display_name = name.map_or_else(|| file_name(path), Ok)?;
     let dataset = v1::Dataset { display_name, files, source, ..Default::default() };
-    let request = v1::CreateDatasetRequest { parent: TENANT.into(), dataset: Some(dataset), request_id: request_id() };
+    let request = v1::CreateDatasetRequest {
+        parent: TENANT.into(),
+        dataset: Some(dataset),
+        request_id: request_id(),
+        validate_only: false,
+    };
     let created = client.datasets().create_dataset(request).await;
     Ok(created.map_err(|status| Failure::from(status).within(path.display()))?.into_inner())
 }
@@ -67,7 +72,8 @@ async fn list(client: &Client) -> Result<Vec<v1::Dataset>, Failure> {
     let mut datasets = Vec::new();
     let mut page_token = String::new();
     loop {
-        let request = v1::ListDatasetsRequest { parent: TENANT.into(), page_size: 500, page_token };
+        let request =
+            v1::ListDatasetsRequest { parent: TENANT.into(), page_size: 500, page_token, filter: String::new() };
         let page = client.datasets().list_datasets(request).await?.into_inner();
         datasets.extend(page.datasets);
         page_token = page.next_page_token;

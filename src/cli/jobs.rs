@@ -237,7 +237,7 @@ async fn list(client: &Client) -> Result<Vec<v1::Job>, Failure> {
     let mut jobs = Vec::new();
     let mut page_token = String::new();
     loop {
-        let request = v1::ListJobsRequest { parent: TENANT.into(), page_size: 500, page_token };
+        let request = v1::ListJobsRequest { parent: TENANT.into(), page_size: 500, page_token, filter: String::new() };
         let page = client.jobs().list_jobs(request).await?.into_inner();
         jobs.extend(page.jobs);
         page_token = page.next_page_token;

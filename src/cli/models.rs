@@ -48,7 +48,12 @@ pub async fn put(
     let upload = client.upload(file, &file_name).await?;
     let model =
         v1::Model { display_name: name.unwrap_or(file_name), files: vec![upload], architecture, ..Default::default() };
-    let request = v1::CreateModelRequest { parent: TENANT.into(), model: Some(model), request_id: request_id() };
+    let request = v1::CreateModelRequest {
+        parent: TENANT.into(),
+        model: Some(model),
+        request_id: request_id(),
+        validate_only: false,
+    };
     let created = client.models().create_model(request).await;
     Ok(created.map_err(|status| Failure::from(status).within(file.display()))?.into_inner())
 }
@@ -64,7 +69,8 @@ async fn list(client: &Client) -> Result<Vec<v1::Model>, Failure> {
     let mut models = Vec::new();
     let mut page_token = String::new();
     loop {
-        let request = v1::ListModelsRequest { parent: TENANT.into(), page_size: 500, page_token };
+        let request =
+            v1::ListModelsRequest { parent: TENANT.into(), page_size: 500, page_token, filter: String::new() };
         let page = client.models().list_models(request).await?.into_inner();
         models.extend(page.models);
         page_token = page.next_page_token;

@@ -97,8 +97,12 @@ async fn what_a_data_set_says_of_its_files_holds_for_its_jobs() {
     let create = async |source: &str| {
         let source = Some(niwaki::api::json::from_str("DataSource", source).unwrap());
         let dataset = v1::Dataset { files: vec![file(&upload)], source, ..Default::default() };
-        let request =
-            v1::CreateDatasetRequest { parent: PARENT.into(), dataset: Some(dataset), request_id: String::new() };
+        let request = v1::CreateDatasetRequest {
+            parent: PARENT.into(),
+            dataset: Some(dataset),
+            request_id: String::new(),
+            validate_only: false,
+        };
         server.datasets().create_dataset(request).await.map(tonic::Response::into_inner)
     };
     let error = create(r#"{"csv": {"train": "rows.csv", "label_index": 17}}"#).await.unwrap_err();
@@ -157,7 +161,8 @@ async fn lists_come_in_pages_newest_first() {
     }
     assert_eq!(server.create_model(&upload, "key-0").await.unwrap().name, made[0]);
     made.reverse();
-    let mut request = v1::ListModelsRequest { parent: PARENT.into(), page_size: 2, page_token: String::new() };
+    let mut request =
+        v1::ListModelsRequest { parent: PARENT.into(), page_size: 2, page_token: String::new(), filter: String::new() };
     let mut seen = Vec::new();
     loop {
         let page = server.models().list_models(request.clone()).await.unwrap().into_inner();

@@ -22,6 +22,7 @@ pub fn upload(upload: Upload) -> v1::Upload {
         committed_size: upload.committed_size,
         state: state as i32,
         create_time: Some(timestamp(upload.create_ms)),
+        ..Default::default()
     }
 }
 
@@ -43,6 +44,7 @@ pub fn model(model: Entry<ModelDetail>) -> v1::Model {
             output_shape: detail.output_shape,
         }),
         create_time: Some(timestamp(model.create_ms)),
+        ..Default::default()
     }
 }
 
@@ -66,6 +68,7 @@ pub fn dataset(dataset: Entry<DatasetDetail>) -> v1::Dataset {
         }),
         create_time: Some(timestamp(dataset.create_ms)),
         source: detail.data_source.as_ref().map(source_to_pb),
+        ..Default::default()
     }
 }
 

@@ -36,6 +36,7 @@ pub fn job(job: Job) -> v1::Job {
         start_time: job.start_ms.map(timestamp),
         finish_time: job.finish_ms.map(timestamp),
         extra_models: job.extra_models.into_iter().map(|(name, id)| (name, model_name(id))).collect(),
+        ..Default::default()
     }
 }
 

@@ -1,0 +1,1 @@
+//! Limits of a process that reads what came from outside.

@@ -39,6 +39,7 @@ use crate::jobs::queue::JobQueue;
 use crate::jobs::reaper::reap;
 use crate::jobs::supervise::supervise;
 use crate::jobs::worker::Worker;
+use crate::settings;
 use crate::store::{Store, StoreError};
 
 /// After so long a server that stops has stopped.
@@ -122,7 +123,7 @@ impl Server {
     /// Serves the API on `listener` until `shutdown` ends.
     pub async fn serve(self, listener: TcpListener, shutdown: impl Future<Output = ()>) -> Result<(), ServeError> {
         let Self { config, store } = self;
-        let queue = JobQueue::new(store.database.clone());
+        let queue = JobQueue::new(store.database.clone(), settings::Jobs::default());
         let (stop, tasks) = (CancellationToken::new(), TaskTracker::new());
         // Whatever ends this function, or drops it, stops the tasks.
         let _stop_at_the_end = stop.clone().drop_guard();

@@ -205,6 +205,6 @@ fn by_argument() -> Result<[(c_long, Vec<Rule>); 5], BackendError> {
         // Its own limits may be looked at.
         (SYS_prlimit64, vec![rule(0, Len::Dword, Op::Ne, 0)?, rule(2, Len::Qword, Op::Ne, 0)?]),
         // Terminals: pushing characters into one types commands for whoever sits there.
-        (SYS_ioctl, vec![rule(1, Len::Dword, Op::Eq, TIOCSTI as u64)?, rule(1, Len::Dword, Op::Eq, 0x541c)?]),
+        (SYS_ioctl, vec![rule(1, Len::Dword, Op::Eq, 0x5412)?, rule(1, Len::Dword, Op::Eq, 0x541c)?]),
     ])
 }

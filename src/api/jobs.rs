@@ -209,7 +209,9 @@ fn new_job(caller: &Caller, tenant: String, job: v1::Job, request_id: &str) -> R
     match (recipe, dataset) {
         (Ok(recipe), Some(dataset)) if violations.is_empty() => {
             let recipe_text = to_json(&recipe);
-            Ok((NewJob { tenant, model, extra_models, dataset, recipe: recipe_text }, recipe))
+            let new =
+                NewJob { tenant, model, extra_models, dataset, recipe: recipe_text, priority: 0, time_limit_ms: None };
+            Ok((new, recipe))
         }
         (recipe, _) => {
             violations.extend(recipe.err().unwrap_or_default());
@@ -275,6 +277,8 @@ mod tests {
             extra_models: BTreeMap::new(),
             dataset: "d".into(),
             recipe: r#"{"version":1}"#.into(),
+            priority: 0,
+            time_limit_ms: None,
         }
     }
 

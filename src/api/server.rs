@@ -120,7 +120,7 @@ impl Server {
     /// Serves the API on `listener` until `shutdown` ends.
     pub async fn serve(self, listener: TcpListener, shutdown: impl Future<Output = ()>) -> Result<(), ServeError> {
         let Self { config, store } = self;
-        let queue = JobQueue::new(store.database.clone());
+        let queue = JobQueue::new(store.database.clone(), config.settings.jobs.clone());
         let (stop, tasks) = (CancellationToken::new(), TaskTracker::new());
         // Whatever ends this function, or drops it, stops the tasks.
         let _stop_at_the_end = stop.clone().drop_guard();

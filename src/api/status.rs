@@ -155,6 +155,7 @@ pub fn code(kind: Kind) -> Code {
         Kind::OutOfRange => Code::OutOfRange,
         Kind::ResourceExhausted => Code::ResourceExhausted,
         Kind::Unavailable => Code::Unavailable,
+        Kind::DeadlineExceeded => Code::DeadlineExceeded,
         Kind::DataLoss => Code::DataLoss,
         Kind::Cancelled => Code::Cancelled,
         Kind::Internal => Code::Internal,

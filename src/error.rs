@@ -27,6 +27,8 @@ pub enum Kind {
     ResourceExhausted,
     /// Try again later.
     Unavailable,
+    /// It took longer than it may.
+    DeadlineExceeded,
     /// Stored bytes are not what was written.
     DataLoss,
     /// The work was cancelled on request.

@@ -4,10 +4,11 @@ use std::sync::Arc;
 
 use tonic::{Request, Response, Status};
 
+use super::auth::Caller;
 use super::convert::catalogue::dataset as to_pb;
 use super::convert::{Checks, Path, source_from_pb};
 use super::limits::{MAX_CLASS_NAMES, MAX_DISPLAY_NAME, MAX_FILES};
-use super::names::{Collection, parse_parent};
+use super::names::Collection;
 use super::paging::{check_request_id, cut, page};
 use super::status::RequestError;
 use super::v1::dataset_service_server::DatasetService;
@@ -24,11 +25,12 @@ impl DatasetService for Datasets {
         &self,
         request: Request<v1::CreateDatasetRequest>,
     ) -> Result<Response<v1::Dataset>, Status> {
-        let v1::CreateDatasetRequest { parent, dataset, request_id, validate_only: _ } = request.into_inner();
-        let tenant = parse_parent(&parent)?;
+        let (caller, request) = Caller::of(request)?;
+        let v1::CreateDatasetRequest { parent, dataset, request_id, validate_only: _ } = request;
+        let tenant = caller.parent(&parent)?;
         let mut dataset = dataset.unwrap_or_default();
         let source = check(&mut dataset, &request_id)?;
-        let files = self.0.references(&tenant, &dataset.files, "dataset.files").await?;
+        let files = self.0.references(&caller, &dataset.files, "dataset.files").await?;
         let request = store::Request::new(request_id, &(&dataset.display_name, &files, &source));
         let catalogue = &self.0.store.catalogue;
         if let Some(first) = catalogue.made_by::<DatasetDetail>(&tenant, &request).await? {
@@ -44,7 +46,8 @@ impl DatasetService for Datasets {
     }
 
     async fn get_dataset(&self, request: Request<v1::GetDatasetRequest>) -> Result<Response<v1::Dataset>, Status> {
-        let name = Collection::Datasets.parse(&request.into_inner().name, "name")?;
+        let (caller, request) = Caller::of(request)?;
+        let name = caller.parse(Collection::Datasets, &request.name, "name")?;
         Ok(Response::new(to_pb(self.0.store.catalogue.get(&name.tenant, &name.id).await?)))
     }
 
@@ -52,8 +55,9 @@ impl DatasetService for Datasets {
         &self,
         request: Request<v1::ListDatasetsRequest>,
     ) -> Result<Response<v1::ListDatasetsResponse>, Status> {
-        let v1::ListDatasetsRequest { parent, page_size, page_token, filter: _ } = request.into_inner();
-        let (tenant, page) = (parse_parent(&parent)?, page(page_size, &page_token)?);
+        let (caller, request) = Caller::of(request)?;
+        let v1::ListDatasetsRequest { parent, page_size, page_token, filter: _ } = request;
+        let (tenant, page) = (caller.parent(&parent)?, page(page_size, &page_token)?);
         let mut datasets = self.0.store.catalogue.list::<DatasetDetail>(&tenant, &page).await?;
         let next_page_token = cut(&mut datasets, &page, |dataset| &dataset.id);
         let datasets = datasets.into_iter().map(to_pb).collect();

@@ -8,6 +8,7 @@ use tokio::sync::OwnedSemaphorePermit;
 use tokio::task::{JoinError, spawn_blocking};
 use tonic::Status;
 
+use super::auth::Caller;
 use super::names::Collection;
 use super::status::RequestError;
 use super::{Context, v1};
@@ -24,11 +25,11 @@ pub(super) struct Reading {
 }
 
 impl Context {
-    /// The uploads that `files` names, which must be complete, of this tenant, and of different file names; `at` is where
+    /// The uploads that `files` names, which must be complete, of the caller, and of different file names; `at` is where
     /// the request has them.
     pub(super) async fn references(
         &self,
-        tenant: &str,
+        caller: &Caller,
         files: &[v1::FileReference],
         at: &str,
     ) -> Result<Vec<FileRef>, Status> {
@@ -37,11 +38,8 @@ impl Context {
         let mut violations = Vec::new();
         for (i, file) in files.iter().enumerate() {
             let field = format!("{at}[{i}].upload");
-            let name = Collection::Uploads.parse(&file.upload, &field)?;
-            if name.tenant != tenant {
-                return Err(StoreError::NotFound { what: "upload", id: name.id }.into());
-            }
-            let upload = self.store.uploads.get(tenant, &name.id).await?;
+            let name = caller.parse(Collection::Uploads, &file.upload, &field)?;
+            let upload = self.store.uploads.get(&name.tenant, &name.id).await?;
             if upload.state != UploadState::Complete {
                 return Err(RequestError::NotComplete { field, id: upload.id }.into());
             }

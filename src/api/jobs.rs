@@ -8,11 +8,12 @@ use tokio::task::spawn_blocking;
 use tokio_util::sync::CancellationToken;
 use tonic::{Request, Response, Status};
 
+use super::auth::Caller;
 use super::convert::job::{job as to_pb, listed};
 use super::convert::{Path, recipe_from_pb};
 use super::files::{Reading, panicked};
 use super::limits::MAX_UPLOAD_BYTES;
-use super::names::{Collection, parse_parent};
+use super::names::Collection;
 use super::paging::{check_request_id, cut, page};
 use super::recipe::to_json;
 use super::status::RequestError;
@@ -34,8 +35,8 @@ pub(super) struct Jobs(pub Context);
 #[tonic::async_trait]
 impl JobService for Jobs {
     async fn create_job(&self, request: Request<v1::CreateJobRequest>) -> Result<Response<v1::Job>, Status> {
-        let v1::CreateJobRequest { parent, job, request_id, validate_only } = request.into_inner();
-        let (new, recipe) = new_job(parse_parent(&parent)?, job.unwrap_or_default(), &request_id)?;
+        let (caller, v1::CreateJobRequest { parent, job, request_id, validate_only }) = Caller::of(request)?;
+        let (new, recipe) = new_job(&caller, caller.parent(&parent)?, job.unwrap_or_default(), &request_id)?;
         if validate_only {
             self.check_fit(&new, recipe).await?;
             let job = to_pb(Job::new(String::new(), new, now_ms()));
@@ -50,13 +51,15 @@ impl JobService for Jobs {
     }
 
     async fn get_job(&self, request: Request<v1::GetJobRequest>) -> Result<Response<v1::Job>, Status> {
-        let key: JobKey = Collection::Jobs.parse(&request.into_inner().name, "name")?.into();
+        let (caller, request) = Caller::of(request)?;
+        let key: JobKey = caller.parse(Collection::Jobs, &request.name, "name")?.into();
         Ok(Response::new(to_pb(self.0.queue.get(&key).await?)))
     }
 
     async fn list_jobs(&self, request: Request<v1::ListJobsRequest>) -> Result<Response<v1::ListJobsResponse>, Status> {
-        let v1::ListJobsRequest { parent, page_size, page_token, filter: _ } = request.into_inner();
-        let (tenant, page) = (parse_parent(&parent)?, page(page_size, &page_token)?);
+        let (caller, request) = Caller::of(request)?;
+        let v1::ListJobsRequest { parent, page_size, page_token, filter: _ } = request;
+        let (tenant, page) = (caller.parent(&parent)?, page(page_size, &page_token)?);
         let mut jobs = self.0.queue.list(&tenant, &page).await?;
         let next_page_token = cut(&mut jobs, &page, |job| &job.key.id);
         let jobs = jobs.into_iter().map(listed).collect();
@@ -64,15 +67,16 @@ impl JobService for Jobs {
     }
 
     async fn cancel_job(&self, request: Request<v1::CancelJobRequest>) -> Result<Response<v1::Job>, Status> {
-        let key: JobKey = Collection::Jobs.parse(&request.into_inner().name, "name")?.into();
+        let (caller, request) = Caller::of(request)?;
+        let key: JobKey = caller.parse(Collection::Jobs, &request.name, "name")?.into();
         Ok(Response::new(to_pb(self.0.queue.cancel(&key, now_ms()).await?)))
     }
 
     type WatchJobStream = Pin<Box<dyn Stream<Item = Result<v1::WatchJobResponse, Status>> + Send>>;
 
     async fn watch_job(&self, request: Request<v1::WatchJobRequest>) -> Result<Response<Self::WatchJobStream>, Status> {
-        let v1::WatchJobRequest { name, after_revision } = request.into_inner();
-        let key: JobKey = Collection::Jobs.parse(&name, "name")?.into();
+        let (caller, v1::WatchJobRequest { name, after_revision }) = Caller::of(request)?;
+        let key: JobKey = caller.parse(Collection::Jobs, &name, "name")?.into();
         // Listening begins before the first look, so that no change falls between the two.
         let changes = self.0.queue.changes();
         self.0.queue.get(&key).await?;
@@ -176,10 +180,9 @@ fn in_request(field: &str) -> String {
 }
 
 /// Reads a request's job; all its bad fields at once otherwise.
-fn new_job(tenant: String, job: v1::Job, request_id: &str) -> Result<(NewJob, Recipe), RequestError> {
+fn new_job(caller: &Caller, tenant: String, job: v1::Job, request_id: &str) -> Result<(NewJob, Recipe), RequestError> {
     let mut violations: Vec<Violation> = check_request_id(request_id).into_iter().collect();
-    let mut resource = |collection: Collection, name: &str, field: &str| match collection.parse(name, field) {
-        Ok(found) if found.tenant != tenant => Err(RequestError::NoSuchTenant { tenant: found.tenant }),
+    let mut resource = |collection: Collection, name: &str, field: &str| match caller.parse(collection, name, field) {
         Ok(found) => Ok(Some(found.id)),
         Err(RequestError::Invalid { violations: bad }) => {
             violations.extend(bad);
@@ -206,7 +209,9 @@ fn new_job(tenant: String, job: v1::Job, request_id: &str) -> Result<(NewJob, Re
     match (recipe, dataset) {
         (Ok(recipe), Some(dataset)) if violations.is_empty() => {
             let recipe_text = to_json(&recipe);
-            Ok((NewJob { tenant, model, extra_models, dataset, recipe: recipe_text }, recipe))
+            let new =
+                NewJob { tenant, model, extra_models, dataset, recipe: recipe_text, priority: 0, time_limit_ms: None };
+            Ok((new, recipe))
         }
         (recipe, _) => {
             violations.extend(recipe.err().unwrap_or_default());
@@ -272,6 +277,8 @@ mod tests {
             extra_models: BTreeMap::new(),
             dataset: "d".into(),
             recipe: r#"{"version":1}"#.into(),
+            priority: 0,
+            time_limit_ms: None,
         }
     }
 

@@ -2,9 +2,10 @@
 //!
 //! A handler is four moves: read the names, convert and check, delegate, convert back. [`status`] turns every error into
 //! a gRPC status, [`convert`] every message into what it means, [`names`] reads resource names, [`limits`] holds the
-//! bounds.
+//! bounds, [`auth`] who calls.
 
 mod artifacts;
+pub mod auth;
 mod codec;
 pub mod convert;
 mod datasets;
@@ -38,11 +39,13 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 use crate::jobs::queue::JobQueue;
+use crate::settings::Settings;
 use crate::store::Store;
 
 /// What every service is given.
 #[derive(Debug, Clone)]
 struct Context {
+    settings: Arc<Settings>,
     store: Store,
     queue: JobQueue,
     /// Permits for reading whole files into memory.

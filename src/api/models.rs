@@ -3,11 +3,12 @@
 use tokio::task::spawn_blocking;
 use tonic::{Request, Response, Status};
 
+use super::auth::Caller;
 use super::convert::catalogue::model as to_pb;
 use super::convert::{Checks, Path};
 use super::files::panicked;
 use super::limits::MAX_DISPLAY_NAME;
-use super::names::{Collection, parse_parent};
+use super::names::Collection;
 use super::paging::{check_request_id, cut, page};
 use super::status::RequestError;
 use super::v1::model_service_server::ModelService;
@@ -23,11 +24,12 @@ pub(super) struct Models(pub Context);
 #[tonic::async_trait]
 impl ModelService for Models {
     async fn create_model(&self, request: Request<v1::CreateModelRequest>) -> Result<Response<v1::Model>, Status> {
-        let v1::CreateModelRequest { parent, model, request_id, validate_only: _ } = request.into_inner();
-        let tenant = parse_parent(&parent)?;
+        let (caller, request) = Caller::of(request)?;
+        let v1::CreateModelRequest { parent, model, request_id, validate_only: _ } = request;
+        let tenant = caller.parent(&parent)?;
         let model = model.unwrap_or_default();
         let architecture = check(&model, &request_id)?;
-        let files = self.0.references(&tenant, &model.files, "model.files").await?;
+        let files = self.0.references(&caller, &model.files, "model.files").await?;
         let request = store::Request::new(request_id, &(&model.display_name, &files, &architecture));
         let catalogue = &self.0.store.catalogue;
         if let Some(first) = catalogue.made_by::<ModelDetail>(&tenant, &request).await? {
@@ -49,7 +51,8 @@ impl ModelService for Models {
     }
 
     async fn get_model(&self, request: Request<v1::GetModelRequest>) -> Result<Response<v1::Model>, Status> {
-        let name = Collection::Models.parse(&request.into_inner().name, "name")?;
+        let (caller, request) = Caller::of(request)?;
+        let name = caller.parse(Collection::Models, &request.name, "name")?;
         Ok(Response::new(to_pb(self.0.store.catalogue.get(&name.tenant, &name.id).await?)))
     }
 
@@ -57,8 +60,9 @@ impl ModelService for Models {
         &self,
         request: Request<v1::ListModelsRequest>,
     ) -> Result<Response<v1::ListModelsResponse>, Status> {
-        let v1::ListModelsRequest { parent, page_size, page_token, filter: _ } = request.into_inner();
-        let (tenant, page) = (parse_parent(&parent)?, page(page_size, &page_token)?);
+        let (caller, request) = Caller::of(request)?;
+        let v1::ListModelsRequest { parent, page_size, page_token, filter: _ } = request;
+        let (tenant, page) = (caller.parent(&parent)?, page(page_size, &page_token)?);
         let mut models = self.0.store.catalogue.list::<ModelDetail>(&tenant, &page).await?;
         let next_page_token = cut(&mut models, &page, |model| &model.id);
         let models = models.into_iter().map(to_pb).collect();

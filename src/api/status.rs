@@ -31,7 +31,18 @@ pub enum RequestError {
         /// All of them.
         violations: Vec<Violation>,
     },
-    /// There is no such tenant.
+    /// It belongs to another tenant: the words of what does not exist.
+    #[error("{what} '{id}' does not exist")]
+    NotFound {
+        /// `upload`, `model`, `dataset` or `job`.
+        what: &'static str,
+        /// What was asked for.
+        id: String,
+    },
+    /// Nobody has asked who calls: a defect of ours.
+    #[error("a request without a caller")]
+    NoCaller,
+    /// There is no such tenant, or the caller is another.
     #[error("tenant '{tenant}' does not exist")]
     NoSuchTenant {
         /// What was asked for.
@@ -103,11 +114,11 @@ impl Classify for RequestError {
     fn kind(&self) -> Kind {
         match self {
             RequestError::Invalid { .. } | RequestError::Undecodable(_) => Kind::InvalidArgument,
-            RequestError::NoSuchTenant { .. } => Kind::NotFound,
+            RequestError::NoSuchTenant { .. } | RequestError::NotFound { .. } => Kind::NotFound,
             RequestError::TooLarge { .. } => Kind::ResourceExhausted,
             RequestError::NotComplete { .. } => Kind::FailedPrecondition,
             RequestError::Unreadable { kind, .. } => *kind,
-            RequestError::Panicked { .. } => Kind::Internal,
+            RequestError::Panicked { .. } | RequestError::NoCaller => Kind::Internal,
             RequestError::Stopping => Kind::Unavailable,
         }
     }
@@ -116,11 +127,11 @@ impl Classify for RequestError {
         match self {
             RequestError::Invalid { .. } => "INVALID_FIELDS",
             RequestError::Undecodable(_) => "UNDECODABLE",
-            RequestError::NoSuchTenant { .. } => "NOT_FOUND",
+            RequestError::NoSuchTenant { .. } | RequestError::NotFound { .. } => "NOT_FOUND",
             RequestError::TooLarge { .. } => "TOO_LARGE",
             RequestError::NotComplete { .. } => "UPLOAD_INCOMPLETE",
             RequestError::Unreadable { reason, .. } => reason,
-            RequestError::Panicked { .. } => "INTERNAL",
+            RequestError::Panicked { .. } | RequestError::NoCaller => "INTERNAL",
             RequestError::Stopping => "SERVER_STOPPING",
         }
     }
@@ -144,6 +155,7 @@ pub fn code(kind: Kind) -> Code {
         Kind::OutOfRange => Code::OutOfRange,
         Kind::ResourceExhausted => Code::ResourceExhausted,
         Kind::Unavailable => Code::Unavailable,
+        Kind::DeadlineExceeded => Code::DeadlineExceeded,
         Kind::DataLoss => Code::DataLoss,
         Kind::Cancelled => Code::Cancelled,
         Kind::Internal => Code::Internal,

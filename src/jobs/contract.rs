@@ -6,12 +6,14 @@ use sqlx::AssertSqlSafe;
 use super::JobError;
 use super::job::{Directive, Failure, Job, JobKey, JobResult, Lease, NewJob, Outcome};
 use super::queue::JobQueue;
-use super::state::{JobState, MAX_LOSSES};
+use super::state::JobState;
 use crate::error::{Classify, Kind};
 use crate::recipe::run::Progress;
+use crate::settings;
 use crate::store::{Catalogue, Database, DatasetDetail, NewEntry, Page, Request};
 
 const TTL: i64 = 10_000;
+const MAX_LOSSES: u32 = 3;
 
 /// A queue with nothing in it, and a data set that jobs may name.
 struct Fixture {
@@ -72,10 +74,14 @@ async fn postgres() -> Option<Fixture> {
     Some(fixture(Database::open(&format!("{url}{join}options[search_path]={schema}")).await.unwrap(), None).await)
 }
 
+fn rules() -> settings::Jobs {
+    settings::Jobs { max_losses: MAX_LOSSES, ..settings::Jobs::default() }
+}
+
 async fn fixture(database: Database, folder: Option<tempfile::TempDir>) -> Fixture {
     let catalogue = Catalogue::new(database.clone());
     let dataset = dataset(&catalogue, "default").await;
-    Fixture { queue: JobQueue::new(database.clone()), database, catalogue, dataset, _folder: folder }
+    Fixture { queue: JobQueue::new(database.clone(), rules()), database, catalogue, dataset, _folder: folder }
 }
 
 async fn dataset(catalogue: &Catalogue, tenant: &str) -> String {
@@ -92,6 +98,8 @@ impl Fixture {
             extra_models: Default::default(),
             dataset: self.dataset.clone(),
             recipe: "{}".into(),
+            priority: 0,
+            time_limit_ms: None,
         }
     }
 
@@ -163,7 +171,7 @@ async fn a_stale_attempt_changes_nothing(f: Fixture) {
     let before = f.queue.get(&job.key).await.unwrap();
     let progress = Progress { phase: "train".into(), ..Progress::default() };
     assert_eq!(f.queue.heartbeat(&stale, TTL + 1, TTL, Some(progress)).await.unwrap(), Directive::Lost);
-    for outcome in [Outcome::Failed(Failure::crashed("stale")), Outcome::Cancelled, Outcome::Released] {
+    for outcome in [Outcome::Failed(Failure::crashed("stale")), Outcome::Cancelled(Vec::new()), Outcome::Released] {
         let error = f.queue.finish(&stale, outcome, TTL + 2).await.unwrap_err();
         assert!(matches!(error, JobError::LeaseLost { attempt: 1 }));
     }
@@ -206,7 +214,7 @@ async fn a_queued_job_is_cancelled_at_once_and_a_running_one_when_its_worker_sto
     let lease = f.claim(5).await;
     assert_eq!(f.queue.cancel(&running.key, 6).await.unwrap().state, JobState::Cancelling);
     assert_eq!(f.queue.heartbeat(&lease, 7, TTL, None).await.unwrap(), Directive::Cancel);
-    f.queue.finish(&lease, Outcome::Cancelled, 8).await.unwrap();
+    f.queue.finish(&lease, Outcome::Cancelled(Vec::new()), 8).await.unwrap();
     assert_eq!(f.state(&running.key).await, JobState::Cancelled);
 
     // A worker that is lost while stopping has stopped.

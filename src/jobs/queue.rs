@@ -15,10 +15,11 @@ use tokio::sync::broadcast;
 use tokio::sync::broadcast::error::RecvError;
 
 use super::JobError;
-use super::job::{Directive, Failure, Job, JobKey, Lease, NewJob, Outcome};
+use super::job::{Checkpoint, Directive, Failure, Job, JobKey, Lease, NewJob, Outcome};
 use super::state::JobState;
 use crate::error::Kind;
 use crate::recipe::run::Progress;
+use crate::settings;
 use crate::store::{Database, Page, Request, StoreError, new_id};
 
 /// How often whoever waits for a change looks without being told.
@@ -27,13 +28,14 @@ const POLL: Duration = Duration::from_secs(1);
 const BACKLOG: usize = 256;
 
 const COLUMNS: &str =
-    "tenant, id, model, extra_models, dataset, recipe, state, revision, attempt, losses, worker, lease_expires_ms,
-    progress, failure, result, create_ms, start_ms, finish_ms";
+    "tenant, id, model, extra_models, dataset, recipe, priority, time_limit_ms, state, revision, attempt, losses, run_ms,
+    worker, lease_expires_ms, progress, failure, result, checkpoint, partial, create_ms, start_ms, finish_ms";
 
 /// The queue.
 #[derive(Debug, Clone)]
 pub struct JobQueue {
     database: Database,
+    rules: settings::Jobs,
     changes: broadcast::Sender<JobKey>,
 }
 
@@ -42,18 +44,18 @@ pub struct JobQueue {
 pub struct Changes(broadcast::Receiver<JobKey>);
 
 impl JobQueue {
-    /// The queue in a database.
-    pub fn new(database: Database) -> Self {
-        Self { database, changes: broadcast::Sender::new(BACKLOG) }
+    /// The queue in a database; `rules` are what a job may do.
+    pub fn new(database: Database, rules: settings::Jobs) -> Self {
+        Self { database, rules, changes: broadcast::Sender::new(BACKLOG) }
     }
 
     /// Puts a job into the queue, or returns the one that an earlier call with this request put there.
     pub async fn submit(&self, new: &NewJob, request: &Request, now: i64) -> Result<Job, JobError> {
         let job = Job::new(new_id(), new.clone(), now);
         let inserted = sqlx::query(
-            "INSERT INTO jobs (tenant, id, request_id, request_digest, model, extra_models, dataset, recipe, state,
-                 revision, attempt, losses, create_ms)
-             VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, 1, 0, 0, $10)
+            "INSERT INTO jobs (tenant, id, request_id, request_digest, model, extra_models, dataset, recipe, priority,
+                 time_limit_ms, state, revision, attempt, losses, run_ms, create_ms)
+             VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, 1, 0, 0, 0, $12)
              ON CONFLICT (tenant, request_id) WHERE request_id <> '' DO NOTHING",
         )
         .bind(&job.key.tenant)
@@ -64,6 +66,8 @@ impl JobQueue {
         .bind(to_json(&Some(&job.extra_models))?)
         .bind(&job.dataset)
         .bind(&job.recipe)
+        .bind(i64::from(job.priority))
+        .bind(job.time_limit_ms)
         .bind(job.state.name())
         .bind(now)
         .execute(self.database.pool())
@@ -152,27 +156,49 @@ impl JobQueue {
         ttl: i64,
         progress: Option<Progress>,
     ) -> Result<Directive, JobError> {
-        let step = self.step(&lease.key, |job| Ok(job.heartbeat(lease, now, ttl, progress))).await;
+        let step = self.step(&lease.key, |job| Ok(job.heartbeat(lease, now, ttl, progress, &self.rules))).await;
+        step.map(|(_, directive)| directive)
+    }
+
+    /// A worker has saved the work; the file is in the blob store already. The one before becomes garbage.
+    pub async fn checkpoint(&self, lease: &Lease, checkpoint: Checkpoint, now: i64) -> Result<Directive, JobError> {
+        let step = self.step(&lease.key, |job| Ok(job.checkpoint(lease, checkpoint, now, &self.rules))).await;
         step.map(|(_, directive)| directive)
     }
 
     /// A worker ends a job.
     pub async fn finish(&self, lease: &Lease, outcome: Outcome, now: i64) -> Result<Job, JobError> {
-        self.step(&lease.key, |job| job.finish(lease, outcome, now)).await.map(|(job, ())| job)
+        self.step(&lease.key, |job| job.finish(lease, outcome, now, &self.rules)).await.map(|(job, ())| job)
     }
 
     /// Takes the jobs of workers that were not heard of away from them; returns these jobs.
     pub async fn expire(&self, now: i64) -> Result<Vec<Job>, JobError> {
+        self.take_from_workers(now, now, |job| job.expire(now, &self.rules)).await
+    }
+
+    /// Takes every job that a worker has away from it; returns these jobs. For the start of a server that has the database
+    /// to itself: whoever held a job is gone, and nobody need wait for its lease to run out.
+    pub async fn take_back_all(&self, now: i64) -> Result<Vec<Job>, JobError> {
+        self.take_from_workers(i64::MAX, now, |job| job.take_back(now, &self.rules)).await
+    }
+
+    /// Lets `take` happen to the jobs whose lease ends by `until`.
+    async fn take_from_workers(
+        &self,
+        until: i64,
+        now: i64,
+        take: impl Fn(&mut Job) -> Result<(), JobError>,
+    ) -> Result<Vec<Job>, JobError> {
         let mut tx = self.database.begin().await?;
         let sql = format!(
             "SELECT {COLUMNS} FROM jobs WHERE lease_expires_ms IS NOT NULL AND lease_expires_ms <= $1 ORDER BY id {}",
             self.database.skip_locked()
         );
-        let rows = sqlx::query(AssertSqlSafe(sql)).bind(now).fetch_all(&mut *tx).await?;
+        let rows = sqlx::query(AssertSqlSafe(sql)).bind(until).fetch_all(&mut *tx).await?;
         let mut expired = Vec::new();
         for row in &rows {
             let read = from_row(row).map_err(JobError::from).and_then(|mut job| {
-                job.expire(now)?;
+                take(&mut job)?;
                 Ok(job)
             });
             match read {
@@ -259,8 +285,9 @@ impl Changes {
 async fn save(tx: &mut Transaction<'static, Any>, job: &Job) -> Result<(), StoreError> {
     sqlx::query(
         "UPDATE jobs SET state = $1, revision = $2, attempt = $3, losses = $4, worker = $5, lease_expires_ms = $6,
-             progress = $7, failure = $8, result = $9, start_ms = $10, finish_ms = $11
-         WHERE tenant = $12 AND id = $13",
+             progress = $7, failure = $8, result = $9, start_ms = $10, finish_ms = $11, run_ms = $12, checkpoint = $13,
+             partial = $14
+         WHERE tenant = $15 AND id = $16",
     )
     .bind(job.state.name())
     .bind(job.revision as i64)
@@ -273,6 +300,9 @@ async fn save(tx: &mut Transaction<'static, Any>, job: &Job) -> Result<(), Store
     .bind(to_json(&job.result)?)
     .bind(job.start_ms)
     .bind(job.finish_ms)
+    .bind(job.run_ms)
+    .bind(to_json(&job.checkpoint)?)
+    .bind(to_json(&(!job.partial.is_empty()).then_some(&job.partial))?)
     .bind(&job.key.tenant)
     .bind(&job.key.id)
     .execute(&mut **tx)
@@ -292,7 +322,7 @@ async fn give_up(
     let failure = Failure::new(Kind::Internal, "INTERNAL", "the server cannot read its record of this job");
     sqlx::query(
         "UPDATE jobs SET state = $1, revision = revision + 1, worker = NULL, lease_expires_ms = NULL, progress = NULL,
-             failure = $2, result = NULL, finish_ms = $3
+             failure = $2, result = NULL, checkpoint = NULL, partial = NULL, finish_ms = $3
          WHERE tenant = $4 AND id = $5",
     )
     .bind(JobState::Failed.name())
@@ -317,15 +347,20 @@ fn from_row(row: &AnyRow) -> Result<Job, StoreError> {
         extra_models: from_json(row, "extra_models")?.unwrap_or_default(),
         dataset: row.try_get("dataset")?,
         recipe: row.try_get("recipe")?,
+        priority: row.try_get::<i64, _>("priority")? as i32,
+        time_limit_ms: row.try_get("time_limit_ms")?,
         state: JobState::from_name(state).ok_or_else(|| StoreError::Row { what: format!("job state {state:?}") })?,
         revision: row.try_get::<i64, _>("revision")? as u64,
         attempt: number("attempt")?,
         losses: number("losses")?,
+        run_ms: row.try_get("run_ms")?,
         worker: row.try_get("worker")?,
         lease_expires_ms: row.try_get("lease_expires_ms")?,
         progress: from_json(row, "progress")?,
         failure: from_json(row, "failure")?,
         result: from_json(row, "result")?,
+        checkpoint: from_json(row, "checkpoint")?,
+        partial: from_json(row, "partial")?.unwrap_or_default(),
         create_ms: row.try_get("create_ms")?,
         start_ms: row.try_get("start_ms")?,
         finish_ms: row.try_get("finish_ms")?,

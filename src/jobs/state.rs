@@ -8,32 +8,34 @@
 //! 4. A terminal state never changes.
 //! 5. The artifacts of a SUCCEEDED job are in the blob store before the state says so.
 //! 6. Every change that a watcher can see makes the revision grow.
-//! 7. A job whose lease is lost [`MAX_LOSSES`] times has FAILED: what kills its workers is not tried for ever. A lease
-//!    that is given back (a server shuts down) is not lost.
+//! 7. A job whose process or worker is lost `max_losses` times without having got as far as another checkpoint has
+//!    FAILED: what kills its workers is not tried for ever. A job that gets on survives any number of losses, and a
+//!    lease that is given back (a server shuts down) is not lost.
+//! 8. Only the holder of the lease moves the checkpoint. A job that has ended has none.
+//! 9. Only a job that was stopped, by a cancel or by its time limit, keeps partial files.
+//! 10. The time that a job ran grows with every attempt and counts no time in which nobody had it.
 //!
 //! # Diagram
 //!
 //! ```text
-//!               release, or lease lost with tries left
+//!          release, or process or lease lost with tries left
 //!             ┌──────────────────────────────────────┐
 //!             ▼                                      │
 //! submit ──▶ QUEUED ────────────claim────────────▶ RUNNING ──succeed──▶ SUCCEEDED
-//!             │                                    │  │  └──fail, or lease lost for the last time──▶ FAILED
+//!             │                                    │  │  └──fail, time out, or lost for the last time──▶ FAILED
 //!             │ cancel                      cancel │  │
 //!             ▼                                    ▼  ╵
 //!         CANCELLED ◀──the process has ended, or its lease is lost── CANCELLING
 //! ```
 //!
-//! A job that is CANCELLING ends as CANCELLED however its process ends: who asked for a cancel wants no result.
+//! A checkpoint and a heartbeat leave a job where it is. A job that is CANCELLING ends as CANCELLED however its process
+//! ends: who asked for a cancel wants no result.
 //! `JobState::next` is this diagram; [`super::job::Job`] keeps the attempt and the lease with it, and is what the
 //! property test below drives; [`super::queue::JobQueue`] makes each step one transaction.
 
 use std::fmt;
 
 use super::JobError;
-
-/// After so many lost leases a job has failed.
-pub const MAX_LOSSES: u32 = 3;
 
 /// Where a job stands.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -65,12 +67,14 @@ pub enum Event {
     Fail,
     /// The worker has stopped it, as asked.
     Stop,
+    /// The worker has stopped it because it took longer than it may.
+    TimeOut,
     /// The worker gives it back.
     Release,
-    /// The worker was not heard of, and another may try.
-    LoseLease,
-    /// The worker was not heard of, as too often before.
-    LoseLastLease,
+    /// Its process died, or its worker was not heard of, and another may try.
+    Lose,
+    /// The same, as too often before.
+    LoseLast,
 }
 
 impl JobState {
@@ -83,16 +87,16 @@ impl JobState {
             (Queued, Cancel) => Ok(Cancelled),
             (Running, Cancel) => Ok(Cancelling),
             (Running, Succeed) => Ok(Succeeded),
-            (Running, Fail | LoseLastLease) => Ok(Failed),
-            (Running, Release | LoseLease) => Ok(Queued),
+            (Running, Fail | TimeOut | LoseLast) => Ok(Failed),
+            (Running, Release | Lose) => Ok(Queued),
             (Cancelling, Cancel) => Ok(Cancelling),
-            (Cancelling, Succeed | Fail | Stop | Release | LoseLease | LoseLastLease) => Ok(Cancelled),
+            (Cancelling, Succeed | Fail | Stop | TimeOut | Release | Lose | LoseLast) => Ok(Cancelled),
             // To cancel what has ended is no mistake: the caller could not know.
             (Succeeded | Failed | Cancelled, Cancel) => Ok(self),
-            (Queued, Succeed | Fail | Stop | Release | LoseLease | LoseLastLease)
+            (Queued, Succeed | Fail | Stop | TimeOut | Release | Lose | LoseLast)
             | (Running, Claim | Stop)
             | (Cancelling, Claim)
-            | (Succeeded | Failed | Cancelled, Claim | Succeed | Fail | Stop | Release | LoseLease | LoseLastLease) => {
+            | (Succeeded | Failed | Cancelled, Claim | Succeed | Fail | Stop | TimeOut | Release | Lose | LoseLast) => {
                 Err(JobError::Impossible { state: self.name(), event: event.name() })
             }
         }
@@ -142,7 +146,8 @@ impl Event {
             Event::Fail => "fail",
             Event::Stop => "be stopped",
             Event::Release => "be given back",
-            Event::LoseLease | Event::LoseLastLease => "lose its lease",
+            Event::TimeOut => "run out of time",
+            Event::Lose | Event::LoseLast => "be lost",
         }
     }
 }

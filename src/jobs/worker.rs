@@ -60,6 +60,7 @@ enum End {
     Done,
     Failed(Failure),
     Cancelled,
+    TimedOut,
     Released,
     Lost,
 }
@@ -125,7 +126,8 @@ impl Worker {
         match attend(&mut process, progress, &mut directive, shutdown).await {
             End::Done => {}
             End::Failed(failure) => return Some(Outcome::Failed(failure)),
-            End::Cancelled => return Some(Outcome::Cancelled),
+            End::Cancelled => return Some(Outcome::Cancelled(Vec::new())),
+            End::TimedOut => return Some(Outcome::TimedOut(Vec::new())),
             End::Released => return Some(Outcome::Released),
             End::Lost => return None,
         }
@@ -243,6 +245,10 @@ async fn attend(
                     Directive::Cancel => {
                         process.cancel().await;
                         stopping = Some((End::Cancelled, Instant::now() + STOP_GRACE));
+                    }
+                    Directive::TimeOut => {
+                        process.cancel().await;
+                        stopping = Some((End::TimedOut, Instant::now() + STOP_GRACE));
                     }
                     Directive::Lost => {
                         process.kill();

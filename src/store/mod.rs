@@ -22,8 +22,8 @@ mod uploads;
 use std::fs::{self, File, TryLockError};
 use std::io;
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
-use std::time::{SystemTime, UNIX_EPOCH};
+use std::sync::{Arc, OnceLock};
+use std::time::{Instant, SystemTime, UNIX_EPOCH};
 
 use crate::digest::Digest;
 
@@ -158,9 +158,15 @@ pub fn new_id() -> String {
     uuid::Uuid::now_v7().to_string()
 }
 
-/// The time, in milliseconds since 1970.
+/// The time, in milliseconds since 1970, by a clock that never jumps: the machine's is read once, and from then on only the
+/// time that has passed counts. Leases and time limits would otherwise run out, or never, when somebody sets the clock.
 pub fn now_ms() -> i64 {
-    SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_millis() as i64)
+    static START: OnceLock<(i64, Instant)> = OnceLock::new();
+    let (start, since) = START.get_or_init(|| {
+        let now = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_millis() as i64);
+        (now, Instant::now())
+    });
+    start + since.elapsed().as_millis() as i64
 }
 
 #[cfg(test)]

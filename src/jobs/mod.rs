@@ -7,7 +7,8 @@
 //! - [`reaper`] takes jobs away from workers that were lost
 //! - [`supervise`] keeps workers and the reaper going
 //! - [`reader`] reads what came from outside, in a process of its own
-//! - [`emitted`] looks over what a process left before anybody else sees it
+//! - [`emitted`] looks over what a process left before anybody else sees it; what it saved on the way is stored by a task
+//!   beside the worker
 
 pub mod child;
 pub mod emitted;
@@ -17,6 +18,7 @@ pub mod queue;
 pub mod reader;
 pub mod reaper;
 pub mod runner;
+mod saver;
 pub mod state;
 pub mod supervise;
 pub mod worker;

@@ -25,6 +25,8 @@
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;
+use std::sync::OnceLock;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 use std::{fs, io};
 
@@ -43,6 +45,8 @@ use crate::train::TrainState;
 
 /// The file's usual name.
 pub const CHECKPOINT_FILE: &str = "checkpoint.safetensors";
+/// A run that is to be left ends after this, saved or not.
+const LEAVE_WITHIN: Duration = Duration::from_secs(2);
 /// Of the time at most about this share is spent on saving, however often it is asked for.
 const SHARE: u32 = 10;
 
@@ -60,6 +64,36 @@ pub struct Keep<'a> {
     pub at_once: &'a (dyn Fn() -> bool + Sync),
     /// Told whenever a state is safely in the file.
     pub kept: &'a mut (dyn FnMut() + Send),
+}
+
+/// Whether a run is to be left as soon as its state is saved: what [`Keep::at_once`], [`Keep::kept`] and
+/// [`Run::cancelled`](super::run::Run::cancelled) ask and tell.
+#[derive(Debug, Default)]
+pub struct Leaving {
+    asked: OnceLock<Instant>,
+    saved: AtomicBool,
+}
+
+impl Leaving {
+    /// Asks for it.
+    pub fn ask(&self) {
+        self.asked.get_or_init(Instant::now);
+    }
+
+    /// Whether it is to be saved for that.
+    pub fn wants_save(&self) -> bool {
+        self.asked.get().is_some() && !self.saved.load(Ordering::Relaxed)
+    }
+
+    /// The state is saved.
+    pub fn saved(&self) {
+        self.saved.store(self.asked.get().is_some(), Ordering::Relaxed);
+    }
+
+    /// Whether the run may end: it was asked to, and is saved or has come to no place where it could be.
+    pub fn may_end(&self) -> bool {
+        self.asked.get().is_some_and(|asked| self.saved.load(Ordering::Relaxed) || asked.elapsed() >= LEAVE_WITHIN)
+    }
 }
 
 /// How far a recipe has come, between two steps.

@@ -44,6 +44,12 @@ pub enum JobError {
         /// The attempt that the worker held.
         attempt: u32,
     },
+    /// The tenant has as many jobs in the queue as it may.
+    #[error("{limit} jobs of this tenant wait or run, which is as many as it may have")]
+    QueueFull {
+        /// How many it may have.
+        limit: u32,
+    },
     /// The store failed.
     #[error(transparent)]
     Store(#[from] StoreError),
@@ -60,6 +66,7 @@ impl Classify for JobError {
         match self {
             JobError::Impossible { .. } => Kind::FailedPrecondition,
             JobError::LeaseLost { .. } => Kind::Aborted,
+            JobError::QueueFull { .. } => Kind::ResourceExhausted,
             JobError::Store(error) => error.kind(),
         }
     }
@@ -68,14 +75,16 @@ impl Classify for JobError {
         match self {
             JobError::Impossible { .. } => "JOB_STATE",
             JobError::LeaseLost { .. } => "LEASE_LOST",
+            JobError::QueueFull { .. } => "QUEUE_FULL",
             JobError::Store(error) => error.reason(),
         }
     }
 
     fn metadata(&self) -> Vec<(&'static str, String)> {
         match self {
+            JobError::QueueFull { limit } => vec![("limit", limit.to_string())],
             JobError::Store(error) => error.metadata(),
-            _ => Vec::new(),
+            JobError::Impossible { .. } | JobError::LeaseLost { .. } => Vec::new(),
         }
     }
 }

@@ -17,6 +17,7 @@ use niwaki::digest::Digest;
 use niwaki::format::native;
 use niwaki::graph::builder::GraphBuilder;
 use niwaki::graph::init;
+use niwaki::settings::Settings;
 use serde_json::json;
 use tokio::net::TcpListener;
 use tokio::sync::oneshot;
@@ -44,15 +45,17 @@ struct Server {
 }
 
 impl Server {
-    async fn start(data: &Path, workers: usize) -> Self {
+    async fn start(data: &Path, workers: u32) -> Self {
         Self::start_with(data, workers, env!("CARGO_BIN_EXE_niwaki").into()).await
     }
 
     #[allow(clippy::disallowed_methods)] // `stop` waits for it; a test that fails ends its runtime.
-    async fn start_with(data: &Path, workers: usize, job_program: PathBuf) -> Self {
+    async fn start_with(data: &Path, workers: u32, job_program: PathBuf) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = format!("http://{}", listener.local_addr().unwrap());
-        let config = ServerConfig { data: data.into(), workers, job_program };
+        let mut settings = Settings { data: data.into(), ..Settings::default() };
+        settings.jobs.workers = workers;
+        let config = ServerConfig { settings, job_program };
         let (stop, stopped) = oneshot::channel();
         let served = tokio::spawn(serve(listener, config, async {
             let _ = stopped.await;

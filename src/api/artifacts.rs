@@ -5,7 +5,7 @@ use std::pin::Pin;
 use futures::{Stream, StreamExt};
 use tonic::{Request, Response, Status};
 
-use super::names::parse_artifact;
+use super::auth::Caller;
 use super::v1::artifact_service_server::ArtifactService;
 use super::{Context, v1};
 use crate::store::{StoreError, stored_digest};
@@ -21,8 +21,8 @@ impl ArtifactService for Artifacts {
         &self,
         request: Request<v1::DownloadArtifactRequest>,
     ) -> Result<Response<Self::DownloadArtifactStream>, Status> {
-        let v1::DownloadArtifactRequest { name, read_offset, read_limit } = request.into_inner();
-        let (key, file_name) = parse_artifact(&name)?;
+        let (caller, v1::DownloadArtifactRequest { name, read_offset, read_limit }) = Caller::of(request)?;
+        let (key, file_name) = caller.artifact(&name)?;
         let job = self.0.queue.get(&key).await?;
         let artifact = job.result.and_then(|result| result.artifacts.into_iter().find(|file| file.name == file_name));
         let artifact = artifact.ok_or(StoreError::NotFound { what: "artifact", id: file_name })?;

@@ -2,9 +2,10 @@
 //!
 //! A handler is four moves: read the names, convert and check, delegate, convert back. [`status`] turns every error into
 //! a gRPC status, [`convert`] every message into what it means, [`names`] reads resource names, [`limits`] holds the
-//! bounds.
+//! bounds, [`auth`] who calls.
 
 mod artifacts;
+pub mod auth;
 mod codec;
 pub mod convert;
 mod datasets;
@@ -30,25 +31,24 @@ pub mod v1 {
 /// The encoded `google.protobuf.FileDescriptorSet` of the API, for reflection and for the recipe's JSON form.
 pub const DESCRIPTORS: &[u8] = include_bytes!(concat!(env!("OUT_DIR"), "/descriptors.bin"));
 
-use std::path::PathBuf;
 use std::sync::Arc;
 
-use tokio::sync::Semaphore;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 use crate::jobs::queue::JobQueue;
+use crate::jobs::reader::Reader;
+use crate::settings::Settings;
 use crate::store::Store;
 
 /// What every service is given.
 #[derive(Debug, Clone)]
 struct Context {
+    settings: Arc<Settings>,
     store: Store,
     queue: JobQueue,
-    /// Permits for reading whole files into memory.
-    readers: Arc<Semaphore>,
-    /// Where files lie while they are read.
-    scratch: PathBuf,
+    /// Reads what was uploaded, in processes of their own.
+    reader: Reader,
     /// Cancelled when the server stops: streams end.
     stop: CancellationToken,
     /// Tasks that go on when their caller has gone; the server waits for them.

@@ -2,7 +2,7 @@
 //!
 //! Whoever starts it owns the socket and says when to stop. To stop, the server says that it no longer serves, ends watch
 //! streams and uploads with UNAVAILABLE (both can be taken up again), gives running jobs back, ends watches of its health,
-//! and waits for the rest; not longer than [`STOP_LIMIT`], because a client may keep a reflection stream open for ever.
+//! and waits for the rest; not longer than `calls.stop_seconds`, because a client may keep a reflection stream open for ever.
 
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -11,20 +11,21 @@ use std::time::Duration;
 use prost_types::FileDescriptorSet;
 use thiserror::Error;
 use tokio::net::TcpListener;
-use tokio::sync::Semaphore;
 use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
+use tonic::service::Routes;
 use tonic::transport;
 use tonic::transport::server::TcpIncoming;
 use tonic_health::ServingStatus;
 
 use super::Context;
 use super::artifacts::Artifacts;
+use super::auth::authenticate;
 use super::datasets::Datasets;
 use super::jobs::Jobs;
 use super::json::POOL;
-use super::limits::{MAX_MESSAGE_BYTES, MAX_READERS};
+use super::limits::MAX_MESSAGE_BYTES;
 use super::models::Models;
 use super::server_info::ServerInfo;
 use super::uploads::Uploads;
@@ -36,15 +37,14 @@ use super::v1::server_service_server::ServerServiceServer;
 use super::v1::upload_service_server::UploadServiceServer;
 use crate::error::{Classify, Kind};
 use crate::jobs::queue::JobQueue;
+use crate::jobs::reader::Reader;
 use crate::jobs::reaper::reap;
 use crate::jobs::supervise::supervise;
 use crate::jobs::worker::Worker;
-use crate::settings;
+use crate::settings::Settings;
 use crate::store::{Store, StoreError};
 
-/// After so long a server that stops has stopped.
-pub const STOP_LIMIT: Duration = Duration::from_secs(9);
-/// After that, so long the database may take to finish what it is at.
+/// After a stop, so long the database may take to finish what it is at.
 const CLOSE_LIMIT: Duration = Duration::from_secs(1);
 /// Bytes that may be on their way on one stream: at 30 ms of round trip the usual window of 1 MiB would allow 30 MB/s.
 const STREAM_WINDOW: u32 = 8 << 20;
@@ -54,15 +54,12 @@ const CONNECTION_WINDOW: u32 = 16 << 20;
 const KEEPALIVE: (Duration, Duration) = (Duration::from_secs(30), Duration::from_secs(10));
 /// How long a task that panicked rests before it begins again.
 const RESTART_AFTER: Duration = Duration::from_secs(1);
-const MAX_STREAMS: u32 = 256;
 
 /// How a server is set up.
 #[derive(Debug, Clone)]
 pub struct ServerConfig {
-    /// The folder for everything it keeps.
-    pub data: PathBuf,
-    /// Jobs that run at once.
-    pub workers: usize,
+    /// Everything that can be set.
+    pub settings: Settings,
     /// The program that is started for each job, as `PROGRAM job-child FOLDER`.
     pub job_program: PathBuf,
 }
@@ -116,18 +113,18 @@ pub async fn serve(
 impl Server {
     /// Opens the data folder. Once this has gone well, an address may be announced.
     pub async fn open(config: ServerConfig) -> Result<Self, ServeError> {
-        let store = Store::open(&config.data).await?;
+        let store = Store::open(&config.settings.data).await?;
         Ok(Self { config, store })
     }
 
     /// Serves the API on `listener` until `shutdown` ends.
     pub async fn serve(self, listener: TcpListener, shutdown: impl Future<Output = ()>) -> Result<(), ServeError> {
         let Self { config, store } = self;
-        let queue = JobQueue::new(store.database.clone(), settings::Jobs::default());
+        let queue = JobQueue::new(store.database.clone(), config.settings.jobs.clone());
         let (stop, tasks) = (CancellationToken::new(), TaskTracker::new());
         // Whatever ends this function, or drops it, stops the tasks.
         let _stop_at_the_end = stop.clone().drop_guard();
-        for i in 0..config.workers {
+        for i in 0..config.settings.jobs.workers {
             let worker = Worker {
                 name: format!("{}-{i}", std::process::id()),
                 queue: queue.clone(),
@@ -140,11 +137,12 @@ impl Server {
         let (reaped, reaper_stop) = (queue.clone(), stop.clone());
         tasks
             .spawn(supervise("reaper", stop.clone(), RESTART_AFTER, move || reap(reaped.clone(), reaper_stop.clone())));
+        let settings = Arc::new(config.settings);
         let context = Context {
-            scratch: store.work.clone(),
+            settings: settings.clone(),
+            reader: Reader::new(store.clone(), &config.job_program, settings.reader.clone()),
             store: store.clone(),
             queue,
-            readers: Arc::new(Semaphore::new(MAX_READERS)),
             stop: stop.clone(),
             tasks: tasks.clone(),
         };
@@ -167,21 +165,23 @@ impl Server {
                 .register_encoded_file_descriptor_set(tonic_health::pb::FILE_DESCRIPTOR_SET)
         };
         let limit = MAX_MESSAGE_BYTES;
-        let router = transport::Server::builder()
-            .initial_stream_window_size(STREAM_WINDOW)
-            .initial_connection_window_size(CONNECTION_WINDOW)
-            .http2_keepalive_interval(Some(KEEPALIVE.0))
-            .http2_keepalive_timeout(Some(KEEPALIVE.1))
-            .max_concurrent_streams(MAX_STREAMS)
-            .add_service(health_service)
+        let routes = Routes::new(health_service)
             .add_service(reflection().build_v1()?)
             .add_service(reflection().build_v1alpha()?)
             .add_service(UploadServiceServer::new(Uploads(context.clone())).max_decoding_message_size(limit))
             .add_service(ModelServiceServer::new(Models(context.clone())).max_decoding_message_size(limit))
             .add_service(DatasetServiceServer::new(Datasets(context.clone())).max_decoding_message_size(limit))
             .add_service(JobServiceServer::new(Jobs(context.clone())).max_decoding_message_size(limit))
-            .add_service(ArtifactServiceServer::new(Artifacts(context)).max_decoding_message_size(limit))
-            .add_service(ServerServiceServer::new(ServerInfo).max_decoding_message_size(limit));
+            .add_service(ArtifactServiceServer::new(Artifacts(context.clone())).max_decoding_message_size(limit))
+            .add_service(ServerServiceServer::new(ServerInfo(context)).max_decoding_message_size(limit));
+        let router = routes.into_axum_router().layer(axum::middleware::from_fn(authenticate));
+        let router = transport::Server::builder()
+            .initial_stream_window_size(STREAM_WINDOW)
+            .initial_connection_window_size(CONNECTION_WINDOW)
+            .http2_keepalive_interval(Some(KEEPALIVE.0))
+            .http2_keepalive_timeout(Some(KEEPALIVE.1))
+            .max_concurrent_streams(settings.calls.max_streams)
+            .add_routes(Routes::from(router));
         let incoming = TcpIncoming::from(listener).with_nodelay(Some(true));
         let served = router.serve_with_incoming_shutdown(incoming, stop.clone().cancelled_owned());
         tokio::pin!(served);
@@ -205,7 +205,8 @@ impl Server {
             };
             tokio::join!(served, tasks_and_watches).0
         };
-        let ended = timeout(STOP_LIMIT, rest).await.unwrap_or_else(|_| {
+        let stop_limit = Duration::from_secs(settings.calls.stop_seconds.into());
+        let ended = timeout(stop_limit, rest).await.unwrap_or_else(|_| {
             tracing::warn!("stopped with streams open");
             Ok(())
         });

@@ -2,15 +2,15 @@
 
 use tonic::{Request, Response, Status};
 
-use super::limits::{MAX_CHUNK_BYTES, MAX_MESSAGE_BYTES, MAX_UPLOAD_BYTES};
-use super::v1;
+use super::limits::{MAX_CHUNK_BYTES, MAX_MESSAGE_BYTES};
 use super::v1::server_service_server::ServerService;
+use super::{Context, v1};
 use crate::format::safetensors::{MAX_HEADER, MAX_TENSORS};
 use crate::graph::preset;
 use crate::recipe::MAX_STEPS;
 
-#[derive(Debug, Clone, Copy)]
-pub(super) struct ServerInfo;
+#[derive(Debug, Clone)]
+pub(super) struct ServerInfo(pub Context);
 
 #[tonic::async_trait]
 impl ServerService for ServerInfo {
@@ -23,7 +23,7 @@ impl ServerService for ServerInfo {
             limits: Some(v1::Limits {
                 max_message_bytes: MAX_MESSAGE_BYTES as u64,
                 max_chunk_bytes: MAX_CHUNK_BYTES as u64,
-                max_upload_bytes: MAX_UPLOAD_BYTES,
+                max_upload_bytes: self.0.settings.uploads.max_bytes,
                 max_header_bytes: MAX_HEADER,
                 max_tensors: MAX_TENSORS as u64,
                 max_steps: MAX_STEPS as u32,

@@ -31,7 +31,18 @@ pub enum RequestError {
         /// All of them.
         violations: Vec<Violation>,
     },
-    /// There is no such tenant.
+    /// It belongs to another tenant: the words of what does not exist.
+    #[error("{what} '{id}' does not exist")]
+    NotFound {
+        /// `upload`, `model`, `dataset` or `job`.
+        what: &'static str,
+        /// What was asked for.
+        id: String,
+    },
+    /// Nobody has asked who calls: a defect of ours.
+    #[error("a request without a caller")]
+    NoCaller,
+    /// There is no such tenant, or the caller is another.
     #[error("tenant '{tenant}' does not exist")]
     NoSuchTenant {
         /// What was asked for.
@@ -103,11 +114,11 @@ impl Classify for RequestError {
     fn kind(&self) -> Kind {
         match self {
             RequestError::Invalid { .. } | RequestError::Undecodable(_) => Kind::InvalidArgument,
-            RequestError::NoSuchTenant { .. } => Kind::NotFound,
+            RequestError::NoSuchTenant { .. } | RequestError::NotFound { .. } => Kind::NotFound,
             RequestError::TooLarge { .. } => Kind::ResourceExhausted,
             RequestError::NotComplete { .. } => Kind::FailedPrecondition,
             RequestError::Unreadable { kind, .. } => *kind,
-            RequestError::Panicked { .. } => Kind::Internal,
+            RequestError::Panicked { .. } | RequestError::NoCaller => Kind::Internal,
             RequestError::Stopping => Kind::Unavailable,
         }
     }
@@ -116,11 +127,11 @@ impl Classify for RequestError {
         match self {
             RequestError::Invalid { .. } => "INVALID_FIELDS",
             RequestError::Undecodable(_) => "UNDECODABLE",
-            RequestError::NoSuchTenant { .. } => "NOT_FOUND",
+            RequestError::NoSuchTenant { .. } | RequestError::NotFound { .. } => "NOT_FOUND",
             RequestError::TooLarge { .. } => "TOO_LARGE",
             RequestError::NotComplete { .. } => "UPLOAD_INCOMPLETE",
             RequestError::Unreadable { reason, .. } => reason,
-            RequestError::Panicked { .. } => "INTERNAL",
+            RequestError::Panicked { .. } | RequestError::NoCaller => "INTERNAL",
             RequestError::Stopping => "SERVER_STOPPING",
         }
     }
@@ -167,6 +178,23 @@ pub fn status(error: &impl Classify) -> Status {
         details.add_bad_request_violation(field, description);
     }
     Status::with_error_details(code(error.kind()), error.to_string(), details)
+}
+
+/// The status of a failure: what a call hears whose files were refused.
+pub fn refused(failure: &Failure) -> Status {
+    if failure.kind == Kind::Internal {
+        // Whoever made it has told the log.
+        return Status::with_error_details(
+            Code::Internal,
+            INTERNAL,
+            ErrorDetails::with_error_info("INTERNAL", DOMAIN, HashMap::new()),
+        );
+    }
+    let mut details = ErrorDetails::with_error_info(&failure.reason, DOMAIN, HashMap::new());
+    for Violation { field, description } in &failure.violations {
+        details.add_bad_request_violation(field, description);
+    }
+    Status::with_error_details(code(failure.kind), &failure.message, details)
 }
 
 /// A job's failure as `Job.error`.

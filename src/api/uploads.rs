@@ -2,9 +2,10 @@
 
 use tonic::{Request, Response, Status, Streaming};
 
+use super::auth::Caller;
 use super::convert::catalogue::upload as to_pb;
 use super::limits::{MAX_CHUNK_BYTES, MAX_UPLOAD_BYTES};
-use super::names::{Collection, check_file_name, parse_parent};
+use super::names::{Collection, check_file_name};
 use super::paging::check_request_id;
 use super::status::RequestError;
 use super::v1::upload_service_server::UploadService;
@@ -19,8 +20,8 @@ pub(super) struct Uploads(pub Context);
 #[tonic::async_trait]
 impl UploadService for Uploads {
     async fn create_upload(&self, request: Request<v1::CreateUploadRequest>) -> Result<Response<v1::Upload>, Status> {
-        let v1::CreateUploadRequest { parent, upload, request_id } = request.into_inner();
-        let new = new_upload(parse_parent(&parent)?, upload.unwrap_or_default(), &request_id)?;
+        let (caller, v1::CreateUploadRequest { parent, upload, request_id }) = Caller::of(request)?;
+        let new = new_upload(caller.parent(&parent)?, upload.unwrap_or_default(), &request_id)?;
         let content = (&new.file_name, new.size_bytes, new.digest.to_string());
         let request = store::Request::new(request_id, &content);
         Ok(Response::new(to_pb(self.0.store.uploads.create(&new, &request, now_ms()).await?)))
@@ -31,7 +32,8 @@ impl UploadService for Uploads {
         request: Request<Streaming<v1::WriteUploadRequest>>,
     ) -> Result<Response<v1::WriteUploadResponse>, Status> {
         // When a caller breaks off, this future is dropped; what has arrived must be committed all the same.
-        let writing = self.0.tasks.spawn(receive(self.0.clone(), request.into_inner()));
+        let (caller, stream) = Caller::of(request)?;
+        let writing = self.0.tasks.spawn(receive(self.0.clone(), caller, stream));
         let committed_size = writing.await.map_err(super::files::panicked)??;
         Ok(Response::new(v1::WriteUploadResponse { committed_size }))
     }
@@ -40,7 +42,8 @@ impl UploadService for Uploads {
         &self,
         request: Request<v1::CompleteUploadRequest>,
     ) -> Result<Response<v1::Upload>, Status> {
-        let name = Collection::Uploads.parse(&request.into_inner().name, "name")?;
+        let (caller, request) = Caller::of(request)?;
+        let name = caller.parse(Collection::Uploads, &request.name, "name")?;
         let uploads = self.0.store.uploads.clone();
         // As above: bytes that are published get their row.
         let completing = self.0.tasks.spawn(async move { uploads.complete(&name.tenant, &name.id).await });
@@ -48,7 +51,8 @@ impl UploadService for Uploads {
     }
 
     async fn get_upload(&self, request: Request<v1::GetUploadRequest>) -> Result<Response<v1::Upload>, Status> {
-        let name = Collection::Uploads.parse(&request.into_inner().name, "name")?;
+        let (caller, request) = Caller::of(request)?;
+        let name = caller.parse(Collection::Uploads, &request.name, "name")?;
         Ok(Response::new(to_pb(self.0.store.uploads.get(&name.tenant, &name.id).await?)))
     }
 
@@ -88,11 +92,15 @@ fn new_upload(tenant: String, upload: v1::Upload, request_id: &str) -> Result<Ne
 }
 
 /// Takes chunks to the end of the stream. However that comes, the chunks before it are kept.
-async fn receive(context: Context, mut stream: Streaming<v1::WriteUploadRequest>) -> Result<u64, Status> {
+async fn receive(
+    context: Context,
+    caller: Caller,
+    mut stream: Streaming<v1::WriteUploadRequest>,
+) -> Result<u64, Status> {
     let Some(first) = stream.message().await? else {
         return Err(RequestError::field("name", "the stream ended before its first message").into());
     };
-    let name = Collection::Uploads.parse(&first.name, "name")?;
+    let name = caller.parse(Collection::Uploads, &first.name, "name")?;
     let mut writer = context.store.uploads.writer(&name.tenant, &name.id).await?;
     let taken = take(&context, &mut stream, first, &mut writer).await;
     let committed = writer.commit().await?;

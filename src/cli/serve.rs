@@ -11,6 +11,7 @@ use super::failure::{Exit, Failure};
 use super::output::Output;
 use super::this_program;
 use crate::api::server::{Server, ServerConfig};
+use crate::settings::Settings;
 
 /// Serves until it is told to stop.
 pub fn run(args: &ServeArgs, output: Output) -> Result<(), Failure> {
@@ -29,8 +30,9 @@ pub fn run(args: &ServeArgs, output: Output) -> Result<(), Failure> {
             .await
             .map_err(|error| Failure::new(Exit::Failure, "LISTEN", format!("--listen {}: {error}", args.listen)))?;
         let address = listener.local_addr().map_err(failed)?;
-        let config =
-            ServerConfig { data: args.data.clone(), workers: args.workers.into(), job_program: this_program()? };
+        let mut settings = Settings { listen: args.listen, data: args.data.clone(), ..Settings::default() };
+        settings.jobs.workers = args.workers.into();
+        let config = ServerConfig { settings, job_program: this_program()? };
         let server = Server::open(config).await?;
         let stop = stop().map_err(failed)?;
         output.answer(

@@ -125,7 +125,9 @@ async fn a_data_folder_in_use_is_refused() {
     let data = tempfile::tempdir().unwrap();
     let server = Server::start(data.path(), 0).await;
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
-    let config = ServerConfig { data: data.path().into(), workers: 0, job_program: "/bin/true".into() };
+    let mut settings = Settings { data: data.path().into(), ..Settings::default() };
+    settings.jobs.workers = 0;
+    let config = ServerConfig { settings, job_program: "/bin/true".into() };
     let error = serve(listener, config, std::future::pending()).await.unwrap_err();
     assert!(error.to_string().contains("in use"), "{error}");
     server.stop().await;

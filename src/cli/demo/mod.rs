@@ -25,6 +25,7 @@ use crate::api::server::{ServerConfig, serve};
 use crate::api::{self, v1};
 use crate::format::safetensors;
 use crate::recipe::run::{MODEL_FILE, REPORT_FILE};
+use crate::settings::Settings;
 use crate::tensor::{DType, TensorData};
 
 const TRAIN: &str = include_str!("../../../examples/recipes/demo-train.json");
@@ -41,7 +42,10 @@ pub fn run(args: &DemoArgs, output: Output) -> Result<(), Failure> {
     let failed = |error: std::io::Error| Failure::new(Exit::Failure, "RUNTIME", error.to_string());
     local::out(&args.out)?;
     let kept = tempfile::tempdir().map_err(failed)?;
-    let config = ServerConfig { data: kept.path().to_path_buf(), workers: 1, job_program: this_program()? };
+    let config = ServerConfig {
+        settings: Settings { data: kept.path().to_path_buf(), ..Settings::default() },
+        job_program: this_program()?,
+    };
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build().map_err(failed)?;
     let (done, ended) = tokio::sync::oneshot::channel::<()>();
     runtime.block_on(async {

@@ -7,6 +7,7 @@
 //! - [`reaper`] takes jobs away from workers that were lost
 //! - [`census`] counts jobs for operators
 //! - [`supervise`] keeps workers and the reaper going
+//! - [`reader`] reads what came from outside, in a process of its own
 //! - [`emitted`] looks over what a process left before anybody else sees it
 
 pub mod census;
@@ -15,6 +16,7 @@ pub mod emitted;
 pub mod job;
 pub mod protocol;
 pub mod queue;
+pub mod reader;
 pub mod reaper;
 pub mod runner;
 pub mod state;

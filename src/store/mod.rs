@@ -20,6 +20,7 @@ mod request;
 mod uploads;
 
 use std::fs::{self, File, TryLockError};
+use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, OnceLock};
 use std::time::{Instant, SystemTime, UNIX_EPOCH};
@@ -66,14 +67,14 @@ impl Store {
     /// Opens the data folder, or makes it.
     pub async fn open(data: &Path) -> Result<Self, StoreError> {
         let (blobs, uploads, work) = (data.join("blobs"), data.join("uploads"), data.join("work"));
-        fs::create_dir_all(data).map_err(StoreError::folder(data))?;
+        make_folder(data).map_err(StoreError::folder(data))?;
         let lock = lock(data)?;
         if work.exists() {
             // What is left of jobs that were at work when the server died; they will be tried again elsewhere.
             fs::remove_dir_all(&work).map_err(StoreError::folder(&work))?;
         }
         for folder in [&blobs, &uploads, &work] {
-            fs::create_dir_all(folder).map_err(StoreError::folder(folder))?;
+            make_folder(folder).map_err(StoreError::folder(folder))?;
         }
         let database = Database::open_file(&data.join("niwaki.sqlite")).await?;
         let blobs = Blobs::open(&blobs)?;
@@ -107,6 +108,20 @@ impl Drop for Lock {
     fn drop(&mut self) {
         self.release();
     }
+}
+
+/// Makes a folder, and those it lies in, for good: a new name is safe once the folder that holds it was synced.
+fn make_folder(path: &Path) -> io::Result<()> {
+    if path.is_dir() {
+        return Ok(());
+    }
+    let parent = path.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new("."));
+    make_folder(parent)?;
+    match fs::create_dir(path) {
+        Err(error) if error.kind() != io::ErrorKind::AlreadyExists || !path.is_dir() => return Err(error),
+        _ => {}
+    }
+    File::open(parent)?.sync_all()
 }
 
 /// Two servers on one folder would write the same uploads.

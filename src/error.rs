@@ -33,6 +33,10 @@ pub enum Kind {
     DataLoss,
     /// The work was cancelled on request.
     Cancelled,
+    /// Nobody knows who asks.
+    Unauthenticated,
+    /// Who asks may not.
+    PermissionDenied,
     /// A defect of ours.
     Internal,
 }

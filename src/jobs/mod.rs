@@ -5,10 +5,12 @@
 //! - [`worker`] claims a job, stages its inputs, watches over its process, publishes what it made
 //! - [`runner`] the process from outside, [`child`] from inside, [`protocol`] what they say to each other
 //! - [`reaper`] takes jobs away from workers that were lost
+//! - [`census`] counts jobs for operators
 //! - [`supervise`] keeps workers and the reaper going
 //! - [`reader`] reads what came from outside, in a process of its own
 //! - [`emitted`] looks over what a process left before anybody else sees it
 
+pub mod census;
 pub mod child;
 pub mod emitted;
 pub mod job;

@@ -118,7 +118,7 @@ fn cook(recipe: &Recipe) -> (Report, Bytes) {
     let folder = tempfile::tempdir().unwrap();
     let upload = upload(&network());
     let report =
-        run_on(recipe, &upload, &dataset(), folder.path(), &mut Run { cancelled: &|| false, progress: &mut |_| {} })
+        run_on(recipe, &upload, &dataset(), folder.path(), &mut Run::new(&|| false, &mut |_| {}))
             .unwrap();
     let written: Report = serde_json::from_slice(&fs::read(folder.path().join(REPORT_FILE)).unwrap()).unwrap();
     assert_eq!(written, report);
@@ -208,7 +208,7 @@ fn a_model_that_has_seen_the_validation_samples_is_found_out() {
         &upload(&graph),
         &noisy,
         folder.path(),
-        &mut Run { cancelled: &|| false, progress: &mut |_| {} },
+        &mut Run::new(&|| false, &mut |_| {}),
     )
     .unwrap();
     assert!(report.warnings.iter().any(|w| w.contains("has probably seen these samples")), "{:?}", report.warnings);
@@ -223,7 +223,7 @@ fn a_cancelled_run_stops_soon_and_leaves_no_report() {
         &upload(&network()),
         &dataset(),
         folder.path(),
-        &mut Run { cancelled: &|| asked.fetch_add(1, Ordering::Relaxed) > 200, progress: &mut |_| {} },
+        &mut Run::new(&|| asked.fetch_add(1, Ordering::Relaxed) > 200, &mut |_| {}),
     )
     .unwrap_err();
     assert!(matches!(error, RecipeError::Cancelled));
@@ -244,7 +244,7 @@ fn a_recipe_that_does_not_fit_is_refused_before_anything_is_computed() {
         &upload(&network()),
         &dataset(),
         folder.path(),
-        &mut Run { cancelled: &|| false, progress: &mut |_| told += 1 },
+        &mut Run::new(&|| false, &mut |_| told += 1),
     )
     .unwrap_err();
     assert_eq!(error.kind(), Kind::InvalidArgument);
@@ -262,7 +262,7 @@ fn a_training_that_explodes_fails_with_its_step() {
         &upload(&network()),
         &dataset(),
         folder.path(),
-        &mut Run { cancelled: &|| false, progress: &mut |_| {} },
+        &mut Run::new(&|| false, &mut |_| {}),
     )
     .unwrap_err();
     assert_eq!((error.kind(), error.reason()), (Kind::FailedPrecondition, "DIVERGED"));
@@ -282,7 +282,7 @@ fn a_model_whose_outputs_overflow_is_refused_and_not_reported() {
     }
     edit.commit().unwrap();
     let folder = tempfile::tempdir().unwrap();
-    let mut listener = Run { cancelled: &|| false, progress: &mut |_| {} };
+    let mut listener = Run::new(&|| false, &mut |_| {});
     let error = run_on(&recipe(vec![half()]), &upload(&graph), &dataset(), folder.path(), &mut listener).unwrap_err();
     assert_eq!((error.kind(), error.reason()), (Kind::FailedPrecondition, "NON_FINITE"));
     assert!(!folder.path().join(REPORT_FILE).exists());

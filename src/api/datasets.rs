@@ -1,19 +1,18 @@
 //! `niwaki.v1.DatasetService`: labelled samples.
 
-use std::sync::Arc;
-
 use tonic::{Request, Response, Status};
 
 use super::auth::Caller;
 use super::convert::catalogue::dataset as to_pb;
 use super::convert::{Checks, Path, source_from_pb};
-use super::limits::{MAX_CLASS_NAMES, MAX_DISPLAY_NAME, MAX_FILES};
+use super::files::refused;
+use super::limits::{MAX_DISPLAY_NAME, MAX_FILES};
 use super::names::Collection;
 use super::paging::{check_request_id, cut, page};
-use super::status::RequestError;
+use super::status::{self, RequestError};
 use super::v1::dataset_service_server::DatasetService;
 use super::{Context, v1};
-use crate::data::{self, DataSource, Part};
+use crate::data::DataSource;
 use crate::store::{self, DatasetDetail, NewEntry, now_ms};
 
 #[derive(Debug, Clone)]
@@ -36,11 +35,10 @@ impl DatasetService for Datasets {
         if let Some(first) = catalogue.made_by::<DatasetDetail>(&tenant, &request).await? {
             return Ok(Response::new(to_pb(first)));
         }
-        let reading = self.0.reading().await?;
         let names: Vec<String> = files.iter().map(|file| file.file_name.clone()).collect();
-        let opened = self.0.read_dataset(&reading, &files, source.clone(), |field| in_request(field, &names)).await?;
-        let detail = DatasetDetail { data_source: source, ..summary(&opened) };
-        drop((opened, reading));
+        let read = self.0.reader.dataset(&files, source).await;
+        let detail =
+            read.map_err(|refusal| status::refused(&refused(refusal, |_, field| in_request(field, &names))))?;
         let new = NewEntry { tenant, display_name: dataset.display_name, files, detail };
         Ok(Response::new(to_pb(catalogue.create(&new, &request, now_ms()).await?)))
     }
@@ -94,20 +92,5 @@ fn in_request(field: &str, names: &[String]) -> String {
     match names.iter().position(|name| name == field) {
         Some(i) => format!("dataset.files[{i}]"),
         None => "dataset.files".into(),
-    }
-}
-
-fn summary(dataset: &data::Dataset) -> DatasetDetail {
-    let samples = |part: &Option<Arc<Part>>| part.as_ref().map_or(0, |part| part.labels.len() as u64);
-    DatasetDetail {
-        source: dataset.source.into(),
-        train_samples: dataset.train.labels.len() as u64,
-        test_samples: samples(&dataset.test),
-        validation_samples: samples(&dataset.validation),
-        selection_samples: samples(&dataset.selection),
-        class_names: dataset.class_names.iter().take(MAX_CLASS_NAMES).cloned().collect(),
-        data_source: None,
-        classes: dataset.classes,
-        sample_shape: dataset.train.sample_shape.iter().map(|&dim| dim as u64).collect(),
     }
 }

@@ -1,28 +1,18 @@
-//! The files that a new model or data set is made of: from the uploads a request names to
-//! what their bytes mean. Few are read at a time, because each needs its size in memory.
+//! The files that a new model or data set is made of: from the uploads a request names to what a reader says of them.
 
-use std::collections::{BTreeMap, HashSet};
-use std::sync::Arc;
+use std::collections::HashSet;
 
-use tokio::sync::OwnedSemaphorePermit;
-use tokio::task::{JoinError, spawn_blocking};
+use tokio::task::JoinError;
 use tonic::Status;
 
 use super::auth::Caller;
 use super::names::Collection;
 use super::status::RequestError;
 use super::{Context, v1};
-use crate::data::{self, DataSource, Dataset, Files};
-use crate::error::Violation;
-use crate::format::{self, Architecture, Model};
-use crate::store::{FileRef, StoreError, UploadState, stored_digest};
-
-/// The right to have files in memory. Whoever works on them has a share of it, so that it ends when the last of them has
-/// ended: a caller that breaks off does not stop a thread that reads.
-#[derive(Debug, Clone)]
-pub(super) struct Reading {
-    _permit: Arc<OwnedSemaphorePermit>,
-}
+use crate::error::{Kind, Violation};
+use crate::jobs::job::Failure;
+use crate::jobs::reader::{Part, Refusal};
+use crate::store::{FileRef, UploadState};
 
 impl Context {
     /// The uploads that `files` names, which must be complete, of the caller, and of different file names; `at` is where
@@ -58,57 +48,22 @@ impl Context {
         }
         Ok(found)
     }
+}
 
-    /// Waits until files may be read into memory.
-    pub(super) async fn reading(&self) -> Result<Reading, Status> {
-        let permit = self.readers.clone().acquire_owned().await.map_err(|_| RequestError::Stopping)?;
-        Ok(Reading { _permit: Arc::new(permit) })
+/// What a call hears of files that were refused. `in_request` says where the request has what the reader calls bad (empty:
+/// the whole of that part).
+pub(super) fn refused(refusal: Refusal, in_request: impl Fn(&Part, &str) -> String) -> Failure {
+    let (part, mut failure) = match refusal {
+        Refusal::Files { part, failure } => (part, failure),
+        Refusal::Server(failure) => return failure,
+    };
+    for violation in &mut failure.violations {
+        violation.field = in_request(&part, &violation.field);
     }
-
-    /// Reads a model; `in_request` says where the request has what the reader calls bad (empty: the whole file).
-    pub(super) async fn read_model(
-        &self,
-        reading: &Reading,
-        file: &FileRef,
-        architecture: Option<Architecture>,
-        in_request: impl Fn(&str) -> String,
-    ) -> Result<Model, Status> {
-        let bytes = self.store.blobs.get(&stored_digest(&file.digest)?).await?;
-        let reading = reading.clone();
-        let read = spawn_blocking(move || {
-            let model = format::open_model(bytes, architecture.as_ref());
-            drop(reading);
-            model
-        });
-        Ok(read.await.map_err(panicked)?.map_err(|error| RequestError::unreadable(&error, in_request))?)
+    if failure.violations.is_empty() && failure.kind == Kind::InvalidArgument {
+        failure.violations.push(Violation::new(in_request(&part, ""), failure.message.clone()));
     }
-
-    /// Reads a data set; `in_request` says where the request has what the reader calls bad (empty: the whole set).
-    pub(super) async fn read_dataset(
-        &self,
-        reading: &Reading,
-        files: &[FileRef],
-        source: Option<DataSource>,
-        in_request: impl Fn(&str) -> String,
-    ) -> Result<Dataset, Status> {
-        // The readers want paths: the files are copied to a folder, compared with their digests. They are numbered there, so
-        // that no name that a client chose is ever a path.
-        let folder = tempfile::tempdir_in(&self.scratch)
-            .map_err(|source| StoreError::File { path: self.scratch.clone(), source })?;
-        let mut paths = BTreeMap::new();
-        for (place, file) in files.iter().enumerate() {
-            let path = folder.path().join(place.to_string());
-            self.store.blobs.get_to_file(&stored_digest(&file.digest)?, &path).await?;
-            paths.insert(file.file_name.clone(), path);
-        }
-        let reading = reading.clone();
-        let read = spawn_blocking(move || {
-            let dataset = data::open(&Files(paths), source.as_ref());
-            drop((folder, reading));
-            dataset
-        });
-        Ok(read.await.map_err(panicked)?.map_err(|error| RequestError::unreadable(&error, in_request))?)
-    }
+    failure
 }
 
 /// What a request hears whose task panicked.

@@ -4,27 +4,25 @@ use std::collections::BTreeMap;
 use std::pin::Pin;
 
 use futures::{Stream, stream};
-use tokio::task::spawn_blocking;
 use tokio_util::sync::CancellationToken;
 use tonic::{Request, Response, Status};
 
 use super::auth::Caller;
 use super::convert::job::{job as to_pb, listed};
 use super::convert::{Path, recipe_from_pb};
-use super::files::{Reading, panicked};
+use super::files::refused;
 use super::limits::MAX_UPLOAD_BYTES;
 use super::names::Collection;
 use super::paging::{check_request_id, cut, page};
 use super::recipe::to_json;
-use super::status::RequestError;
+use super::status::{self, RequestError};
 use super::v1::job_service_server::JobService;
 use super::{Context, v1};
 use crate::error::Violation;
-use crate::format::Architecture;
 use crate::jobs::job::{Job, JobKey, NewJob};
 use crate::jobs::queue::{Changes, JobQueue};
-use crate::recipe::{Given, Recipe, Upload};
-use crate::store::{self, DatasetDetail, Entry, FileRef, ModelDetail, StoreError, now_ms};
+use crate::jobs::reader::{Fit, Part, StoredModel};
+use crate::store::{self, DatasetDetail, Entry, ModelDetail, StoreError, now_ms};
 
 /// More models than a recipe has use for.
 const MAX_EXTRA_MODELS: usize = 8;
@@ -36,9 +34,9 @@ pub(super) struct Jobs(pub Context);
 impl JobService for Jobs {
     async fn create_job(&self, request: Request<v1::CreateJobRequest>) -> Result<Response<v1::Job>, Status> {
         let (caller, v1::CreateJobRequest { parent, job, request_id, validate_only }) = Caller::of(request)?;
-        let (new, recipe) = new_job(&caller, caller.parent(&parent)?, job.unwrap_or_default(), &request_id)?;
+        let new = new_job(&caller, caller.parent(&parent)?, job.unwrap_or_default(), &request_id)?;
         if validate_only {
-            self.check_fit(&new, recipe).await?;
+            self.check_fit(&new).await?;
             let job = to_pb(Job::new(String::new(), new, now_ms()));
             return Ok(Response::new(v1::Job { name: String::new(), state: 0, revision: 0, ..job }));
         }
@@ -46,7 +44,7 @@ impl JobService for Jobs {
         if let Some(first) = self.0.queue.made_by(&new.tenant, &request).await? {
             return Ok(Response::new(to_pb(first)));
         }
-        self.check_fit(&new, recipe).await?;
+        self.check_fit(&new).await?;
         Ok(Response::new(to_pb(self.0.queue.submit(&new, &request, now_ms()).await?)))
     }
 
@@ -94,36 +92,21 @@ impl JobService for Jobs {
 
 impl Jobs {
     /// Whether model and data set are there and the recipe suits them.
-    async fn check_fit(&self, new: &NewJob, recipe: Recipe) -> Result<(), Status> {
-        let catalogue = &self.0.store.catalogue;
-        let dataset: Entry<DatasetDetail> = catalogue.get(&new.tenant, &new.dataset).await?;
-        let mut start = None;
-        if let Some(id) = &new.model {
-            start = Some(self.found(new, id).await?);
-        }
-        let mut others = BTreeMap::new();
-        for (name, id) in &new.extra_models {
-            others.insert(name.clone(), self.found(new, id).await?);
-        }
-        check_sizes(start.iter().chain(others.values()).map(|found| found.file.size_bytes))?;
-        let reading = self.0.reading().await?;
+    async fn check_fit(&self, new: &NewJob) -> Result<(), Status> {
+        let dataset: Entry<DatasetDetail> = self.0.store.catalogue.get(&new.tenant, &new.dataset).await?;
         let mut model = None;
-        if let Some(found) = start {
-            model = Some(self.read(&reading, found, "job.model").await?);
+        if let Some(id) = &new.model {
+            model = Some(self.found(new, id).await?);
         }
-        let mut extra = BTreeMap::new();
-        for (name, found) in others {
-            let field = format!("job.extra_models.{name}");
-            extra.insert(name, self.read(&reading, found, &field).await?);
+        let mut extra_models = BTreeMap::new();
+        for (name, id) in &new.extra_models {
+            extra_models.insert(name.clone(), self.found(new, id).await?);
         }
-        let source = recipe.data.source.clone().or(dataset.detail.data_source);
-        let dataset = self.0.read_dataset(&reading, &dataset.files, source, in_request).await?;
-        let validated = spawn_blocking(move || {
-            let violations = recipe.validate(&Given { model: model.as_ref(), extra: &extra, data: &dataset });
-            drop((model, extra, dataset, reading));
-            violations
-        });
-        let mut violations = validated.await.map_err(panicked)?;
+        check_sizes(model.iter().chain(extra_models.values()).map(|found| found.file.size_bytes))?;
+        let (recipe, source) = (new.recipe.clone(), dataset.detail.data_source);
+        let fit = Fit { recipe, model, extra_models, data: dataset.files, source };
+        let read = self.0.reader.fit(&fit).await;
+        let mut violations = read.map_err(|refusal| status::refused(&refused(refusal, in_request)))?;
         if violations.is_empty() {
             return Ok(());
         }
@@ -134,24 +117,12 @@ impl Jobs {
     }
 
     /// Finds one of the job's models.
-    async fn found(&self, new: &NewJob, id: &str) -> Result<Found, StoreError> {
+    async fn found(&self, new: &NewJob, id: &str) -> Result<StoredModel, StoreError> {
         let Entry { files, detail, .. } = self.0.store.catalogue.get::<ModelDetail>(&new.tenant, id).await?;
         let file = files.into_iter().next();
         let file = file.ok_or_else(|| StoreError::Row { what: "a model without files".into() })?;
-        Ok(Found { file, architecture: detail.architecture })
+        Ok(StoredModel { file, architecture: detail.architecture })
     }
-
-    /// Reads one of the job's models; `field` is its place in the request.
-    async fn read(&self, reading: &Reading, found: Found, field: &str) -> Result<Upload, Status> {
-        let model = self.0.read_model(reading, &found.file, found.architecture, |_| field.into()).await?;
-        Ok(Upload { bytes: found.file.size_bytes, model })
-    }
-}
-
-/// A model that was found and not yet read.
-struct Found {
-    file: FileRef,
-    architecture: Option<Architecture>,
 }
 
 /// What makes a repeated call the same one. Jobs without other models have the digests that they had before there were any,
@@ -174,13 +145,19 @@ fn check_sizes(bytes: impl Iterator<Item = u64>) -> Result<(), RequestError> {
     Err(RequestError::Invalid { violations: vec![Violation::new("job.extra_models", text)] })
 }
 
-/// Where a bad field of a data set stands in the request: in the recipe's `data`, or it is a file's name.
-fn in_request(field: &str) -> String {
-    if field.starts_with("data.") { format!("job.recipe.{field}") } else { "job.dataset".into() }
+/// Where the request has what a reader calls bad.
+fn in_request(part: &Part, field: &str) -> String {
+    match part {
+        Part::Recipe => "job.recipe".into(),
+        Part::Model => "job.model".into(),
+        Part::Extra(name) => format!("job.extra_models.{name}"),
+        Part::Data if field.starts_with("data.") => format!("job.recipe.{field}"),
+        Part::Data => "job.dataset".into(),
+    }
 }
 
 /// Reads a request's job; all its bad fields at once otherwise.
-fn new_job(caller: &Caller, tenant: String, job: v1::Job, request_id: &str) -> Result<(NewJob, Recipe), RequestError> {
+fn new_job(caller: &Caller, tenant: String, job: v1::Job, request_id: &str) -> Result<NewJob, RequestError> {
     let mut violations: Vec<Violation> = check_request_id(request_id).into_iter().collect();
     let mut resource = |collection: Collection, name: &str, field: &str| match caller.parse(collection, name, field) {
         Ok(found) => Ok(Some(found.id)),
@@ -211,7 +188,7 @@ fn new_job(caller: &Caller, tenant: String, job: v1::Job, request_id: &str) -> R
             let recipe_text = to_json(&recipe);
             let new =
                 NewJob { tenant, model, extra_models, dataset, recipe: recipe_text, priority: 0, time_limit_ms: None };
-            Ok((new, recipe))
+            Ok(new)
         }
         (recipe, _) => {
             violations.extend(recipe.err().unwrap_or_default());

@@ -12,11 +12,7 @@ pub const MAX_DISPLAY_NAME: usize = 200;
 pub const MAX_REQUEST_ID: usize = 128;
 /// The most files of a data set: with names of any length, a data set still fits into a message.
 pub const MAX_FILES: usize = 10_000;
-/// The most names of classes that a data set's summary has.
-pub const MAX_CLASS_NAMES: usize = 1000;
 /// The length of a page, where the request says none.
 pub const DEFAULT_PAGE: u32 = 50;
 /// The longest page.
 pub const MAX_PAGE: u32 = 500;
-/// Files that are read and checked at once: each may need its size in memory.
-pub const MAX_READERS: usize = 2;

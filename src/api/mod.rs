@@ -31,14 +31,13 @@ pub mod v1 {
 /// The encoded `google.protobuf.FileDescriptorSet` of the API, for reflection and for the recipe's JSON form.
 pub const DESCRIPTORS: &[u8] = include_bytes!(concat!(env!("OUT_DIR"), "/descriptors.bin"));
 
-use std::path::PathBuf;
 use std::sync::Arc;
 
-use tokio::sync::Semaphore;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 use crate::jobs::queue::JobQueue;
+use crate::jobs::reader::Reader;
 use crate::settings::Settings;
 use crate::store::Store;
 
@@ -48,10 +47,8 @@ struct Context {
     settings: Arc<Settings>,
     store: Store,
     queue: JobQueue,
-    /// Permits for reading whole files into memory.
-    readers: Arc<Semaphore>,
-    /// Where files lie while they are read.
-    scratch: PathBuf,
+    /// Reads what was uploaded, in processes of their own.
+    reader: Reader,
     /// Cancelled when the server stops: streams end.
     stop: CancellationToken,
     /// Tasks that go on when their caller has gone; the server waits for them.

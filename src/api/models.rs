@@ -1,21 +1,19 @@
 //! `niwaki.v1.ModelService`: networks that jobs can start from.
 
-use tokio::task::spawn_blocking;
 use tonic::{Request, Response, Status};
 
 use super::auth::Caller;
 use super::convert::catalogue::model as to_pb;
 use super::convert::{Checks, Path};
-use super::files::panicked;
+use super::files::refused;
 use super::limits::MAX_DISPLAY_NAME;
 use super::names::Collection;
 use super::paging::{check_request_id, cut, page};
-use super::status::RequestError;
+use super::status::{self, RequestError};
 use super::v1::model_service_server::ModelService;
 use super::{Context, v1};
-use crate::data::transform;
 use crate::format::Architecture;
-use crate::graph::{Graph, cost};
+use crate::jobs::reader::{Part, StoredModel};
 use crate::store::{self, ModelDetail, NewEntry, now_ms};
 
 #[derive(Debug, Clone)]
@@ -35,17 +33,9 @@ impl ModelService for Models {
         if let Some(first) = catalogue.made_by::<ModelDetail>(&tenant, &request).await? {
             return Ok(Response::new(to_pb(first)));
         }
-        let reading = self.0.reading().await?;
-        let opened = self.0.read_model(&reading, &files[0], architecture.clone(), in_request).await?;
-        let summarised = spawn_blocking(move || {
-            let channels = opened.graph.input_shape().first().copied().unwrap_or(1);
-            let suits = transform::of_model(&opened.metadata, channels).map(|_| ());
-            let detail = summary(&opened.graph, architecture);
-            drop((opened, reading));
-            suits.map(|()| detail)
-        });
-        let summarised = summarised.await.map_err(panicked)?;
-        let detail = summarised.map_err(|error| RequestError::unreadable(&error, in_request))?;
+        let stored = StoredModel { file: files[0].clone(), architecture };
+        let read = self.0.reader.model(&stored).await;
+        let detail = read.map_err(|refusal| status::refused(&refused(refusal, in_request)))?;
         let new = NewEntry { tenant, display_name: model.display_name, files, detail };
         Ok(Response::new(to_pb(catalogue.create(&new, &request, now_ms()).await?)))
     }
@@ -98,20 +88,6 @@ fn check(model: &v1::Model, request_id: &str) -> Result<Option<Architecture>, Re
 }
 
 /// Where a bad field of a model's file stands in the request: the reader speaks of tensors and of the architecture.
-fn in_request(field: &str) -> String {
+fn in_request(_: &Part, field: &str) -> String {
     if field.starts_with("architecture") { format!("model.{field}") } else { "model.files[0]".into() }
-}
-
-fn summary(graph: &Graph, architecture: Option<Architecture>) -> ModelDetail {
-    let cost = cost::of_graph(graph);
-    let shape = |shape: Vec<usize>| shape.into_iter().map(|dim| dim as u64).collect();
-    ModelDetail {
-        architecture,
-        params: cost.params,
-        nonzero_params: cost.nonzero_params,
-        macs: cost.macs,
-        nodes: graph.nodes().len() as u32,
-        input_shape: shape(graph.input_shape()),
-        output_shape: shape(graph.output_shape()),
-    }
 }

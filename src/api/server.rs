@@ -11,7 +11,6 @@ use std::time::Duration;
 use prost_types::FileDescriptorSet;
 use thiserror::Error;
 use tokio::net::TcpListener;
-use tokio::sync::Semaphore;
 use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
@@ -26,7 +25,7 @@ use super::auth::authenticate;
 use super::datasets::Datasets;
 use super::jobs::Jobs;
 use super::json::POOL;
-use super::limits::{MAX_MESSAGE_BYTES, MAX_READERS};
+use super::limits::MAX_MESSAGE_BYTES;
 use super::models::Models;
 use super::server_info::ServerInfo;
 use super::uploads::Uploads;
@@ -38,6 +37,7 @@ use super::v1::server_service_server::ServerServiceServer;
 use super::v1::upload_service_server::UploadServiceServer;
 use crate::error::{Classify, Kind};
 use crate::jobs::queue::JobQueue;
+use crate::jobs::reader::Reader;
 use crate::jobs::reaper::reap;
 use crate::jobs::supervise::supervise;
 use crate::jobs::worker::Worker;
@@ -140,10 +140,9 @@ impl Server {
         let settings = Arc::new(config.settings);
         let context = Context {
             settings: settings.clone(),
-            scratch: store.work.clone(),
+            reader: Reader::new(store.clone(), &config.job_program, settings.reader.clone()),
             store: store.clone(),
             queue,
-            readers: Arc::new(Semaphore::new(MAX_READERS)),
             stop: stop.clone(),
             tasks: tasks.clone(),
         };

@@ -180,6 +180,23 @@ pub fn status(error: &impl Classify) -> Status {
     Status::with_error_details(code(error.kind()), error.to_string(), details)
 }
 
+/// The status of a failure: what a call hears whose files were refused.
+pub fn refused(failure: &Failure) -> Status {
+    if failure.kind == Kind::Internal {
+        // Whoever made it has told the log.
+        return Status::with_error_details(
+            Code::Internal,
+            INTERNAL,
+            ErrorDetails::with_error_info("INTERNAL", DOMAIN, HashMap::new()),
+        );
+    }
+    let mut details = ErrorDetails::with_error_info(&failure.reason, DOMAIN, HashMap::new());
+    for Violation { field, description } in &failure.violations {
+        details.add_bad_request_violation(field, description);
+    }
+    Status::with_error_details(code(failure.kind), &failure.message, details)
+}
+
 /// A job's failure as `Job.error`.
 pub fn failure(failure: &Failure) -> pb::Status {
     let info = pb::ErrorInfo { reason: failure.reason.clone(), domain: DOMAIN.into(), metadata: HashMap::new() };

@@ -97,6 +97,12 @@ pub enum Verb {
     /// The server itself.
     #[command(subcommand, after_help = SERVER_HELP)]
     Server(ServerVerb),
+    /// Reads what lies in a folder that the server has prepared.
+    #[command(hide = true)]
+    ReadChild {
+        /// The folder.
+        folder: PathBuf,
+    },
     /// Runs one job in a folder that the server has prepared.
     #[command(hide = true)]
     JobChild {
@@ -346,7 +352,7 @@ impl Args {
         };
         // clap lists hidden verbs too where a verb is missing.
         if let Some(ContextValue::Strings(verbs)) = error.get(ContextKind::ValidSubcommand) {
-            let verbs = verbs.iter().filter(|verb| *verb != "job-child").cloned().collect();
+            let verbs = verbs.iter().filter(|verb| !verb.ends_with("-child")).cloned().collect();
             error.insert(ContextKind::ValidSubcommand, ContextValue::Strings(verbs));
         }
         let json = std::env::args_os().any(|arg| arg == "--json");

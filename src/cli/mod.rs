@@ -45,15 +45,18 @@ pub fn run(args: Args) -> ExitCode {
         Verb::Datasets(verb) => connected(server, async |client| datasets::run(&client, verb, output).await),
         Verb::Jobs(verb) => connected(server, async |client| jobs::run(&client, verb, output).await),
         Verb::Server(verb) => connected(server, async |client| server::run(&client, verb, output).await),
-        Verb::JobChild { folder } => {
-            let read = |text: &str| crate::api::recipe::from_json(text).map_err(|error| error.to_string());
-            return crate::jobs::child::main(&folder, read);
-        }
+        Verb::JobChild { folder } => return crate::jobs::child::main(&folder, read_recipe),
+        Verb::ReadChild { folder } => return crate::jobs::reader::child::main(&folder, read_recipe),
     };
     match done.and_then(|()| output.written()) {
         Ok(()) => ExitCode::SUCCESS,
         Err(failure) => output.fail(&failure),
     }
+}
+
+/// Reads a recipe's file form.
+fn read_recipe(text: &str) -> Result<crate::recipe::Recipe, String> {
+    crate::api::recipe::from_json(text).map_err(|error| error.to_string())
 }
 
 /// Connects to the server and lets `verb` talk to it.

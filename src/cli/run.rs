@@ -27,7 +27,8 @@ pub fn run(args: &RunArgs, output: Output) -> Result<(), Failure> {
     let report = interruptible(move |pressed| {
         let mut meter = Meter::new(output);
         let cancelled = || pressed.load(Ordering::Relaxed);
-        let mut run = Run { cancelled: &cancelled, progress: &mut |progress| meter.update(progress) };
+        let mut tell = |progress: &_| meter.update(progress);
+        let mut run = Run::new(&cancelled, &mut tell);
         let given = Given { model: upload.as_ref(), extra: &extra, data: &dataset };
         let report = crate::recipe::run::run(&recipe, &given, &out, &mut run);
         meter.finish();

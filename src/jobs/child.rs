@@ -84,6 +84,7 @@ fn work(
                 cancelled.store(true, Ordering::Relaxed);
             }
         },
+        keep: None,
     };
     let given = Given { model: model.as_ref(), extra: &extra, data: &dataset };
     let result = run::run(&recipe, &given, &folder.join(OUT_FOLDER), &mut run);

@@ -6,6 +6,7 @@
 //! - [`runner`] the process from outside, [`child`] from inside, [`protocol`] what they say to each other
 //! - [`reaper`] takes jobs away from workers that were lost
 //! - [`supervise`] keeps workers and the reaper going
+//! - [`reader`] reads what came from outside, in a process of its own
 //! - [`emitted`] looks over what a process left before anybody else sees it
 
 pub mod child;
@@ -13,6 +14,7 @@ pub mod emitted;
 pub mod job;
 pub mod protocol;
 pub mod queue;
+pub mod reader;
 pub mod reaper;
 pub mod runner;
 pub mod state;

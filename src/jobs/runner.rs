@@ -38,17 +38,7 @@ pub struct Process {
 impl Process {
     /// Starts `program` for the job in `folder`.
     pub fn start(program: &Path, folder: &Path) -> io::Result<Self> {
-        let mut child = Command::new(program)
-            .arg(VERB)
-            .arg(folder)
-            .current_dir(folder)
-            .env_clear()
-            .envs(ENVIRONMENT.iter().filter_map(|name| Some((name, std::env::var_os(name)?))))
-            .stdin(Stdio::piped())
-            .stdout(Stdio::piped())
-            .stderr(Stdio::piped())
-            .kill_on_drop(true)
-            .spawn()?;
+        let mut child = command(program, VERB, folder).spawn()?;
         let mut readers = JoinSet::new();
         let (sender, lines) = mpsc::channel(BACKLOG);
         if let Some(stdout) = child.stdout.take() {
@@ -89,6 +79,15 @@ impl Process {
     pub async fn wait(&mut self) -> io::Result<ExitStatus> {
         self.child.wait().await
     }
+}
+
+/// `PROGRAM VERB FOLDER`, with pipes, in that folder, with an empty environment but for what computing needs.
+pub(super) fn command(program: &Path, verb: &str, folder: &Path) -> Command {
+    let mut command = Command::new(program);
+    command.arg(verb).arg(folder).current_dir(folder).env_clear();
+    command.envs(ENVIRONMENT.iter().filter_map(|name| Some((name, std::env::var_os(name)?))));
+    command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped()).kill_on_drop(true);
+    command
 }
 
 async fn read_lines(output: impl AsyncRead + Unpin, lines: mpsc::Sender<Result<Line, String>>) {

@@ -42,6 +42,13 @@ impl Limits {
     }
 }
 
+/// The most memory that this process had at a time, in bytes; 0 where the kernel does not say.
+pub fn peak_bytes() -> u64 {
+    let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
+    let peak = status.lines().find_map(|line| line.strip_prefix("VmHWM:"));
+    peak.and_then(|kib| kib.trim().strip_suffix(" kB")?.parse::<u64>().ok()).map_or(0, |kib| kib << 10)
+}
+
 /// Sets a limit, or leaves one that is tighter already.
 fn set(resource: Resource, wanted: u64) -> io::Result<()> {
     let hard = rustix::process::getrlimit(resource).maximum;

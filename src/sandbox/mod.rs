@@ -31,7 +31,7 @@ use std::path::Path;
 
 use serde::{Deserialize, Serialize};
 
-pub use limits::Limits;
+pub use limits::{Limits, peak_bytes};
 
 /// How far a measure is in force.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]

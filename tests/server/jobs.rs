@@ -150,8 +150,12 @@ async fn a_recipe_that_does_not_fit_is_refused_by_the_path_of_its_fields() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_job_whose_process_crashes_has_failed_and_the_server_goes_on() {
     let data = tempfile::tempdir().unwrap();
-    // A program that ends at once and says nothing.
-    let server = Server::start_with(data.path(), 1, "/bin/true".into()).await;
+    // A program that reads what is given, but whose jobs end at once and say nothing.
+    let program = data.path().join("program");
+    let script = format!("#!/bin/sh\n[ $1 = job-child ] || exec {} \"$@\"\n", env!("CARGO_BIN_EXE_niwaki"));
+    std::fs::write(&program, script).unwrap();
+    std::fs::set_permissions(&program, std::os::unix::fs::PermissionsExt::from_mode(0o755)).unwrap();
+    let server = Server::start_with(data.path(), 1, program).await;
     let (model, dataset) = server.inputs().await;
     for _ in 0..2 {
         let job = server.create_job(&model, &dataset, PRUNE, "").await.unwrap();

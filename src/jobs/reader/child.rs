@@ -1,0 +1,138 @@
+//! A reader from inside: locks itself in, reads, says what it found.
+
+use std::collections::BTreeMap;
+use std::fs;
+use std::io::{self, Write};
+use std::path::Path;
+use std::process::ExitCode;
+use std::sync::Arc;
+
+use bytes::Bytes;
+
+use super::{Answer, DataFiles, Part, READ_FILE, ReadFile, Task, Verdict};
+use crate::data::{self, Dataset, Files, transform};
+use crate::error::{Kind, Violation};
+use crate::format::{self, Model};
+use crate::graph::{Graph, cost};
+use crate::jobs::job::Failure;
+use crate::jobs::protocol::{DATA_FOLDER, ModelFile};
+use crate::recipe::{Given, Recipe, Upload};
+use crate::sandbox;
+use crate::store::{DatasetDetail, ModelDetail};
+
+/// The most names of classes that a summary has.
+pub const MAX_CLASS_NAMES: usize = 1000;
+/// The most violations that are told.
+const MAX_VIOLATIONS: usize = 1000;
+
+/// What `niwaki read-child FOLDER` does. `read_recipe` reads a recipe's file form.
+pub fn main(folder: &Path, read_recipe: impl Fn(&str) -> Result<Recipe, String>) -> ExitCode {
+    let said = read_in_a_room(folder, read_recipe).and_then(|answer| {
+        let mut out = io::stdout().lock();
+        serde_json::to_writer(&mut out, &answer)?;
+        out.flush()
+    });
+    match said {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            tracing::error!(%error, "no answer");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn read_in_a_room(folder: &Path, read_recipe: impl Fn(&str) -> Result<Recipe, String>) -> io::Result<Answer> {
+    // Written by the server, so this may be read outside of the room; nothing else is.
+    let ReadFile { limits, task } = serde_json::from_slice(&fs::read(folder.join(READ_FILE))?)?;
+    let room = sandbox::enter(folder, &limits)?;
+    let verdict = match task {
+        Task::Model(file) => model(folder, &file).map(Verdict::Model),
+        Task::Dataset(files) => dataset(folder, files).map(|found| Verdict::Dataset(summary(&found))),
+        Task::Fit { recipe, model, extra_models, data } => {
+            fit(folder, read_recipe(&recipe), model, extra_models, data).map(Verdict::Fit)
+        }
+    };
+    let verdict = verdict.unwrap_or_else(|(part, failure)| Verdict::Refused { part, failure });
+    Ok(Answer { verdict, peak_bytes: sandbox::peak_bytes(), gaps: room.gaps() })
+}
+
+type Refused = (Part, Failure);
+
+fn model(folder: &Path, file: &ModelFile) -> Result<ModelDetail, Refused> {
+    let (_, Model { graph, metadata }) = open(folder, file, Part::Model)?;
+    let channels = graph.input_shape().first().copied().unwrap_or(1);
+    transform::of_model(&metadata, channels).map_err(|e| (Part::Model, Failure::of(&e)))?;
+    Ok(figures(&graph))
+}
+
+fn open(folder: &Path, file: &ModelFile, part: Part) -> Result<(u64, Model), Refused> {
+    let bytes = match fs::read(folder.join(&file.path)) {
+        Ok(bytes) => Bytes::from(bytes),
+        Err(error) if error.kind() == io::ErrorKind::OutOfMemory => {
+            let text = "the file does not fit into the memory that this server gives its readers";
+            return Err((part, Failure::new(Kind::ResourceExhausted, "READER_MEMORY", text)));
+        }
+        Err(error) => return Err((part, Failure::new(Kind::Internal, "INTERNAL", error.to_string()))),
+    };
+    let size = bytes.len() as u64;
+    match format::open_model(bytes, file.architecture.as_ref()) {
+        Ok(model) => Ok((size, model)),
+        Err(error) => Err((part, Failure::of(&error))),
+    }
+}
+
+fn dataset(folder: &Path, files: DataFiles) -> Result<Dataset, Refused> {
+    let folder = folder.join(DATA_FOLDER);
+    let paths = files.names.into_iter().enumerate().map(|(place, name)| (name, folder.join(place.to_string())));
+    let found = data::open(&Files(paths.collect()), files.source.as_ref());
+    found.map_err(|error| (Part::Data, Failure::of(&error)))
+}
+
+fn fit(
+    folder: &Path,
+    recipe: Result<Recipe, String>,
+    model: Option<ModelFile>,
+    extra_models: BTreeMap<String, ModelFile>,
+    mut data: DataFiles,
+) -> Result<Vec<Violation>, Refused> {
+    let recipe = recipe.map_err(|text| (Part::Recipe, Failure::new(Kind::InvalidArgument, "RECIPE", text)))?;
+    let upload = |file: &ModelFile, part| open(folder, file, part).map(|(bytes, model)| Upload { bytes, model });
+    let model = model.map(|file| upload(&file, Part::Model)).transpose()?;
+    let extra = extra_models.iter().map(|(name, file)| Ok((name.clone(), upload(file, Part::Extra(name.clone()))?)));
+    let extra: BTreeMap<String, Upload> = extra.collect::<Result<_, Refused>>()?;
+    // What a recipe says of the files comes before what the data set says.
+    data.source = recipe.data.source.clone().or(data.source);
+    let dataset = dataset(folder, data)?;
+    let mut violations = recipe.validate(&Given { model: model.as_ref(), extra: &extra, data: &dataset });
+    violations.truncate(MAX_VIOLATIONS);
+    Ok(violations)
+}
+
+fn figures(graph: &Graph) -> ModelDetail {
+    let cost = cost::of_graph(graph);
+    let shape = |shape: Vec<usize>| shape.into_iter().map(|dim| dim as u64).collect();
+    ModelDetail {
+        architecture: None,
+        params: cost.params,
+        nonzero_params: cost.nonzero_params,
+        macs: cost.macs,
+        nodes: graph.nodes().len() as u32,
+        input_shape: shape(graph.input_shape()),
+        output_shape: shape(graph.output_shape()),
+    }
+}
+
+fn summary(dataset: &Dataset) -> DatasetDetail {
+    let samples = |part: &Option<Arc<data::Part>>| part.as_ref().map_or(0, |part| part.labels.len() as u64);
+    DatasetDetail {
+        source: dataset.source.into(),
+        data_source: None,
+        train_samples: dataset.train.labels.len() as u64,
+        test_samples: samples(&dataset.test),
+        validation_samples: samples(&dataset.validation),
+        selection_samples: samples(&dataset.selection),
+        class_names: dataset.class_names.iter().take(MAX_CLASS_NAMES).cloned().collect(),
+        classes: dataset.classes,
+        sample_shape: dataset.train.sample_shape.iter().map(|&dim| dim as u64).collect(),
+    }
+}

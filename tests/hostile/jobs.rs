@@ -59,7 +59,7 @@ async fn recipes_of_another_version_are_refused_by_that_field() {
     let server = Server::start(data.path(), 0).await;
     let (model, dataset) = server.inputs().await;
     for version in [0u32, 2, u32::MAX] {
-        let recipe = SHORT.replace("1,", &format!("{version},"));
+        let recipe = SHORT.replace(r#""version": 1"#, &format!(r#""version": {version}"#));
         let error = server.create_job(&model, &dataset, &recipe, "").await.unwrap_err();
         assert!(matches!(error.code(), Code::InvalidArgument | Code::FailedPrecondition), "{error:?}");
         assert_eq!(fields(&error), ["job.recipe.version"]);

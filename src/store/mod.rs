@@ -16,10 +16,12 @@ mod blobs;
 mod catalogue;
 mod database;
 mod error;
+mod filter;
 mod request;
 mod uploads;
 
 use std::fs::{self, File, TryLockError};
+use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, OnceLock};
 use std::time::{Instant, SystemTime, UNIX_EPOCH};
@@ -27,9 +29,10 @@ use std::time::{Instant, SystemTime, UNIX_EPOCH};
 use crate::digest::Digest;
 
 pub use blobs::Blobs;
-pub use catalogue::{Catalogue, DatasetDetail, Detail, Entry, FileRef, ModelDetail, NewEntry};
+pub use catalogue::{Begun, Catalogue, DatasetDetail, Detail, Entry, EntryState, FileRef, ModelDetail, NewEntry};
 pub use database::Database;
 pub use error::StoreError;
+pub use filter::{Condition, Filter, Operator, Value};
 pub use request::Request;
 pub use uploads::{Chunk, NewUpload, Upload, UploadState, UploadWriter, Uploads};
 
@@ -54,26 +57,28 @@ pub struct Store {
 struct Lock(File);
 
 /// A page of a list, newest first.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Page {
     /// At most so many.
     pub size: u32,
     /// Only those older than this id.
     pub before: Option<String>,
+    /// Only those that meet these conditions.
+    pub filter: Filter,
 }
 
 impl Store {
     /// Opens the data folder, or makes it.
     pub async fn open(data: &Path) -> Result<Self, StoreError> {
         let (blobs, uploads, work) = (data.join("blobs"), data.join("uploads"), data.join("work"));
-        fs::create_dir_all(data).map_err(StoreError::folder(data))?;
+        make_folder(data).map_err(StoreError::folder(data))?;
         let lock = lock(data)?;
         if work.exists() {
             // What is left of jobs that were at work when the server died; they will be tried again elsewhere.
             fs::remove_dir_all(&work).map_err(StoreError::folder(&work))?;
         }
         for folder in [&blobs, &uploads, &work] {
-            fs::create_dir_all(folder).map_err(StoreError::folder(folder))?;
+            make_folder(folder).map_err(StoreError::folder(folder))?;
         }
         let database = Database::open_file(&data.join("niwaki.sqlite")).await?;
         let blobs = Blobs::open(&blobs)?;
@@ -109,6 +114,20 @@ impl Drop for Lock {
     }
 }
 
+/// Makes a folder, and those it lies in, for good: a new name is safe once the folder that holds it was synced.
+fn make_folder(path: &Path) -> io::Result<()> {
+    if path.is_dir() {
+        return Ok(());
+    }
+    let parent = path.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new("."));
+    make_folder(parent)?;
+    match fs::create_dir(path) {
+        Err(error) if error.kind() != io::ErrorKind::AlreadyExists || !path.is_dir() => return Err(error),
+        _ => {}
+    }
+    File::open(parent)?.sync_all()
+}
+
 /// Two servers on one folder would write the same uploads.
 fn lock(data: &Path) -> Result<Lock, StoreError> {
     let path = data.join("lock");
@@ -123,6 +142,19 @@ fn lock(data: &Path) -> Result<Lock, StoreError> {
 /// The digest that a row holds.
 pub(crate) fn stored_digest(text: &str) -> Result<Digest, StoreError> {
     Digest::parse(text).ok_or_else(|| StoreError::Row { what: format!("digest {text:?}") })
+}
+
+/// Compares the etag that a caller has with the revision of what there is; an empty one agrees with everything.
+pub(crate) fn check_etag(what: &'static str, id: &str, etag: &str, revision: u64) -> Result<(), StoreError> {
+    if etag.is_empty() || etag == self::etag(revision) {
+        return Ok(());
+    }
+    Err(StoreError::EtagMismatch { what, id: id.into(), etag: etag.into() })
+}
+
+/// What names a revision.
+pub fn etag(revision: u64) -> String {
+    format!("\"{revision}\"")
 }
 
 /// Whether a name may become a file's: 1 to 255 bytes of letters, digits, `.`, `_` and `-`, not beginning with a dot. Such

@@ -2,24 +2,30 @@
 //!
 //! A handler is four moves: read the names, convert and check, delegate, convert back. [`status`] turns every error into
 //! a gRPC status, [`convert`] every message into what it means, [`names`] reads resource names, [`limits`] holds the
-//! bounds, [`auth`] who calls.
+//! bounds, [`auth`] who calls with which of the [`keys`]. Every call comes through `connections` and `calls`, where the
+//! bounds on what comes in at once are kept.
 
 mod artifacts;
 pub mod auth;
+mod calls;
 mod codec;
+mod connections;
 pub mod convert;
 mod datasets;
 mod files;
 mod jobs;
 pub mod json;
+pub mod keys;
 pub mod limits;
 mod models;
 pub mod names;
 mod paging;
 pub mod recipe;
+pub mod secret;
 pub mod server;
 mod server_info;
 pub mod status;
+pub mod tls;
 mod uploads;
 
 /// The messages, clients and servers generated from `proto/niwaki/v1`.

@@ -4,30 +4,37 @@
 //! streams and uploads with UNAVAILABLE (both can be taken up again), gives running jobs back, ends watches of its health,
 //! and waits for the rest; not longer than `calls.stop_seconds`, because a client may keep a reflection stream open for ever.
 
+use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
+use axum::middleware::from_fn_with_state;
+use axum::response::IntoResponse;
 use prost_types::FileDescriptorSet;
 use thiserror::Error;
 use tokio::net::TcpListener;
 use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
+use tonic::Status;
 use tonic::service::Routes;
 use tonic::transport;
-use tonic::transport::server::TcpIncoming;
 use tonic_health::ServingStatus;
 
 use super::Context;
 use super::artifacts::Artifacts;
-use super::auth::authenticate;
+use super::auth::{authenticate, is_grpc};
+use super::calls::{Bounds, bound, record};
+use super::connections::accept;
 use super::datasets::Datasets;
 use super::jobs::Jobs;
 use super::json::POOL;
+use super::keys::{Keys, KeysError};
 use super::limits::MAX_MESSAGE_BYTES;
 use super::models::Models;
 use super::server_info::ServerInfo;
+use super::tls::{self, TlsError};
 use super::uploads::Uploads;
 use super::v1::artifact_service_server::ArtifactServiceServer;
 use super::v1::dataset_service_server::DatasetServiceServer;
@@ -43,6 +50,7 @@ use crate::jobs::supervise::supervise;
 use crate::jobs::worker::Worker;
 use crate::settings::Settings;
 use crate::store::{Store, StoreError};
+use crate::web::{self, Probes, metrics};
 
 /// After a stop, so long the database may take to finish what it is at.
 const CLOSE_LIMIT: Duration = Duration::from_secs(1);
@@ -51,7 +59,16 @@ const STREAM_WINDOW: u32 = 8 << 20;
 /// Bytes that may be on their way on one connection.
 const CONNECTION_WINDOW: u32 = 16 << 20;
 /// How often a silent connection is asked whether it is still there, and how long it may take to answer.
-const KEEPALIVE: (Duration, Duration) = (Duration::from_secs(30), Duration::from_secs(10));
+pub(super) const KEEPALIVE: (Duration, Duration) = (Duration::from_secs(30), Duration::from_secs(10));
+/// The longest list of headers, in bytes.
+const MAX_HEADERS: u32 = 16 << 10;
+/// Streams that a client has reset before they were looked at; one that resets more is sent away. A client that gives up
+/// all calls of a full connection at once is no attack.
+const MAX_PENDING_RESETS: usize = 256;
+/// Streams of one connection that we reset because of a client's mistakes, before it is sent away.
+const MAX_ERROR_RESETS: usize = 256;
+/// How often old values are dropped from the figures.
+const UPKEEP_EVERY: Duration = Duration::from_secs(5);
 /// How long a task that panicked rests before it begins again.
 const RESTART_AFTER: Duration = Duration::from_secs(1);
 
@@ -73,15 +90,42 @@ pub enum ServeError {
     /// The API's descriptors do not register.
     #[error("reflection: {0}")]
     Reflection(#[from] tonic_reflection::server::Error),
+    /// It would not be safe as it is set up.
+    #[error(transparent)]
+    Unsafe(#[from] Unsafe),
     /// The transport failed.
     #[error("transport: {0}")]
     Transport(#[from] tonic::transport::Error),
+}
+
+/// Why a server does not start as it is set up. Each of these would let somebody in, or look as if it did not.
+#[derive(Debug, Error)]
+pub enum Unsafe {
+    /// Everybody could use it.
+    #[error(
+        "listen {listen}: other machines could reach this address and nobody would be asked for a key; \
+         set auth.keys, or auth.allow_remote where everybody who reaches the server may use it"
+    )]
+    Open {
+        /// The address.
+        listen: SocketAddr,
+    },
+    /// The keys cannot be used.
+    #[error("auth.keys: {0}")]
+    Keys(#[from] KeysError),
+    /// Connections cannot be encrypted.
+    #[error(transparent)]
+    Tls(#[from] TlsError),
+    /// The certificate or its key is none.
+    #[error("tls.certificate, tls.key or tls.client_ca is not what it should be: {0}")]
+    Pem(tonic::transport::Error),
 }
 
 impl Classify for ServeError {
     fn kind(&self) -> Kind {
         match self {
             ServeError::Store(error) => error.kind(),
+            ServeError::Unsafe(_) => Kind::FailedPrecondition,
             ServeError::Reflection(_) | ServeError::Transport(_) => Kind::Internal,
         }
     }
@@ -89,6 +133,7 @@ impl Classify for ServeError {
     fn reason(&self) -> &'static str {
         match self {
             ServeError::Store(error) => error.reason(),
+            ServeError::Unsafe(_) => "UNSAFE_SETTINGS",
             ServeError::Reflection(_) | ServeError::Transport(_) => "INTERNAL",
         }
     }
@@ -99,6 +144,8 @@ impl Classify for ServeError {
 pub struct Server {
     config: ServerConfig,
     store: Store,
+    keys: Option<Arc<Keys>>,
+    transport: transport::Server,
 }
 
 /// Opens the data folder and serves the API on `listener` until `shutdown` ends.
@@ -113,13 +160,15 @@ pub async fn serve(
 impl Server {
     /// Opens the data folder. Once this has gone well, an address may be announced.
     pub async fn open(config: ServerConfig) -> Result<Self, ServeError> {
+        let (keys, transport) = secured(&config.settings)?;
         let store = Store::open(&config.settings.data).await?;
-        Ok(Self { config, store })
+        Ok(Self { config, store, keys, transport })
     }
 
     /// Serves the API on `listener` until `shutdown` ends.
     pub async fn serve(self, listener: TcpListener, shutdown: impl Future<Output = ()>) -> Result<(), ServeError> {
-        let Self { config, store } = self;
+        let Self { config, store, keys, mut transport } = self;
+        metrics::install();
         let queue = JobQueue::new(store.database.clone(), config.settings.jobs.clone());
         let (stop, tasks) = (CancellationToken::new(), TaskTracker::new());
         // Whatever ends this function, or drops it, stops the tasks.
@@ -137,6 +186,12 @@ impl Server {
         let (reaped, reaper_stop) = (queue.clone(), stop.clone());
         tasks
             .spawn(supervise("reaper", stop.clone(), RESTART_AFTER, move || reap(reaped.clone(), reaper_stop.clone())));
+        let figures_stop = stop.clone();
+        tasks.spawn(async move {
+            while timeout(UPKEEP_EVERY, figures_stop.cancelled()).await.is_err() {
+                metrics::upkeep();
+            }
+        });
         let settings = Arc::new(config.settings);
         let context = Context {
             settings: settings.clone(),
@@ -174,16 +229,19 @@ impl Server {
             .add_service(JobServiceServer::new(Jobs(context.clone())).max_decoding_message_size(limit))
             .add_service(ArtifactServiceServer::new(Artifacts(context.clone())).max_decoding_message_size(limit))
             .add_service(ServerServiceServer::new(ServerInfo(context)).max_decoding_message_size(limit));
-        let router = routes.into_axum_router().layer(axum::middleware::from_fn(authenticate));
-        let router = transport::Server::builder()
-            .initial_stream_window_size(STREAM_WINDOW)
-            .initial_connection_window_size(CONNECTION_WINDOW)
-            .http2_keepalive_interval(Some(KEEPALIVE.0))
-            .http2_keepalive_timeout(Some(KEEPALIVE.1))
-            .max_concurrent_streams(settings.calls.max_streams)
-            .add_routes(Routes::from(router));
-        let incoming = TcpIncoming::from(listener).with_nodelay(Some(true));
-        let served = router.serve_with_incoming_shutdown(incoming, stop.clone().cancelled_owned());
+        let bounds = Bounds::new(&settings.calls, stop.clone());
+        // The layer that is added last comes first.
+        let router = routes
+            .into_axum_router()
+            .merge(web::router(Probes { store: store.clone(), stop: stop.clone() }))
+            .fallback(unknown)
+            .layer(from_fn_with_state(bounds.clone(), bound))
+            .layer(from_fn_with_state(keys, authenticate))
+            .layer(from_fn_with_state(bounds, record));
+        let incoming = accept(listener, settings.calls.max_connections);
+        let served = transport
+            .add_routes(Routes::from(router))
+            .serve_with_incoming_shutdown(incoming, stop.clone().cancelled_owned());
         tokio::pin!(served);
         tokio::select! {
             ended = &mut served => return Ok(ended?),
@@ -216,6 +274,41 @@ impl Server {
         }
         Ok(ended?)
     }
+}
+
+/// Checks that the server lets in only whom it should, and sets up the transport. Every limit that the transport leaves open
+/// by itself is set here.
+fn secured(settings: &Settings) -> Result<(Option<Arc<Keys>>, transport::Server), Unsafe> {
+    let Settings { listen, auth, calls, .. } = settings;
+    if !listen.ip().is_loopback() && auth.keys.is_none() && !auth.allow_remote {
+        return Err(Unsafe::Open { listen: *listen });
+    }
+    let keys = auth.keys.as_deref().map(Keys::open).transpose()?.map(Arc::new);
+    let mut transport = transport::Server::builder()
+        // HTTP/1.1 is for probes and /metrics; gRPC comes by HTTP/2 only.
+        .accept_http1(true)
+        .initial_stream_window_size(STREAM_WINDOW)
+        .initial_connection_window_size(CONNECTION_WINDOW)
+        .http2_keepalive_interval(Some(KEEPALIVE.0))
+        .http2_keepalive_timeout(Some(KEEPALIVE.1))
+        .http2_max_header_list_size(MAX_HEADERS)
+        .http2_max_pending_accept_reset_streams(Some(MAX_PENDING_RESETS))
+        .http2_max_local_error_reset_streams(Some(MAX_ERROR_RESETS))
+        .max_concurrent_streams(calls.max_streams)
+        // At this age a connection is asked to go, and ends with its last stream. tonic's grace would cut uploads instead.
+        .max_connection_age(Duration::from_secs(calls.connection_seconds.into()));
+    if let Some(tls) = tls::server(&settings.tls)? {
+        transport = transport.tls_config(tls).map_err(Unsafe::Pem)?;
+    }
+    Ok((keys, transport))
+}
+
+/// What is neither a method nor a page.
+async fn unknown(request: axum::extract::Request) -> axum::response::Response {
+    if is_grpc(request.headers()) {
+        return Status::unimplemented("there is no such method").into_http();
+    }
+    (http::StatusCode::NOT_FOUND, "there is no such page\n").into_response()
 }
 
 /// What the health service knows: every service, and the server as a whole, for which the empty name stands.

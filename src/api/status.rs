@@ -4,6 +4,7 @@
 //! fields are bad. What went wrong inside is told to the log, not to the client.
 
 use std::collections::HashMap;
+use std::time::Duration;
 
 use prost::Message;
 use prost_types::Any;
@@ -19,6 +20,8 @@ use crate::store::StoreError;
 
 /// The domain of the reasons.
 const DOMAIN: &str = "niwaki";
+/// When what is UNAVAILABLE is worth another try.
+const RETRY_AFTER: Duration = Duration::from_secs(1);
 /// What a client hears of a defect of ours.
 const INTERNAL: &str = "an internal error; the server's log has the details";
 
@@ -88,6 +91,41 @@ pub enum RequestError {
     /// The server goes.
     #[error("the server is stopping; try again")]
     Stopping,
+    /// The server has more to do than it takes.
+    #[error("the server works on {limit} {what} already, which is all it takes; try again")]
+    Busy {
+        /// `calls` or `watches`.
+        what: &'static str,
+        /// How many it takes.
+        limit: u32,
+    },
+    /// A call without a key.
+    #[error("a key is needed: `authorization: Bearer nwk_...`")]
+    KeyMissing,
+    /// A key that opens nothing. Which of the three it is, is nobody's business who has no key.
+    #[error("the key is unknown, revoked or expired")]
+    KeyInvalid,
+    /// A key that does not open this.
+    #[error("a reader's key does not allow {method}")]
+    Role {
+        /// The method.
+        method: String,
+    },
+    /// The time that the caller or the server allows a call is over.
+    #[error("the call took longer than {allowed:?}, which is all that was allowed")]
+    Deadline {
+        /// How much was allowed.
+        allowed: Duration,
+    },
+    /// A `grpc-timeout` that is none.
+    #[error("grpc-timeout: 1 to 8 digits and one of H, M, S, m, u, n are expected")]
+    TimeoutHeader,
+    /// Nothing came on a stream.
+    #[error("nothing came on the stream for {seconds} s; it may be taken up again")]
+    Idle {
+        /// For so long.
+        seconds: u32,
+    },
 }
 
 impl RequestError {
@@ -113,13 +151,18 @@ impl RequestError {
 impl Classify for RequestError {
     fn kind(&self) -> Kind {
         match self {
-            RequestError::Invalid { .. } | RequestError::Undecodable(_) => Kind::InvalidArgument,
+            RequestError::Invalid { .. } | RequestError::Undecodable(_) | RequestError::TimeoutHeader => {
+                Kind::InvalidArgument
+            }
             RequestError::NoSuchTenant { .. } | RequestError::NotFound { .. } => Kind::NotFound,
             RequestError::TooLarge { .. } => Kind::ResourceExhausted,
             RequestError::NotComplete { .. } => Kind::FailedPrecondition,
             RequestError::Unreadable { kind, .. } => *kind,
             RequestError::Panicked { .. } | RequestError::NoCaller => Kind::Internal,
-            RequestError::Stopping => Kind::Unavailable,
+            RequestError::Stopping | RequestError::Busy { .. } => Kind::Unavailable,
+            RequestError::KeyMissing | RequestError::KeyInvalid => Kind::Unauthenticated,
+            RequestError::Role { .. } => Kind::PermissionDenied,
+            RequestError::Deadline { .. } | RequestError::Idle { .. } => Kind::DeadlineExceeded,
         }
     }
 
@@ -133,6 +176,13 @@ impl Classify for RequestError {
             RequestError::Unreadable { reason, .. } => reason,
             RequestError::Panicked { .. } | RequestError::NoCaller => "INTERNAL",
             RequestError::Stopping => "SERVER_STOPPING",
+            RequestError::Busy { .. } => "SERVER_BUSY",
+            RequestError::KeyMissing => "KEY_MISSING",
+            RequestError::KeyInvalid => "KEY_INVALID",
+            RequestError::Role { .. } => "ROLE",
+            RequestError::Deadline { .. } => "DEADLINE_EXCEEDED",
+            RequestError::TimeoutHeader => "TIMEOUT_HEADER",
+            RequestError::Idle { .. } => "STREAM_IDLE",
         }
     }
 
@@ -155,9 +205,11 @@ pub fn code(kind: Kind) -> Code {
         Kind::OutOfRange => Code::OutOfRange,
         Kind::ResourceExhausted => Code::ResourceExhausted,
         Kind::Unavailable => Code::Unavailable,
-        Kind::DeadlineExceeded => Code::DeadlineExceeded,
         Kind::DataLoss => Code::DataLoss,
         Kind::Cancelled => Code::Cancelled,
+        Kind::DeadlineExceeded => Code::DeadlineExceeded,
+        Kind::Unauthenticated => Code::Unauthenticated,
+        Kind::PermissionDenied => Code::PermissionDenied,
         Kind::Internal => Code::Internal,
     }
 }
@@ -176,6 +228,9 @@ pub fn status(error: &impl Classify) -> Status {
     let mut details = ErrorDetails::with_error_info(error.reason(), DOMAIN, metadata.collect::<HashMap<_, _>>());
     for Violation { field, description } in error.violations() {
         details.add_bad_request_violation(field, description);
+    }
+    if error.kind() == Kind::Unavailable {
+        details.set_retry_info(Some(RETRY_AFTER));
     }
     Status::with_error_details(code(error.kind()), error.to_string(), details)
 }

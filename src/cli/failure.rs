@@ -21,10 +21,14 @@ pub enum Exit {
     Invalid = 2,
     /// The job failed or was cancelled.
     JobFailed = 3,
+    /// Nobody knows who asks, or who asks may not.
+    NotAllowed = 4,
     /// What was asked for does not exist.
     NotFound = 5,
     /// The server cannot be reached; safe to retry.
     Unavailable = 7,
+    /// The settings cannot be used: the server has not started.
+    Settings = 78,
     /// Ctrl-C.
     Interrupted = 130,
 }
@@ -59,8 +63,10 @@ impl Failure {
             Exit::Failure => Code::Internal,
             Exit::Invalid => Code::InvalidArgument,
             Exit::JobFailed => Code::Aborted,
+            Exit::NotAllowed => Code::PermissionDenied,
             Exit::NotFound => Code::NotFound,
             Exit::Unavailable => Code::Unavailable,
+            Exit::Settings => Code::FailedPrecondition,
             Exit::Interrupted => Code::Cancelled,
         };
         Self { exit, code: word(code), reason: reason.into(), message: message.into(), violations: vec![], hint: None }
@@ -154,6 +160,7 @@ fn exit(code: Code) -> Exit {
     match code {
         Code::InvalidArgument | Code::OutOfRange | Code::AlreadyExists => Exit::Invalid,
         Code::NotFound => Exit::NotFound,
+        Code::Unauthenticated | Code::PermissionDenied => Exit::NotAllowed,
         Code::Unavailable | Code::DeadlineExceeded => Exit::Unavailable,
         Code::Cancelled => Exit::Interrupted,
         _ => Exit::Failure,

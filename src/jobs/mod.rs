@@ -5,10 +5,12 @@
 //! - [`worker`] claims a job, stages its inputs, watches over its process, publishes what it made
 //! - [`runner`] the process from outside, [`child`] from inside, [`protocol`] what they say to each other
 //! - [`reaper`] takes jobs away from workers that were lost
+//! - [`census`] counts jobs for operators
 //! - [`supervise`] keeps workers and the reaper going
 //! - [`reader`] reads what came from outside, in a process of its own
 //! - [`emitted`] looks over what a process left before anybody else sees it
 
+pub mod census;
 pub mod child;
 pub mod emitted;
 pub mod job;
@@ -46,6 +48,12 @@ pub enum JobError {
         /// The attempt that the worker held.
         attempt: u32,
     },
+    /// The tenant has as many jobs in the queue as it may.
+    #[error("{limit} jobs of this tenant wait or run, which is as many as it may have")]
+    QueueFull {
+        /// How many it may have.
+        limit: u32,
+    },
     /// The store failed.
     #[error(transparent)]
     Store(#[from] StoreError),
@@ -62,6 +70,7 @@ impl Classify for JobError {
         match self {
             JobError::Impossible { .. } => Kind::FailedPrecondition,
             JobError::LeaseLost { .. } => Kind::Aborted,
+            JobError::QueueFull { .. } => Kind::ResourceExhausted,
             JobError::Store(error) => error.kind(),
         }
     }
@@ -70,14 +79,16 @@ impl Classify for JobError {
         match self {
             JobError::Impossible { .. } => "JOB_STATE",
             JobError::LeaseLost { .. } => "LEASE_LOST",
+            JobError::QueueFull { .. } => "QUEUE_FULL",
             JobError::Store(error) => error.reason(),
         }
     }
 
     fn metadata(&self) -> Vec<(&'static str, String)> {
         match self {
+            JobError::QueueFull { limit } => vec![("limit", limit.to_string())],
             JobError::Store(error) => error.metadata(),
-            _ => Vec::new(),
+            JobError::Impossible { .. } | JobError::LeaseLost { .. } => Vec::new(),
         }
     }
 }

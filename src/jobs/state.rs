@@ -78,6 +78,16 @@ pub enum Event {
 }
 
 impl JobState {
+    /// Every state.
+    pub const ALL: [JobState; 6] = [
+        JobState::Queued,
+        JobState::Running,
+        JobState::Cancelling,
+        JobState::Succeeded,
+        JobState::Failed,
+        JobState::Cancelled,
+    ];
+
     /// The state after `event`.
     pub fn next(self, event: Event) -> Result<JobState, JobError> {
         use Event::*;
@@ -126,8 +136,7 @@ impl JobState {
 
     /// The state of that name.
     pub fn from_name(name: &str) -> Option<Self> {
-        use JobState::*;
-        [Queued, Running, Cancelling, Succeeded, Failed, Cancelled].into_iter().find(|state| state.name() == name)
+        Self::ALL.into_iter().find(|state| state.name() == name)
     }
 }
 

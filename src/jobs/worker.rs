@@ -207,7 +207,7 @@ impl Worker {
                     tracing::warn!(job = lease.key.id, %error, "the end of a job came too late");
                     return;
                 }
-                Err(JobError::Store(error)) => {
+                Err(error @ (JobError::Store(_) | JobError::QueueFull { .. })) => {
                     tracing::error!(job = lease.key.id, %error, attempt, "the end of a job could not be written");
                     tokio::time::sleep(RETRY_AFTER).await;
                 }

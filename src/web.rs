@@ -1,1 +1,0 @@
-//! HTTP beside gRPC: health and metrics.

@@ -189,13 +189,8 @@ fn a_model_that_has_seen_the_validation_samples_is_found_out() {
     let learn = Recipe { data: DataSpec::default(), ..recipe(vec![]) };
     let all = DataSpec::default();
     let splits = niwaki::data::split(&noisy, &all, learn.seed).unwrap();
-    let mut cx = niwaki::train::TrainContext {
-        train: &splits.validation,
-        validation: &splits.validation,
-        seed: 1,
-        cancelled: &|| false,
-        progress: &mut |_| {},
-    };
+    let (samples, progress) = (&splits.validation, &mut |_: &niwaki::train::TrainProgress| ());
+    let mut cx = niwaki::train::TrainContext::new(samples, samples, 1, &|| false, progress);
     let config = TrainConfig { clip: ClipConfig::default(), ..training(400) };
     niwaki::train::fit(&mut graph, &config, None, &mut niwaki::train::objective::CrossEntropy::default(), &mut cx)
         .unwrap();
@@ -268,7 +263,8 @@ fn a_model_whose_outputs_overflow_is_refused_and_not_reported() {
     }
     edit.commit().unwrap();
     let folder = tempfile::tempdir().unwrap();
-    let mut listener = Run::new(&|| false, &mut |_| {});
+    let mut silent = |_: &_| ();
+    let mut listener = Run::new(&|| false, &mut silent);
     let error = run_on(&recipe(vec![half()]), &upload(&graph), &dataset(), folder.path(), &mut listener).unwrap_err();
     assert_eq!((error.kind(), error.reason()), (Kind::FailedPrecondition, "NON_FINITE"));
     assert!(!folder.path().join(REPORT_FILE).exists());

@@ -20,10 +20,13 @@
 //! | `graph.N`, `graph.N.mask` | the network before the step at work, and what is pruned of it |
 //! | `train.*` | the training at work, see [`TrainState`] |
 //!
-//! Nothing of a step but a training is kept: every other step begins anew.
+//! Nothing of a step but a training is kept: every other step begins anew. No time and no chance goes in, so that a state
+//! that is saved twice is the same bytes, by which whoever counts a job's losses sees that it does not get on.
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;
+use std::sync::OnceLock;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 use std::{fs, io};
 
@@ -42,6 +45,8 @@ use crate::train::TrainState;
 
 /// The file's usual name.
 pub const CHECKPOINT_FILE: &str = "checkpoint.safetensors";
+/// A run that is to be left ends after this, saved or not.
+const LEAVE_WITHIN: Duration = Duration::from_secs(2);
 /// Of the time at most about this share is spent on saving, however often it is asked for.
 const SHARE: u32 = 10;
 
@@ -59,6 +64,36 @@ pub struct Keep<'a> {
     pub at_once: &'a (dyn Fn() -> bool + Sync),
     /// Told whenever a state is safely in the file.
     pub kept: &'a mut (dyn FnMut() + Send),
+}
+
+/// Whether a run is to be left as soon as its state is saved: what [`Keep::at_once`], [`Keep::kept`] and
+/// [`Run::cancelled`](super::run::Run::cancelled) ask and tell.
+#[derive(Debug, Default)]
+pub struct Leaving {
+    asked: OnceLock<Instant>,
+    saved: AtomicBool,
+}
+
+impl Leaving {
+    /// Asks for it.
+    pub fn ask(&self) {
+        self.asked.get_or_init(Instant::now);
+    }
+
+    /// Whether it is to be saved for that.
+    pub fn wants_save(&self) -> bool {
+        self.asked.get().is_some() && !self.saved.load(Ordering::Relaxed)
+    }
+
+    /// The state is saved.
+    pub fn saved(&self) {
+        self.saved.store(self.asked.get().is_some(), Ordering::Relaxed);
+    }
+
+    /// Whether the run may end: it was asked to, and is saved or has come to no place where it could be.
+    pub fn may_end(&self) -> bool {
+        self.asked.get().is_some_and(|asked| self.saved.load(Ordering::Relaxed) || asked.elapsed() >= LEAVE_WITHIN)
+    }
 }
 
 /// How far a recipe has come, between two steps.
@@ -83,8 +118,6 @@ pub(super) struct Saved {
     pub(super) standing: Option<Standing>,
     /// The training at work.
     pub(super) train: Option<TrainState>,
-    /// The seconds that the step at work has taken.
-    pub(super) seconds: f64,
     pub(super) warnings: Vec<String>,
 }
 
@@ -95,8 +128,6 @@ pub(super) struct Keeper<'a> {
     /// The state before the step at work.
     course: Course,
     tensors: BTreeMap<String, TensorData>,
-    /// When the step at work began.
-    began: Instant,
     /// When the state was last saved, and how long that took.
     last: (Instant, Duration),
 }
@@ -107,7 +138,6 @@ struct Course {
     standing: Option<StandingText>,
     /// The part of a [`TrainState`] that is no tensor.
     train: Option<String>,
-    seconds: f64,
     warnings: Vec<String>,
 }
 
@@ -130,7 +160,6 @@ impl<'a> Keeper<'a> {
             keep,
             course: Course::default(),
             tensors: BTreeMap::new(),
-            began: Instant::now(),
             last: (Instant::now(), Duration::ZERO),
         }
     }
@@ -148,9 +177,8 @@ impl<'a> Keeper<'a> {
         }
     }
 
-    /// Takes note of where the run is: before a step, or before the training of the preset. `seconds` were spent on what
-    /// is at work already.
-    pub(super) fn note(&mut self, standing: Option<&Standing>, warnings: &[String], seconds: f64) {
+    /// Takes note of where the run is: before a step, or before the training of the preset.
+    pub(super) fn note(&mut self, standing: Option<&Standing>, warnings: &[String]) {
         self.tensors.clear();
         let standing = standing.map(|at| {
             let preset = at.start.is_some();
@@ -168,8 +196,7 @@ impl<'a> Keeper<'a> {
                 steps: at.steps.clone(),
             }
         });
-        self.course = Course { standing, train: None, seconds, warnings: warnings.to_vec() };
-        self.began = Instant::now();
+        self.course = Course { standing, train: None, warnings: warnings.to_vec() };
     }
 
     /// A place from which the run may go on later: its state is saved if it is time for that. `train` is asked for the
@@ -193,7 +220,6 @@ impl<'a> Keeper<'a> {
     fn file(&self, train: Option<TrainState>) -> Result<Vec<u8>, RecipeError> {
         let mut tensors = self.tensors.clone();
         let mut course = self.course.clone();
-        course.seconds += self.began.elapsed().as_secs_f64();
         if let Some(state) = &train {
             let (json, parts) = state.to_parts();
             course.train = Some(json);
@@ -218,7 +244,7 @@ impl<'a> Keeper<'a> {
         });
         let standing = course.standing.map(|text| text.open(&tensors, given)).transpose()?;
         let train = train.transpose().map_err(|error| error.to_string())?;
-        Ok(Saved { standing, train, seconds: course.seconds, warnings: course.warnings })
+        Ok(Saved { standing, train, warnings: course.warnings })
     }
 }
 

@@ -14,7 +14,7 @@ mod step;
 mod validate;
 mod warnings;
 
-pub use checkpoint::{CHECKPOINT_FILE, Keep};
+pub use checkpoint::{CHECKPOINT_FILE, Keep, Leaving};
 pub use error::RecipeError;
 pub use validate::misfits;
 

@@ -127,7 +127,7 @@ impl<'a, 'r> Course<'a, 'r> {
 
     fn follow(&mut self, out: &Path) -> Result<Report, RecipeError> {
         let saved = self.keeper.as_ref().and_then(|keeper| keeper.resume(self.given));
-        let Saved { standing, train, mut seconds, warnings } = saved.unwrap_or_default();
+        let Saved { standing, train, warnings } = saved.unwrap_or_default();
         self.resume = train;
         let mut at = match standing {
             Some(at) => {
@@ -137,7 +137,7 @@ impl<'a, 'r> Course<'a, 'r> {
             None => self.begin()?,
         };
         self.baseline = Some(at.baseline.graph.clone());
-        let followed = self.follow_steps(&mut at, &mut seconds);
+        let followed = self.follow_steps(&mut at);
         let followed = followed.and_then(|()| {
             self.report("measure", 0, 0);
             self.finish(&at, out)
@@ -151,7 +151,7 @@ impl<'a, 'r> Course<'a, 'r> {
     /// What the steps start from.
     fn begin(&mut self) -> Result<Standing, RecipeError> {
         if let Some(keeper) = &mut self.keeper {
-            keeper.note(None, &self.warnings, 0.0);
+            keeper.note(None, &self.warnings);
         }
         let (baseline, start) = self.start()?;
         let mut graph = baseline.graph.clone();
@@ -164,15 +164,18 @@ impl<'a, 'r> Course<'a, 'r> {
         Ok(Standing { baseline, start, first, graph, trained: true, steps: Vec::new() })
     }
 
-    fn follow_steps(&mut self, at: &mut Standing, seconds: &mut f64) -> Result<(), RecipeError> {
+    fn follow_steps(&mut self, at: &mut Standing) -> Result<(), RecipeError> {
         loop {
             self.step = at.steps.len() as u32;
             if let Some(keeper) = &mut self.keeper {
-                keeper.note(Some(at), &self.warnings, *seconds);
+                keeper.note(Some(at), &self.warnings);
                 // What is at work is still to be gone on from, and that is in the file already.
                 if self.resume.is_none() {
                     keeper.pause(None);
                 }
+            }
+            if (self.run.cancelled)() {
+                return Err(RecipeError::Cancelled);
             }
             let Some(step) = self.recipe.steps.get(at.steps.len()) else { return Ok(()) };
             self.step += 1;
@@ -185,7 +188,7 @@ impl<'a, 'r> Course<'a, 'r> {
             };
             effect.before = at.steps.last().map_or(at.first, |step| step.after);
             effect.after = self.snapshot(&at.graph)?;
-            effect.seconds = std::mem::take(seconds) + clock.elapsed().as_secs_f64();
+            effect.seconds = clock.elapsed().as_secs_f64();
             effect.name = if step.name.is_empty() { effect.kind.clone() } else { step.name.clone() };
             at.steps.push(effect);
         }

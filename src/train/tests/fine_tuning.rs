@@ -229,7 +229,8 @@ fn every_step_and_every_seed_leaves_out_other_elements() {
         edit.insert_after(hidden, NewNode { name: "drop".into(), op: dropout, params: vec![] }).unwrap();
         edit.commit().unwrap();
         let (train, validation) = (&samples, &samples);
-        let mut cx = TrainContext::new(train, validation, seed, &|| false, &mut progress);
+        let progress = &mut |_: &TrainProgress| ();
+        let mut cx = TrainContext::new(train, validation, seed, &|| false, progress);
         let detail = fit(&mut graph, &config, None, &mut CrossEntropy::default(), &mut cx).unwrap();
         losses.extend(detail.curve.iter().map(|p| p.loss));
     }

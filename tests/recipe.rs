@@ -117,9 +117,7 @@ fn run_on(
 fn cook(recipe: &Recipe) -> (Report, Bytes) {
     let folder = tempfile::tempdir().unwrap();
     let upload = upload(&network());
-    let report =
-        run_on(recipe, &upload, &dataset(), folder.path(), &mut Run::new(&|| false, &mut |_| {}))
-            .unwrap();
+    let report = run_on(recipe, &upload, &dataset(), folder.path(), &mut Run::new(&|| false, &mut |_| {})).unwrap();
     let written: Report = serde_json::from_slice(&fs::read(folder.path().join(REPORT_FILE)).unwrap()).unwrap();
     assert_eq!(written, report);
     (report, fs::read(folder.path().join(MODEL_FILE)).unwrap().into())
@@ -198,14 +196,7 @@ fn a_model_that_has_seen_the_validation_samples_is_found_out() {
         .unwrap();
 
     let folder = tempfile::tempdir().unwrap();
-    let report = run_on(
-        &learn,
-        &upload(&graph),
-        &noisy,
-        folder.path(),
-        &mut Run::new(&|| false, &mut |_| {}),
-    )
-    .unwrap();
+    let report = run_on(&learn, &upload(&graph), &noisy, folder.path(), &mut Run::new(&|| false, &mut |_| {})).unwrap();
     assert!(report.warnings.iter().any(|w| w.contains("has probably seen these samples")), "{:?}", report.warnings);
 }
 
@@ -234,14 +225,9 @@ fn a_recipe_that_does_not_fit_is_refused_before_anything_is_computed() {
     let mut recipe = recipe(vec![half(), StepKind::Train(training(1))]);
     recipe.version = 2;
     let mut told = 0;
-    let error = run_on(
-        &recipe,
-        &upload(&network()),
-        &dataset(),
-        folder.path(),
-        &mut Run::new(&|| false, &mut |_| told += 1),
-    )
-    .unwrap_err();
+    let error =
+        run_on(&recipe, &upload(&network()), &dataset(), folder.path(), &mut Run::new(&|| false, &mut |_| told += 1))
+            .unwrap_err();
     assert_eq!(error.kind(), Kind::InvalidArgument);
     let fields: Vec<String> = error.violations().into_iter().map(|v| v.field).collect();
     assert_eq!(fields, ["version", "steps[1].train"]);

@@ -28,6 +28,8 @@ use tonic::{Code, Status};
 use tonic_types::StatusExt;
 
 mod catalogue;
+#[path = "hostile/mod.rs"]
+mod hostile;
 mod jobs;
 mod lifecycle;
 mod processes;

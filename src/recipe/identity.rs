@@ -77,7 +77,9 @@ fn seal(metadata: &BTreeMap<String, String>, tensors: &BTreeMap<String, TensorDa
 /// The digest of models and data set as they are in memory, however they came there.
 fn inputs(given: &Given<'_>) -> Digest {
     let mut hasher = Hasher::default();
-    for (name, upload) in given.extra.iter().map(|(name, upload)| (name.as_str(), upload)).chain(given.model.map(|m| ("", m))) {
+    for (name, upload) in
+        given.extra.iter().map(|(name, upload)| (name.as_str(), upload)).chain(given.model.map(|m| ("", m)))
+    {
         piece(&mut hasher, name.as_bytes());
         model(&mut hasher, upload);
     }

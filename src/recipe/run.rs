@@ -52,10 +52,7 @@ pub struct Run<'a> {
 
 impl<'a> Run<'a> {
     /// A run that keeps no state.
-    pub fn new(
-        cancelled: &'a (dyn Fn() -> bool + Sync),
-        progress: &'a mut (dyn FnMut(&Progress) + Send),
-    ) -> Self {
+    pub fn new(cancelled: &'a (dyn Fn() -> bool + Sync), progress: &'a mut (dyn FnMut(&Progress) + Send)) -> Self {
         Self { cancelled, progress, keep: None }
     }
 }

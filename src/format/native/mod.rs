@@ -87,7 +87,8 @@ pub fn graph_json(graph: &Graph) -> String {
 /// The graph that [`graph_json`] describes; `tensor` has its parameters, by their places in the graph's list.
 pub fn from_json(json: &str, tensor: impl Fn(usize) -> Option<TensorData>) -> Result<Graph, FormatError> {
     let text = GraphText::parse(json, &Origin::Json)?;
-    let tensors = text.params.iter().enumerate().filter_map(|(place, param)| Some((param.name.clone(), tensor(place)?)));
+    let tensors =
+        text.params.iter().enumerate().filter_map(|(place, param)| Some((param.name.clone(), tensor(place)?)));
     build(&text, &tensors.collect(), &Origin::Json)
 }
 

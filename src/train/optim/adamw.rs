@@ -50,7 +50,8 @@ impl Optimizer for AdamW {
     }
 
     fn load_state(&mut self, state: OptimizerState) -> bool {
-        let (Ok(steps), Ok([mean, mean_square])) = (i32::try_from(state.steps), <[_; 2]>::try_from(state.moments)) else {
+        let (Ok(steps), Ok([mean, mean_square])) = (i32::try_from(state.steps), <[_; 2]>::try_from(state.moments))
+        else {
             return false;
         };
         if mean.len() != self.mean.len() || mean_square.len() != self.mean_square.len() {

@@ -1,9 +1,9 @@
 //! `niwaki server`: what the server says of itself. Its exit code serves as a health check.
 
-use super::args::ServerVerb;
 use super::client::Client;
 use super::failure::Failure;
 use super::output::{Output, grouped, table};
+use super::verbs::ServerVerb;
 use crate::api::{json, v1};
 
 /// Does what was asked for.

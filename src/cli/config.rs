@@ -134,9 +134,16 @@ fn layered(
         given.insert(key.clone(), Value::new(Some(flag), value.clone()));
     }
     let origin = |key: &String| given.get(key).and_then(Value::origin).unwrap_or("default").to_string();
-    let origins = known.iter().map(|key| (key.clone(), origin(key))).collect();
+    let origins: BTreeMap<String, String> = known.iter().map(|key| (key.clone(), origin(key))).collect();
     let settings = Config::builder().add_source(Layers(given)).build().and_then(Config::try_deserialize::<Settings>);
-    let settings = settings.map_err(|error| refused(error.to_string()))?;
+    let settings = settings.map_err(|error| {
+        let message = error.to_string();
+        let place = origins.iter().find(|(key, _)| message.contains(&format!("`{key}`"))).map(|(_, origin)| origin);
+        match place {
+            Some(place) if !message.contains(place) => refused(format!("{place}: {message}")),
+            _ => refused(message),
+        }
+    })?;
     let violations = settings.violations();
     if !violations.is_empty() {
         return Err(Failure { violations: violations.clone(), ..refused(crate::error::list(&violations)) });

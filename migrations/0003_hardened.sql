@@ -8,11 +8,21 @@ ALTER TABLE jobs ADD COLUMN run_ms BIGINT NOT NULL DEFAULT 0;
 ALTER TABLE jobs ADD COLUMN checkpoint TEXT;
 ALTER TABLE jobs ADD COLUMN partial TEXT;
 DROP INDEX jobs_queued;
-CREATE INDEX jobs_queued ON jobs (priority, create_ms, id) WHERE state = 'QUEUED';
+-- A tenant's line, its head first.
+CREATE INDEX jobs_queued ON jobs (tenant, priority DESC, create_ms, id) WHERE state = 'QUEUED';
+CREATE INDEX jobs_active ON jobs (tenant) WHERE finish_ms IS NULL;
+CREATE INDEX jobs_ended ON jobs (finish_ms) WHERE finish_ms IS NOT NULL;
+CREATE INDEX jobs_model ON jobs (tenant, model);
+CREATE INDEX jobs_dataset ON jobs (tenant, dataset);
 
--- When an open upload is removed; NULL once it is complete.
+-- When an open upload is removed, NULL once it is complete; when it became complete.
 ALTER TABLE uploads ADD COLUMN expire_ms BIGINT;
+ALTER TABLE uploads ADD COLUMN complete_ms BIGINT;
+UPDATE uploads SET expire_ms = create_ms + 86400000 WHERE state = 'OPEN';
+UPDATE uploads SET complete_ms = create_ms WHERE state = 'COMPLETE';
 CREATE INDEX uploads_digest ON uploads (tenant, digest) WHERE state = 'COMPLETE';
+-- What a tenant has: counted and added up from the index alone.
+CREATE INDEX uploads_usage ON uploads (tenant, state, size_bytes);
 
 -- Why a model or a data set is REJECTED. One that is DELETED stays as long as jobs name it, and is shown to nobody.
 ALTER TABLE models ADD COLUMN failure TEXT;

@@ -91,3 +91,39 @@ pub trait Classify: Error {
         Vec::new()
     }
 }
+
+/// Why a job failed, or why a model or a data set was rejected: an error that is kept.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Failure {
+    /// What kind of failure.
+    pub kind: Kind,
+    /// A stable word for machines.
+    pub reason: String,
+    /// What happened, for people.
+    pub message: String,
+    /// The bad fields, where that is what is wrong.
+    #[serde(default)]
+    pub violations: Vec<Violation>,
+}
+
+impl Failure {
+    /// The failure that an error is.
+    pub fn of(error: &impl Classify) -> Self {
+        Self {
+            kind: error.kind(),
+            reason: error.reason().into(),
+            message: error.to_string(),
+            violations: error.violations(),
+        }
+    }
+
+    /// A failure that is no error of ours to convert.
+    pub fn new(kind: Kind, reason: &str, message: impl Into<String>) -> Self {
+        Self { kind, reason: reason.into(), message: message.into(), violations: Vec::new() }
+    }
+
+    /// The job's process did not keep to its part: it crashed, or what it left is not what it said.
+    pub fn crashed(message: impl Into<String>) -> Self {
+        Self::new(Kind::Aborted, "JOB_CRASHED", message)
+    }
+}

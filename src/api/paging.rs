@@ -22,7 +22,8 @@ pub fn page(page_size: i32, page_token: &str) -> Result<Page, RequestError> {
         checks.refuse(&Path::root("page_token"), "is not a next_page_token of this server");
     }
     // One more than is shown says whether there is a next page.
-    let page = Page { size: size + 1, before: (!page_token.is_empty()).then(|| page_token.to_string()) };
+    let page =
+        Page { size: size + 1, before: (!page_token.is_empty()).then(|| page_token.to_string()), ..Page::default() };
     checks.finish(page).map_err(|violations| RequestError::Invalid { violations })
 }
 
@@ -50,7 +51,7 @@ mod tests {
 
     #[test]
     fn sizes_are_clamped_and_nonsense_is_refused() {
-        assert_eq!(page(0, "").unwrap(), Page { size: 51, before: None });
+        assert_eq!(page(0, "").unwrap(), Page { size: 51, ..Page::default() });
         assert_eq!(page(i32::MAX, "").unwrap().size, 501);
         let violations = page(-1, "' OR 1=1 --").unwrap_err().violations();
         assert_eq!(violations.iter().map(|v| v.field.as_str()).collect::<Vec<_>>(), ["page_size", "page_token"]);

@@ -4,7 +4,7 @@ use std::fmt;
 
 use thiserror::Error;
 
-use super::safetensors::{MAX_DIM, MAX_HEADER, MAX_NAME, MAX_RANK, MAX_TENSORS};
+use super::safetensors::{MAX_DIM, MAX_HEADER, MAX_METADATA, MAX_NAME, MAX_RANK, MAX_TENSORS};
 use crate::error::{Classify, Kind, Violation, list};
 use crate::graph::GraphError;
 use crate::graph::preset::{self, PresetError};
@@ -41,6 +41,9 @@ pub enum FormatError {
     /// A header with too many tensors.
     #[error("the file has more than {MAX_TENSORS} tensors, which is the limit")]
     TensorCount,
+    /// A header with too many entries of metadata.
+    #[error("the file has more than {MAX_METADATA} entries of metadata, which is the limit")]
+    MetadataCount,
     /// A header that is not what the format asks for.
     #[error("the header is malformed{}: {problem}", near(at))]
     Header {
@@ -117,6 +120,16 @@ pub enum FormatError {
         tensor: String,
         /// How many such values it has.
         count: usize,
+    },
+    /// A variance that is none.
+    #[error("tensor '{tensor}' holds variances, but element {index} is {value}; none is below 0")]
+    Variance {
+        /// The tensor.
+        tensor: String,
+        /// The element.
+        index: usize,
+        /// Its value.
+        value: f32,
     },
     /// A description of a graph that makes no sense.
     #[error("{origin}: {problem}")]
@@ -242,7 +255,9 @@ impl TensorProblem {
 impl Classify for FormatError {
     fn kind(&self) -> Kind {
         match self {
-            FormatError::HeaderTooLarge { .. } | FormatError::TensorCount => Kind::ResourceExhausted,
+            FormatError::HeaderTooLarge { .. } | FormatError::TensorCount | FormatError::MetadataCount => {
+                Kind::ResourceExhausted
+            }
             _ => Kind::InvalidArgument,
         }
     }
@@ -253,6 +268,7 @@ impl Classify for FormatError {
             FormatError::Truncated { .. } => "TRUNCATED",
             FormatError::HeaderTooLarge { .. } => "HEADER_TOO_LARGE",
             FormatError::TensorCount => "TENSOR_COUNT",
+            FormatError::MetadataCount => "METADATA_COUNT",
             FormatError::Header { .. } => "HEADER",
             FormatError::DuplicateName { .. } => "DUPLICATE_NAME",
             FormatError::Name { .. } => "TENSOR_NAME",
@@ -261,6 +277,7 @@ impl Classify for FormatError {
             FormatError::Offsets { .. } | FormatError::Trailing { .. } => "OFFSETS",
             FormatError::Bool { .. } => "BOOL_VALUE",
             FormatError::NonFinite { .. } => "NON_FINITE",
+            FormatError::Variance { .. } => "VARIANCE",
             FormatError::Description { origin, .. } | FormatError::Graph { origin, .. } => match origin {
                 Origin::Metadata => "GRAPH_METADATA",
                 Origin::Preset(_) | Origin::Json => "ARCHITECTURE_INVALID",
@@ -281,7 +298,8 @@ impl Classify for FormatError {
             | FormatError::Shape { tensor, .. }
             | FormatError::Offsets { tensor, .. }
             | FormatError::Bool { tensor, .. }
-            | FormatError::NonFinite { tensor, .. } => vec![Violation::new(tensor, self.to_string())],
+            | FormatError::NonFinite { tensor, .. }
+            | FormatError::Variance { tensor, .. } => vec![Violation::new(tensor, self.to_string())],
             FormatError::ArchitectureMissing
             | FormatError::Contradiction { .. }
             | FormatError::Description { origin: Origin::Json, .. }

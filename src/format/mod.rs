@@ -9,6 +9,8 @@ mod pairs;
 pub mod safetensors;
 
 use std::collections::BTreeMap;
+use std::io;
+use std::path::Path;
 
 use bytes::Bytes;
 use serde::{Deserialize, Serialize};
@@ -48,7 +50,16 @@ pub struct Model {
 /// Where the file carries its own graph, an architecture is not needed; one that is given all the same must be the same
 /// graph under whatever name, or else one of the two is not what the client thinks it is.
 pub fn open_model(bytes: Bytes, architecture: Option<&Architecture>) -> Result<Model, FormatError> {
-    let Container { mut tensors, mut metadata } = safetensors::read(bytes)?;
+    model(safetensors::read(bytes)?, architecture)
+}
+
+/// Reads a model as [`open_model`] does, from a file of which no more than its header is read if that is not right.
+pub fn open_model_file(path: &Path, architecture: Option<&Architecture>) -> io::Result<Result<Model, FormatError>> {
+    Ok(safetensors::open(path)?.and_then(|container| model(container, architecture)))
+}
+
+fn model(container: Container, architecture: Option<&Architecture>) -> Result<Model, FormatError> {
+    let Container { mut tensors, mut metadata } = container;
     for (tensor, data) in &tensors {
         let count = safetensors::non_finite(data);
         if count > 0 {

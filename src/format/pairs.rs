@@ -6,8 +6,10 @@ use std::collections::BTreeMap;
 use std::fmt;
 use std::marker::PhantomData;
 
-use serde::de::{Deserialize, Deserializer, MapAccess, Visitor};
+use serde::de::{Deserialize, Deserializer, Error, MapAccess, SeqAccess, Visitor};
 use serde::ser::{Serialize, Serializer};
+
+use crate::graph::MAX_NODES;
 
 /// The entries of an object, in the order of the file.
 #[derive(Debug, Clone, PartialEq)]
@@ -42,6 +44,33 @@ impl<'de, V: Deserialize<'de>> Deserialize<'de> for Pairs<V> {
 impl<V: Serialize> Serialize for Pairs<V> {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
         serializer.collect_map(self.0.iter().map(|(key, value)| (key, value)))
+    }
+}
+
+/// An array of as many things as a graph may have nodes: eight mebibytes of short ones would take fifty times as much in
+/// memory before anybody counts them.
+pub(super) fn bounded<'de, D: Deserializer<'de>, T: Deserialize<'de>>(deserializer: D) -> Result<Vec<T>, D::Error> {
+    deserializer.deserialize_seq(Bounded(PhantomData))
+}
+
+struct Bounded<T>(PhantomData<T>);
+
+impl<'de, T: Deserialize<'de>> Visitor<'de> for Bounded<T> {
+    type Value = Vec<T>;
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "an array of at most {MAX_NODES}")
+    }
+
+    fn visit_seq<A: SeqAccess<'de>>(self, mut seq: A) -> Result<Vec<T>, A::Error> {
+        let mut things = Vec::new();
+        while let Some(thing) = seq.next_element()? {
+            if things.len() == MAX_NODES {
+                return Err(A::Error::invalid_length(MAX_NODES + 1, &self));
+            }
+            things.push(thing);
+        }
+        Ok(things)
     }
 }
 

@@ -34,7 +34,7 @@ use crate::tensor::{DType, TensorData, TensorError};
 
 pub use edit::{Change, GraphEdit, NewNode};
 pub use op::{Op, OpError};
-pub(crate) use verify::{check_name, check_size};
+pub(crate) use verify::{MAX_NODES, check_name, check_size};
 
 /// Names a value of a graph.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]

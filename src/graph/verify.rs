@@ -7,7 +7,7 @@ use super::{Dim, Graph, GraphError};
 use crate::tensor::{DType, TensorError};
 
 /// More nodes than any real network has; a bound on the work that a hostile file can cause.
-const MAX_NODES: usize = 20_000;
+pub(crate) const MAX_NODES: usize = 20_000;
 /// Numbers a sample that a value may have, or the columns of a convolution: half a gibibyte. A description of a few bytes
 /// could ask for any amount of memory otherwise.
 const MAX_SAMPLE: u64 = 1 << 27;

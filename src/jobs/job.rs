@@ -7,11 +7,13 @@ use serde::{Deserialize, Serialize};
 
 use super::JobError;
 use super::state::{Event, JobState};
-use crate::error::{Classify, Kind, Violation};
+use crate::error::Kind;
 use crate::fault::{Bug, planted};
 use crate::recipe::run::Progress;
 use crate::report::{EmittedFile, Report};
 use crate::settings;
+
+pub use crate::error::Failure;
 
 /// What names a job.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
@@ -145,42 +147,6 @@ pub struct JobResult {
     pub report: Report,
     /// The files, the report's among them.
     pub artifacts: Vec<EmittedFile>,
-}
-
-/// Why a job failed.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Failure {
-    /// What kind of failure.
-    pub kind: Kind,
-    /// A stable word for machines.
-    pub reason: String,
-    /// What happened, for people.
-    pub message: String,
-    /// The bad fields of the recipe, where that is what is wrong.
-    #[serde(default)]
-    pub violations: Vec<Violation>,
-}
-
-impl Failure {
-    /// The failure that an error is.
-    pub fn of(error: &impl Classify) -> Self {
-        Self {
-            kind: error.kind(),
-            reason: error.reason().into(),
-            message: error.to_string(),
-            violations: error.violations(),
-        }
-    }
-
-    /// A failure that is no error of ours to convert.
-    pub fn new(kind: Kind, reason: &str, message: impl Into<String>) -> Self {
-        Self { kind, reason: reason.into(), message: message.into(), violations: Vec::new() }
-    }
-
-    /// The job's process did not keep to its part: it crashed, or what it left is not what it said.
-    pub fn crashed(message: impl Into<String>) -> Self {
-        Self::new(Kind::Aborted, "JOB_CRASHED", message)
-    }
 }
 
 impl Job {

@@ -8,7 +8,8 @@
 //! - [`census`] counts jobs for operators
 //! - [`supervise`] keeps workers and the reaper going
 //! - [`reader`] reads what came from outside, in a process of its own
-//! - [`emitted`] looks over what a process left before anybody else sees it
+//! - [`emitted`] looks over what a process left before anybody else sees it; what it saved on the way is stored by a task
+//!   beside the worker
 
 pub mod census;
 pub mod child;
@@ -19,6 +20,7 @@ pub mod queue;
 pub mod reader;
 pub mod reaper;
 pub mod runner;
+mod saver;
 pub mod state;
 pub mod supervise;
 pub mod worker;
@@ -48,6 +50,12 @@ pub enum JobError {
         /// The attempt that the worker held.
         attempt: u32,
     },
+    /// The tenant has as many jobs in the queue as it may.
+    #[error("{limit} jobs of this tenant wait or run, which is as many as it may have")]
+    QueueFull {
+        /// How many it may have.
+        limit: u32,
+    },
     /// The store failed.
     #[error(transparent)]
     Store(#[from] StoreError),
@@ -64,6 +72,7 @@ impl Classify for JobError {
         match self {
             JobError::Impossible { .. } => Kind::FailedPrecondition,
             JobError::LeaseLost { .. } => Kind::Aborted,
+            JobError::QueueFull { .. } => Kind::ResourceExhausted,
             JobError::Store(error) => error.kind(),
         }
     }
@@ -72,14 +81,16 @@ impl Classify for JobError {
         match self {
             JobError::Impossible { .. } => "JOB_STATE",
             JobError::LeaseLost { .. } => "LEASE_LOST",
+            JobError::QueueFull { .. } => "QUEUE_FULL",
             JobError::Store(error) => error.reason(),
         }
     }
 
     fn metadata(&self) -> Vec<(&'static str, String)> {
         match self {
+            JobError::QueueFull { limit } => vec![("limit", limit.to_string())],
             JobError::Store(error) => error.metadata(),
-            _ => Vec::new(),
+            JobError::Impossible { .. } | JobError::LeaseLost { .. } => Vec::new(),
         }
     }
 }

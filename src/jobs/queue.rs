@@ -10,7 +10,7 @@ use std::time::Duration;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 use sqlx::any::AnyRow;
-use sqlx::{Any, AssertSqlSafe, Row, Transaction};
+use sqlx::{Any, AssertSqlSafe, Executor, Row, Transaction};
 use tokio::sync::broadcast;
 use tokio::sync::broadcast::error::RecvError;
 
@@ -20,7 +20,7 @@ use super::state::JobState;
 use crate::error::Kind;
 use crate::recipe::run::Progress;
 use crate::settings;
-use crate::store::{Database, Page, Request, StoreError, new_id};
+use crate::store::{Database, EntryState, Page, Request, StoreError, check_etag, new_id};
 
 /// How often whoever waits for a change looks without being told.
 const POLL: Duration = Duration::from_secs(1);
@@ -49,14 +49,37 @@ impl JobQueue {
         Self { database, rules, changes: broadcast::Sender::new(BACKLOG) }
     }
 
-    /// Puts a job into the queue, or returns the one that an earlier call with this request put there.
+    /// Puts a job into the queue, or returns the one that an earlier call with this request put there. Model and data set
+    /// must be READY, and the tenant may have only so many jobs that wait or run: both are looked at in the transaction
+    /// that adds the job, so that neither a delete nor another submit comes between.
     pub async fn submit(&self, new: &NewJob, request: &Request, now: i64) -> Result<Job, JobError> {
+        let mut tx = self.database.begin().await?;
+        self.database.lock_name(&mut tx, &format!("submit {}", new.tenant)).await?;
+        if let Some(first) = made_by(&mut *tx, &new.tenant, request).await? {
+            return Ok(first);
+        }
+        let models = new.model.iter().chain(new.extra_models.values()).map(|id| ("model", "models", id));
+        for (what, table, id) in models.chain([("dataset", "datasets", &new.dataset)]) {
+            let sql = format!("SELECT state FROM {table} WHERE tenant = $1 AND id = $2 {}", self.database.lock_row());
+            let row = sqlx::query(AssertSqlSafe(sql)).bind(&new.tenant).bind(id).fetch_optional(&mut *tx).await?;
+            let state = row.as_ref().map(|row| row.try_get("state")).transpose()?.and_then(EntryState::from_name);
+            match state {
+                Some(EntryState::Ready) => {}
+                None | Some(EntryState::Deleted) => return Err(StoreError::NotFound { what, id: id.clone() }.into()),
+                Some(state) => return Err(StoreError::NotReady { what, id: id.clone(), state: state.name() }.into()),
+            }
+        }
+        let limit = self.rules.max_queued;
+        let active = sqlx::query("SELECT COUNT(*) FROM jobs WHERE tenant = $1 AND finish_ms IS NULL");
+        let active: i64 = active.bind(&new.tenant).fetch_one(&mut *tx).await?.try_get(0)?;
+        if active >= i64::from(limit) {
+            return Err(JobError::QueueFull { limit });
+        }
         let job = Job::new(new_id(), new.clone(), now);
-        let inserted = sqlx::query(
+        sqlx::query(
             "INSERT INTO jobs (tenant, id, request_id, request_digest, model, extra_models, dataset, recipe, priority,
                  time_limit_ms, state, revision, attempt, losses, run_ms, create_ms)
-             VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, 1, 0, 0, 0, $12)
-             ON CONFLICT (tenant, request_id) WHERE request_id <> '' DO NOTHING",
+             VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, 1, 0, 0, 0, $12)",
         )
         .bind(&job.key.tenant)
         .bind(&job.key.id)
@@ -70,25 +93,16 @@ impl JobQueue {
         .bind(job.time_limit_ms)
         .bind(job.state.name())
         .bind(now)
-        .execute(self.database.pool())
+        .execute(&mut *tx)
         .await?;
-        if inserted.rows_affected() == 0 {
-            return Ok(self.made_by(&new.tenant, request).await?.ok_or_else(|| not_found(&job.key))?);
-        }
+        tx.commit().await?;
         self.tell(&job.key);
         Ok(job)
     }
 
     /// The job that an earlier call with this request made, if there was one; an error if that call said something else.
     pub async fn made_by(&self, tenant: &str, request: &Request) -> Result<Option<Job>, JobError> {
-        if request.id.is_empty() {
-            return Ok(None);
-        }
-        let sql = format!("SELECT {COLUMNS}, request_digest FROM jobs WHERE tenant = $1 AND request_id = $2");
-        let query = sqlx::query(AssertSqlSafe(sql)).bind(tenant).bind(&request.id);
-        let Some(row) = query.fetch_optional(self.database.pool()).await? else { return Ok(None) };
-        request.matches("job", row.try_get("request_digest")?)?;
-        Ok(Some(from_row(&row)?))
+        made_by(self.database.pool(), tenant, request).await
     }
 
     /// Reads a job.
@@ -101,14 +115,38 @@ impl JobQueue {
 
     /// A page of a tenant's jobs.
     pub async fn list(&self, tenant: &str, page: &Page) -> Result<Vec<Job>, JobError> {
-        let sql =
-            format!("SELECT {COLUMNS} FROM jobs WHERE tenant = $1 AND ($2 = '' OR id < $2) ORDER BY id DESC LIMIT $3");
+        let sql = format!(
+            "SELECT {COLUMNS} FROM jobs WHERE tenant = $1 AND ($2 = '' OR id < $2) {} ORDER BY id DESC LIMIT $3",
+            page.filter.sql(4)
+        );
         let query = sqlx::query(AssertSqlSafe(sql))
             .bind(tenant)
             .bind(page.before.as_deref().unwrap_or_default())
             .bind(i64::from(page.size));
-        let rows = query.fetch_all(self.database.pool()).await?;
+        let rows = page.filter.bind(query).fetch_all(self.database.pool()).await?;
         Ok(rows.iter().map(from_row).collect::<Result<_, _>>()?)
+    }
+
+    /// Removes a job that has ended. Its artifacts become garbage.
+    pub async fn delete(&self, key: &JobKey, etag: &str) -> Result<(), JobError> {
+        let mut tx = self.database.begin().await?;
+        let sql =
+            format!("SELECT state, revision FROM jobs WHERE tenant = $1 AND id = $2 {}", self.database.lock_row());
+        let row = sqlx::query(AssertSqlSafe(sql)).bind(&key.tenant).bind(&key.id).fetch_optional(&mut *tx).await?;
+        let row = row.ok_or_else(|| not_found(key))?;
+        check_etag("job", &key.id, etag, row.try_get::<i64, _>("revision")? as u64)?;
+        let state: &str = row.try_get("state")?;
+        // A state that this version does not know can be deleted: nothing else can happen to it.
+        if let Some(state) = JobState::from_name(state)
+            && !state.is_terminal()
+        {
+            return Err(JobError::Impossible { state: state.name(), event: "be deleted: cancel it first" });
+        }
+        let query = sqlx::query("DELETE FROM jobs WHERE tenant = $1 AND id = $2").bind(&key.tenant).bind(&key.id);
+        query.execute(&mut *tx).await?;
+        tx.commit().await?;
+        self.tell(key);
+        Ok(())
     }
 
     /// Asks a job to stop.
@@ -116,26 +154,35 @@ impl JobQueue {
         self.step(key, |job| job.cancel(now)).await.map(|(job, ())| job)
     }
 
-    /// Gives the oldest queued job to a worker for `ttl` milliseconds.
+    /// Gives a queued job to a worker for `ttl` milliseconds: a job of the tenant that has the fewest running, of that
+    /// tenant's the one with the highest priority, of those the oldest. A tenant with as many running as it may have is
+    /// passed over.
     pub async fn claim(&self, worker: &str, now: i64, ttl: i64) -> Result<Option<(Job, Lease)>, JobError> {
         // A look without a lock comes first: idle workers must not be in the way of whoever writes.
-        let waiting = sqlx::query("SELECT id FROM jobs WHERE state = 'QUEUED' LIMIT 1");
-        if waiting.fetch_optional(self.database.pool()).await?.is_none() {
+        let most = i64::from(self.rules.max_running);
+        if next_in_line(self.database.pool(), most).await?.is_none() {
             return Ok(None);
         }
         let mut tx = self.database.begin().await?;
-        let sql = format!(
-            "SELECT {COLUMNS} FROM jobs WHERE state = 'QUEUED' ORDER BY create_ms, id LIMIT 1 {}",
-            self.database.skip_locked()
-        );
-        let claimed = loop {
-            let query = sqlx::query(AssertSqlSafe(sql.clone()));
-            let Some(row) = query.fetch_optional(&mut *tx).await? else { break None };
+        // One claim at a time, so that no two of them count the same running jobs.
+        self.database.lock_name(&mut tx, "claim").await?;
+        let mut claimed = None;
+        while let Some(key) = next_in_line(&mut *tx, most).await? {
+            // Whoever cancels it may have been faster.
+            let sql = format!(
+                "SELECT {COLUMNS} FROM jobs WHERE tenant = $1 AND id = $2 AND state = 'QUEUED' {}",
+                self.database.lock_row()
+            );
+            let query = sqlx::query(AssertSqlSafe(sql)).bind(&key.tenant).bind(&key.id);
+            let Some(row) = query.fetch_optional(&mut *tx).await? else { continue };
             match from_row(&row) {
-                Ok(job) => break Some(job),
+                Ok(job) => {
+                    claimed = Some(job);
+                    break;
+                }
                 Err(error) => give_up(&mut tx, &row, &error, now).await?,
             }
-        };
+        }
         let Some(mut job) = claimed else {
             tx.commit().await?;
             return Ok(None);
@@ -280,6 +327,49 @@ impl Changes {
         };
         let _ = tokio::time::timeout(POLL, told).await;
     }
+}
+
+async fn made_by<'e>(
+    executor: impl Executor<'e, Database = Any>,
+    tenant: &str,
+    request: &Request,
+) -> Result<Option<Job>, JobError> {
+    if request.id.is_empty() {
+        return Ok(None);
+    }
+    let sql = format!("SELECT {COLUMNS}, request_digest FROM jobs WHERE tenant = $1 AND request_id = $2");
+    let query = sqlx::query(AssertSqlSafe(sql)).bind(tenant).bind(&request.id);
+    let Some(row) = query.fetch_optional(executor).await? else { return Ok(None) };
+    request.matches("job", row.try_get("request_digest")?)?;
+    Ok(Some(from_row(&row)?))
+}
+
+/// Which job comes next, where a tenant may have `most` running. The tenants that have jobs waiting are found one after the
+/// other, each by one step in the index, and so is the head of each one's line: the length of the lines plays no part.
+pub(super) const NEXT_IN_LINE: &str = "
+    WITH RECURSIVE waiting (tenant) AS (
+        SELECT MIN(tenant) FROM jobs WHERE state = 'QUEUED'
+        UNION ALL
+        SELECT (SELECT MIN(j.tenant) FROM jobs j WHERE j.state = 'QUEUED' AND j.tenant > w.tenant)
+        FROM waiting w WHERE w.tenant IS NOT NULL
+    ), running (tenant, jobs) AS (
+        SELECT tenant, COUNT(*) FROM jobs WHERE lease_expires_ms IS NOT NULL GROUP BY tenant
+    )
+    SELECT head.tenant, head.id
+    FROM waiting w
+    JOIN jobs head ON head.tenant = w.tenant AND head.id = (
+        SELECT q.id FROM jobs q WHERE q.state = 'QUEUED' AND q.tenant = w.tenant
+        ORDER BY q.priority DESC, q.create_ms, q.id LIMIT 1)
+    LEFT JOIN running r ON r.tenant = w.tenant
+    WHERE COALESCE(r.jobs, 0) < $1
+    ORDER BY COALESCE(r.jobs, 0), head.create_ms, head.id LIMIT 1";
+
+async fn next_in_line<'e>(
+    executor: impl Executor<'e, Database = Any>,
+    most: i64,
+) -> Result<Option<JobKey>, StoreError> {
+    let Some(row) = sqlx::query(NEXT_IN_LINE).bind(most).fetch_optional(executor).await? else { return Ok(None) };
+    Ok(Some(JobKey { tenant: row.try_get("tenant")?, id: row.try_get("id")? }))
 }
 
 async fn save(tx: &mut Transaction<'static, Any>, job: &Job) -> Result<(), StoreError> {

@@ -1,14 +1,25 @@
 //! The catalogue: models and data sets, each a list of complete uploads with what was found in them.
 //!
 //! Both kinds are rows of the same form in a table each; what only one kind has is its [`Detail`].
+//!
+//! ```text
+//! begin ──▶ VALIDATING ──ready──▶ READY ──delete──▶ DELETED   (the row goes when no job names it any more)
+//!               └────────reject─▶ REJECTED ──delete──▶ DELETED
+//! ```
+//!
+//! A new entry names the blobs of its files from its first moment, so that they stay however long the check takes. One
+//! that is DELETED is shown to nobody.
+
+use std::collections::HashSet;
 
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 use sqlx::any::AnyRow;
-use sqlx::{AssertSqlSafe, Row};
+use sqlx::{Any, AssertSqlSafe, Row, Transaction};
 
-use super::{Database, Page, Request, StoreError, new_id};
+use super::{Database, Page, Request, StoreError, check_etag, new_id};
 use crate::data::DataSource;
+use crate::error::Failure;
 use crate::format::Architecture;
 
 /// The models and data sets.
@@ -38,10 +49,38 @@ pub struct Entry<D> {
     pub display_name: String,
     /// The files it is made of.
     pub files: Vec<FileRef>,
-    /// What only this kind has.
+    /// What only this kind has. Before it is READY it has what the caller said, and no figures.
     pub detail: D,
+    /// Where it stands.
+    pub state: EntryState,
+    /// Why it was rejected.
+    pub failure: Option<Failure>,
+    /// Grows with every change.
+    pub revision: u64,
     /// When it was made.
     pub create_ms: i64,
+}
+
+/// The states of a model or a data set.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum EntryState {
+    /// Its files are being read.
+    Validating,
+    /// Jobs may use it.
+    Ready,
+    /// Its files are not what they should be.
+    Rejected,
+    /// Nobody sees it any more.
+    Deleted,
+}
+
+/// What [`Catalogue::begin`] found.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Begun<D> {
+    /// A new entry, VALIDATING: whoever began it is to end it by `ready` or `reject`.
+    New(Entry<D>),
+    /// What an earlier call with this request made; somebody else ends it, or has ended it.
+    Before(Entry<D>),
 }
 
 /// What a new model or data set is to be.
@@ -129,7 +168,11 @@ impl Detail for DatasetDetail {
 }
 
 /// All columns but the files.
-const COLUMNS: &str = "tenant, id, display_name, detail, create_ms";
+const COLUMNS: &str = "tenant, id, display_name, detail, state, failure, revision, create_ms";
+/// Parameters of one statement: both engines take more.
+const BATCH: usize = 500;
+/// Jobs that are named when something is in use.
+const NAMED_JOBS: i64 = 5;
 
 impl Catalogue {
     /// The catalogue in a database.
@@ -150,20 +193,22 @@ impl Catalogue {
         from_row(&row).map(Some)
     }
 
-    /// Adds an entry, or returns what an earlier call with this request made.
-    pub async fn create<D: Detail>(
+    /// Adds an entry that is to be checked, or returns what an earlier call with this request made.
+    pub async fn begin<D: Detail>(
         &self,
         new: &NewEntry<D>,
         request: &Request,
         now: i64,
-    ) -> Result<Entry<D>, StoreError> {
+    ) -> Result<Begun<D>, StoreError> {
         let id = new_id();
         let sql = format!(
             "INSERT INTO {} (tenant, id, request_id, request_digest, display_name, files, detail, state, revision, create_ms)
-             VALUES ($1, $2, $3, $4, $5, $6, $7, 'READY', 1, $8)
+             VALUES ($1, $2, $3, $4, $5, $6, $7, 'VALIDATING', 1, $8)
              ON CONFLICT (tenant, request_id) WHERE request_id <> '' DO NOTHING",
             D::TABLE
         );
+        let mut tx = self.database.begin().await?;
+        self.check_uploads(&mut tx, new).await?;
         let inserted = sqlx::query(AssertSqlSafe(sql))
             .bind(&new.tenant)
             .bind(&id)
@@ -173,19 +218,85 @@ impl Catalogue {
             .bind(to_json(&new.files)?)
             .bind(to_json(&new.detail)?)
             .bind(now)
-            .execute(self.database.pool())
+            .execute(&mut *tx)
             .await?;
+        tx.commit().await?;
         if inserted.rows_affected() == 0
             && let Some(first) = self.made_by(&new.tenant, request).await?
         {
-            return Ok(first);
+            return Ok(Begun::Before(first));
         }
-        self.get(&new.tenant, &id).await
+        self.get(&new.tenant, &id).await.map(Begun::New)
+    }
+
+    /// Adds an entry whose files were checked, or returns what an earlier call with this request made.
+    pub async fn create<D: Detail>(
+        &self,
+        new: &NewEntry<D>,
+        request: &Request,
+        now: i64,
+    ) -> Result<Entry<D>, StoreError> {
+        match self.begin(new, request, now).await? {
+            Begun::New(entry) => self.ready(&entry.tenant, &entry.id, &new.detail).await,
+            Begun::Before(entry) => Ok(entry),
+        }
+    }
+
+    /// The uploads must be there when the entry begins to name their blobs: one that is removed at the same moment is
+    /// either still there for both or gone for both.
+    async fn check_uploads<D>(&self, tx: &mut Transaction<'static, Any>, new: &NewEntry<D>) -> Result<(), StoreError> {
+        for files in new.files.chunks(BATCH) {
+            let places: Vec<String> = (2..files.len() + 2).map(|place| format!("${place}")).collect();
+            let sql = format!(
+                "SELECT id FROM uploads WHERE tenant = $1 AND state = 'COMPLETE' AND id IN ({}) {}",
+                places.join(", "),
+                self.database.lock_row()
+            );
+            let query = files.iter().fold(sqlx::query(AssertSqlSafe(sql)).bind(&new.tenant), |q, f| q.bind(&f.upload));
+            let rows = query.fetch_all(&mut **tx).await?;
+            let found = rows.iter().map(|row| row.try_get("id")).collect::<Result<HashSet<&str>, _>>()?;
+            if let Some(gone) = files.iter().find(|file| !found.contains(file.upload.as_str())) {
+                return Err(StoreError::NotFound { what: "upload", id: gone.upload.clone() });
+            }
+        }
+        Ok(())
+    }
+
+    /// The files of an entry are as they should be; `detail` has what was found in them. One that is no longer VALIDATING
+    /// is returned as it is.
+    pub async fn ready<D: Detail>(&self, tenant: &str, id: &str, detail: &D) -> Result<Entry<D>, StoreError> {
+        let sql = format!(
+            "UPDATE {} SET state = 'READY', detail = $1, revision = revision + 1
+             WHERE tenant = $2 AND id = $3 AND state = 'VALIDATING'",
+            D::TABLE
+        );
+        let query = sqlx::query(AssertSqlSafe(sql)).bind(to_json(detail)?).bind(tenant).bind(id);
+        query.execute(self.database.pool()).await?;
+        self.get(tenant, id).await
+    }
+
+    /// The files of an entry are not as they should be. One that is no longer VALIDATING is returned as it is.
+    pub async fn reject<D: Detail>(&self, tenant: &str, id: &str, failure: &Failure) -> Result<Entry<D>, StoreError> {
+        let sql = format!(
+            "UPDATE {} SET state = 'REJECTED', failure = $1, revision = revision + 1
+             WHERE tenant = $2 AND id = $3 AND state = 'VALIDATING'",
+            D::TABLE
+        );
+        let query = sqlx::query(AssertSqlSafe(sql)).bind(to_json(failure)?).bind(tenant).bind(id);
+        query.execute(self.database.pool()).await?;
+        self.get(tenant, id).await
+    }
+
+    /// The entries of all tenants whose check has not ended: when a server starts, nobody is at it any more.
+    pub async fn validating<D: Detail>(&self) -> Result<Vec<Entry<D>>, StoreError> {
+        let sql = format!("SELECT {COLUMNS}, files FROM {} WHERE state = 'VALIDATING' ORDER BY id", D::TABLE);
+        sqlx::query(AssertSqlSafe(sql)).fetch_all(self.database.pool()).await?.iter().map(from_row).collect()
     }
 
     /// Reads an entry.
     pub async fn get<D: Detail>(&self, tenant: &str, id: &str) -> Result<Entry<D>, StoreError> {
-        let sql = format!("SELECT {COLUMNS}, files FROM {} WHERE tenant = $1 AND id = $2", D::TABLE);
+        let sql =
+            format!("SELECT {COLUMNS}, files FROM {} WHERE tenant = $1 AND id = $2 AND state <> 'DELETED'", D::TABLE);
         let query = sqlx::query(AssertSqlSafe(sql)).bind(tenant).bind(id);
         let row = query.fetch_optional(self.database.pool()).await?;
         from_row(&row.ok_or_else(|| StoreError::NotFound { what: D::WHAT, id: id.into() })?)
@@ -194,25 +305,85 @@ impl Catalogue {
     /// A page of a tenant's entries; those of data sets without their files.
     pub async fn list<D: Detail>(&self, tenant: &str, page: &Page) -> Result<Vec<Entry<D>>, StoreError> {
         let sql = format!(
-            "SELECT {COLUMNS}, {} FROM {} WHERE tenant = $1 AND ($2 = '' OR id < $2) ORDER BY id DESC LIMIT $3",
+            "SELECT {COLUMNS}, {} FROM {} WHERE tenant = $1 AND ($2 = '' OR id < $2) AND state <> 'DELETED' {}
+             ORDER BY id DESC LIMIT $3",
             D::LISTED_FILES,
-            D::TABLE
+            D::TABLE,
+            page.filter.sql(4)
         );
         let query = sqlx::query(AssertSqlSafe(sql))
             .bind(tenant)
             .bind(page.before.as_deref().unwrap_or_default())
             .bind(i64::from(page.size));
-        query.fetch_all(self.database.pool()).await?.iter().map(from_row).collect()
+        page.filter.bind(query).fetch_all(self.database.pool()).await?.iter().map(from_row).collect()
+    }
+
+    /// Takes an entry away. It is refused while jobs that wait or run need it. Its row stays until no job names it.
+    pub async fn delete<D: Detail>(&self, tenant: &str, id: &str, etag: &str) -> Result<(), StoreError> {
+        let mut tx = self.database.begin().await?;
+        let sql = format!(
+            "SELECT revision FROM {} WHERE tenant = $1 AND id = $2 AND state <> 'DELETED' {}",
+            D::TABLE,
+            self.database.lock_row()
+        );
+        let row = sqlx::query(AssertSqlSafe(sql)).bind(tenant).bind(id).fetch_optional(&mut *tx).await?;
+        let row = row.ok_or_else(|| StoreError::NotFound { what: D::WHAT, id: id.into() })?;
+        check_etag(D::WHAT, id, etag, row.try_get::<i64, _>("revision")? as u64)?;
+        // The names of other models are keys and values of a JSON object, and ids have no character that JSON escapes.
+        let sql = format!(
+            "SELECT id FROM jobs WHERE tenant = $1 AND finish_ms IS NULL AND ({} = $2 OR extra_models LIKE $3)
+             ORDER BY id LIMIT {NAMED_JOBS}",
+            D::WHAT
+        );
+        let query = sqlx::query(AssertSqlSafe(sql)).bind(tenant).bind(id).bind(format!("%:\"{id}\"%"));
+        let rows = query.fetch_all(&mut *tx).await?;
+        let jobs = rows.iter().map(|row| row.try_get("id")).collect::<Result<Vec<String>, _>>()?;
+        if !jobs.is_empty() {
+            return Err(StoreError::InUse { what: D::WHAT, id: id.into(), jobs });
+        }
+        // The request that made it is forgotten, as it is when the row goes: a call that is repeated makes a new entry.
+        let sql = format!(
+            "UPDATE {} SET state = 'DELETED', revision = revision + 1, request_id = '' WHERE tenant = $1 AND id = $2",
+            D::TABLE
+        );
+        sqlx::query(AssertSqlSafe(sql)).bind(tenant).bind(id).execute(&mut *tx).await?;
+        Ok(tx.commit().await?)
+    }
+}
+
+impl EntryState {
+    const ALL: [Self; 4] = [Self::Validating, Self::Ready, Self::Rejected, Self::Deleted];
+
+    /// The name in the database.
+    pub fn name(self) -> &'static str {
+        match self {
+            EntryState::Validating => "VALIDATING",
+            EntryState::Ready => "READY",
+            EntryState::Rejected => "REJECTED",
+            EntryState::Deleted => "DELETED",
+        }
+    }
+
+    /// The state of that name.
+    pub fn from_name(name: &str) -> Option<Self> {
+        Self::ALL.into_iter().find(|state| state.name() == name)
     }
 }
 
 fn from_row<D: Detail>(row: &AnyRow) -> Result<Entry<D>, StoreError> {
+    let state: &str = row.try_get("state")?;
     Ok(Entry {
         tenant: row.try_get("tenant")?,
         id: row.try_get("id")?,
         display_name: row.try_get("display_name")?,
         files: from_json(row, "files")?,
         detail: from_json(row, "detail")?,
+        state: EntryState::from_name(state).ok_or_else(|| StoreError::Row { what: format!("state {state:?}") })?,
+        failure: match row.try_get::<Option<&str>, _>("failure")? {
+            Some(_) => Some(from_json(row, "failure")?),
+            None => None,
+        },
+        revision: row.try_get::<i64, _>("revision")? as u64,
         create_ms: row.try_get("create_ms")?,
     })
 }
@@ -244,10 +415,93 @@ mod tests {
         NewEntry { tenant: "default".into(), display_name: name.into(), files: vec![file], detail }
     }
 
-    #[tokio::test]
-    async fn a_repeated_call_gives_the_first_object_and_another_call_with_its_key_is_refused() {
+    async fn catalogue() -> (tempfile::TempDir, Catalogue) {
         let folder = tempfile::tempdir().unwrap();
         let catalogue = Store::open(folder.path()).await.unwrap().catalogue;
+        for tenant in ["default", "other"] {
+            let upload = sqlx::query(
+                "INSERT INTO uploads (tenant, id, request_id, request_digest, file_name, size_bytes, digest,
+                     committed_size, state, revision, create_ms)
+                 VALUES ($1, 'u', '', '', 'm', 1, 'sha256:0', 1, 'COMPLETE', 1, 0)",
+            );
+            upload.bind(tenant).execute(catalogue.database.pool()).await.unwrap();
+        }
+        (folder, catalogue)
+    }
+
+    #[tokio::test]
+    async fn an_entry_is_checked_before_it_is_ready_and_ends_once() {
+        let (_folder, catalogue) = catalogue().await;
+        let call = Request::new("key", &"content");
+        let Begun::New(first) = catalogue.begin(&new("a"), &call, 7).await.unwrap() else {
+            panic!("nothing was there")
+        };
+        assert_eq!((first.state, first.revision), (EntryState::Validating, 1));
+        assert_eq!(catalogue.begin(&new("a"), &call, 8).await.unwrap(), Begun::Before(first.clone()));
+        assert_eq!(catalogue.validating::<ModelDetail>().await.unwrap(), [first.clone()]);
+        let found = ModelDetail { params: 99, ..new("a").detail };
+        let ready = catalogue.ready("default", &first.id, &found).await.unwrap();
+        assert_eq!((ready.state, ready.revision, ready.detail.params), (EntryState::Ready, 2, 99));
+        assert!(catalogue.validating::<ModelDetail>().await.unwrap().is_empty());
+        let failure = Failure::new(crate::error::Kind::InvalidArgument, "TRUNCATED", "it ends early");
+        assert_eq!(catalogue.reject::<ModelDetail>("default", &first.id, &failure).await.unwrap(), ready);
+
+        let Begun::New(second) = catalogue.begin(&new("b"), &Request::new("", &0), 9).await.unwrap() else { panic!() };
+        let rejected = catalogue.reject::<ModelDetail>("default", &second.id, &failure).await.unwrap();
+        assert_eq!((rejected.state, &rejected.failure), (EntryState::Rejected, &Some(failure)));
+        assert_eq!(catalogue.ready("default", &second.id, &found).await.unwrap(), rejected);
+    }
+
+    #[tokio::test]
+    async fn an_entry_of_an_upload_that_is_gone_is_refused_and_leaves_nothing() {
+        let (_folder, catalogue) = catalogue().await;
+        let mut gone = new("a");
+        gone.files.push(FileRef { upload: "v".into(), ..gone.files[0].clone() });
+        let error = catalogue.begin(&gone, &Request::new("", &0), 0).await.unwrap_err();
+        assert_eq!(error.to_string(), "upload 'v' does not exist");
+        assert!(catalogue.validating::<ModelDetail>().await.unwrap().is_empty());
+    }
+
+    #[tokio::test]
+    async fn what_is_deleted_is_gone_for_everybody_and_only_the_state_that_the_caller_saw_is_deleted() {
+        let (_folder, catalogue) = catalogue().await;
+        let call = Request::new("key", &"content");
+        let made = catalogue.create(&new("a"), &call, 0).await.unwrap();
+        let error = catalogue.delete::<ModelDetail>("default", &made.id, "\"1\"").await.unwrap_err();
+        assert!(matches!(error, StoreError::EtagMismatch { what: "model", .. }));
+        catalogue.delete::<ModelDetail>("default", &made.id, &crate::store::etag(made.revision)).await.unwrap();
+        let again = catalogue.delete::<ModelDetail>("default", &made.id, "").await.unwrap_err();
+        let never = catalogue.delete::<ModelDetail>("default", "0", "").await.unwrap_err();
+        assert_eq!(again.to_string().replace(&made.id, "0"), never.to_string());
+        assert!(matches!(catalogue.get::<ModelDetail>("default", &made.id).await, Err(StoreError::NotFound { .. })));
+        let page = Page { size: 10, ..Page::default() };
+        assert!(catalogue.list::<ModelDetail>("default", &page).await.unwrap().is_empty());
+        assert_ne!(catalogue.create(&new("a"), &call, 1).await.unwrap().id, made.id);
+    }
+
+    #[tokio::test]
+    async fn a_filter_is_data_and_never_sql() {
+        use crate::store::{Condition, Filter, Operator, Value};
+        let (_folder, catalogue) = catalogue().await;
+        for (time, name) in [(1, "a"), (2, "'); DROP TABLE models; --"), (3, "a")] {
+            catalogue.create(&new(name), &Request::new("", &0), time).await.unwrap();
+        }
+        let named =
+            |name: &str, operator| Condition { column: "display_name", operator, value: Value::Text(name.into()) };
+        let times = async |conditions| {
+            let page = Page { size: 10, before: None, filter: Filter(conditions) };
+            let entries = catalogue.list::<ModelDetail>("default", &page).await.unwrap();
+            entries.iter().map(|entry| entry.create_ms).collect::<Vec<_>>()
+        };
+        assert_eq!(times(vec![named("'); DROP TABLE models; --", Operator::Equal)]).await, [2]);
+        assert_eq!(times(vec![named("a", Operator::NotEqual)]).await, [2]);
+        let late = Condition { column: "create_ms", operator: Operator::AtLeast, value: Value::Number(2) };
+        assert_eq!(times(vec![named("a", Operator::Equal), late]).await, [3]);
+    }
+
+    #[tokio::test]
+    async fn a_repeated_call_gives_the_first_object_and_another_call_with_its_key_is_refused() {
+        let (_folder, catalogue) = catalogue().await;
         let call = Request::new("key", &"content");
         let first = catalogue.create(&new("a"), &call, 7).await.unwrap();
         assert_eq!(first.detail, new("a").detail);
@@ -267,15 +521,14 @@ mod tests {
 
     #[tokio::test]
     async fn pages_are_newest_first_and_join_without_gap_or_overlap() {
-        let folder = tempfile::tempdir().unwrap();
-        let catalogue = Store::open(folder.path()).await.unwrap().catalogue;
+        let (_folder, catalogue) = catalogue().await;
         let mut made = Vec::new();
         for i in 0..5 {
             made.push(catalogue.create(&new("m"), &Request::new("", &i), i).await.unwrap());
         }
         made.reverse();
         let mut seen = Vec::new();
-        let mut page = Page { size: 2, before: None };
+        let mut page = Page { size: 2, ..Page::default() };
         loop {
             let entries = catalogue.list::<ModelDetail>("default", &page).await.unwrap();
             let Some(last) = entries.last() else { break };
@@ -288,8 +541,7 @@ mod tests {
 
     #[tokio::test]
     async fn a_list_of_data_sets_does_not_read_their_files() {
-        let folder = tempfile::tempdir().unwrap();
-        let Store { catalogue, .. } = Store::open(folder.path()).await.unwrap();
+        let (_folder, catalogue) = catalogue().await;
         let NewEntry { tenant, display_name, files, .. } = new("digits");
         let digits = NewEntry { tenant, display_name, files, detail: DatasetDetail::default() };
         let made = catalogue.create(&digits, &Request::new("", &0), 0).await.unwrap();
@@ -297,7 +549,7 @@ mod tests {
         // Files that are no JSON would be found out if they were read.
         sqlx::query("UPDATE datasets SET files = '?'").execute(catalogue.database.pool()).await.unwrap();
         assert!(catalogue.get::<DatasetDetail>("default", &made.id).await.is_err());
-        let page = Page { size: 2, before: None };
+        let page = Page { size: 2, ..Page::default() };
         let listed = catalogue.list::<DatasetDetail>("default", &page).await.unwrap();
         assert_eq!(listed, [Entry { files: Vec::new(), ..made }]);
     }

@@ -82,6 +82,17 @@ impl Database {
         Ok(self.pool.begin_with(begin).await?)
     }
 
+    /// Waits until no other transaction holds `name`, and holds it to the end of this one. On SQLite a writing transaction
+    /// is alone anyway.
+    pub async fn lock_name(&self, tx: &mut Transaction<'static, Any>, name: &str) -> Result<(), StoreError> {
+        if self.engine == Engine::Postgres {
+            // `::text` because the driver knows no VOID. Two names with one hash only wait for each other.
+            let lock = sqlx::query("SELECT pg_advisory_xact_lock(hashtextextended($1, 0))::text");
+            lock.bind(name).execute(&mut **tx).await?;
+        }
+        Ok(())
+    }
+
     /// What ends a SELECT whose row this transaction will change.
     pub fn lock_row(&self) -> &'static str {
         match self.engine {

@@ -19,6 +19,36 @@ pub enum StoreError {
         /// What was asked for.
         id: String,
     },
+    /// Jobs that wait or run need it.
+    #[error("{what} '{id}' is used by jobs that have not ended: {}", jobs.join(", "))]
+    InUse {
+        /// `model` or `dataset`.
+        what: &'static str,
+        /// Its id.
+        id: String,
+        /// Ids of the jobs, the first of them.
+        jobs: Vec<String>,
+    },
+    /// It is no longer as the caller saw it.
+    #[error("{what} '{id}' has changed, etag {etag} is not its own any more")]
+    EtagMismatch {
+        /// What was to be deleted.
+        what: &'static str,
+        /// Its id.
+        id: String,
+        /// What the caller has.
+        etag: String,
+    },
+    /// A model or a data set that jobs cannot use (yet).
+    #[error("{what} '{id}' is {state}, jobs use what is READY")]
+    NotReady {
+        /// `model` or `dataset`.
+        what: &'static str,
+        /// Its id.
+        id: String,
+        /// Where it stands.
+        state: &'static str,
+    },
     /// The request_id came before, with other content.
     #[error("request_id '{request_id}' was used before for another {what}")]
     RequestIdReused {
@@ -176,11 +206,14 @@ impl Classify for StoreError {
         match self {
             StoreError::NotFound { .. } => Kind::NotFound,
             StoreError::RequestIdReused { .. } => Kind::AlreadyExists,
-            StoreError::OffsetMismatch { .. } | StoreError::ChunkChecksum { .. } | StoreError::UploadBusy { .. } => {
-                Kind::Aborted
-            }
+            StoreError::OffsetMismatch { .. }
+            | StoreError::ChunkChecksum { .. }
+            | StoreError::UploadBusy { .. }
+            | StoreError::EtagMismatch { .. } => Kind::Aborted,
             StoreError::TooManyBytes { .. } | StoreError::ReadOffset { .. } => Kind::OutOfRange,
-            StoreError::UploadComplete { .. }
+            StoreError::InUse { .. }
+            | StoreError::NotReady { .. }
+            | StoreError::UploadComplete { .. }
             | StoreError::UploadIncomplete { .. }
             | StoreError::FolderInUse { .. }
             | StoreError::SqliteTooOld { .. } => Kind::FailedPrecondition,
@@ -199,6 +232,9 @@ impl Classify for StoreError {
     fn reason(&self) -> &'static str {
         match self {
             StoreError::NotFound { .. } => "NOT_FOUND",
+            StoreError::InUse { .. } => "IN_USE",
+            StoreError::EtagMismatch { .. } => "ETAG_MISMATCH",
+            StoreError::NotReady { .. } => "NOT_READY",
             StoreError::RequestIdReused { .. } => "REQUEST_ID_REUSED",
             StoreError::OffsetMismatch { .. } => "OFFSET_MISMATCH",
             StoreError::ChunkChecksum { .. } => "CHUNK_CHECKSUM",

@@ -16,6 +16,7 @@ mod blobs;
 mod catalogue;
 mod database;
 mod error;
+mod filter;
 mod request;
 mod uploads;
 
@@ -28,9 +29,10 @@ use std::time::{Instant, SystemTime, UNIX_EPOCH};
 use crate::digest::Digest;
 
 pub use blobs::Blobs;
-pub use catalogue::{Catalogue, DatasetDetail, Detail, Entry, FileRef, ModelDetail, NewEntry};
+pub use catalogue::{Begun, Catalogue, DatasetDetail, Detail, Entry, EntryState, FileRef, ModelDetail, NewEntry};
 pub use database::Database;
 pub use error::StoreError;
+pub use filter::{Condition, Filter, Operator, Value};
 pub use request::Request;
 pub use uploads::{Chunk, NewUpload, Upload, UploadState, UploadWriter, Uploads};
 
@@ -55,12 +57,14 @@ pub struct Store {
 struct Lock(File);
 
 /// A page of a list, newest first.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Page {
     /// At most so many.
     pub size: u32,
     /// Only those older than this id.
     pub before: Option<String>,
+    /// Only those that meet these conditions.
+    pub filter: Filter,
 }
 
 impl Store {
@@ -138,6 +142,19 @@ fn lock(data: &Path) -> Result<Lock, StoreError> {
 /// The digest that a row holds.
 pub(crate) fn stored_digest(text: &str) -> Result<Digest, StoreError> {
     Digest::parse(text).ok_or_else(|| StoreError::Row { what: format!("digest {text:?}") })
+}
+
+/// Compares the etag that a caller has with the revision of what there is; an empty one agrees with everything.
+pub(crate) fn check_etag(what: &'static str, id: &str, etag: &str, revision: u64) -> Result<(), StoreError> {
+    if etag.is_empty() || etag == self::etag(revision) {
+        return Ok(());
+    }
+    Err(StoreError::EtagMismatch { what, id: id.into(), etag: etag.into() })
+}
+
+/// What names a revision.
+pub fn etag(revision: u64) -> String {
+    format!("\"{revision}\"")
 }
 
 /// Whether a name may become a file's: 1 to 255 bytes of letters, digits, `.`, `_` and `-`, not beginning with a dot. Such

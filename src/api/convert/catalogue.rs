@@ -4,9 +4,9 @@ use prost_types::Timestamp;
 
 use super::source_to_pb;
 use crate::api::names::Collection;
-use crate::api::v1;
+use crate::api::{status, v1};
 use crate::format::Architecture;
-use crate::store::{DatasetDetail, Entry, FileRef, ModelDetail, Upload, UploadState};
+use crate::store::{DatasetDetail, Entry, EntryState, FileRef, ModelDetail, Upload, UploadState, etag};
 
 /// The message of an upload.
 pub fn upload(upload: Upload) -> v1::Upload {
@@ -29,13 +29,20 @@ pub fn upload(upload: Upload) -> v1::Upload {
 /// The message of a model.
 pub fn model(model: Entry<ModelDetail>) -> v1::Model {
     let detail = model.detail;
+    let state = match model.state {
+        EntryState::Validating => v1::model::State::Validating,
+        EntryState::Ready => v1::model::State::Ready,
+        EntryState::Rejected => v1::model::State::Rejected,
+        EntryState::Deleted => v1::model::State::Unspecified,
+    };
+    let ready = model.state == EntryState::Ready;
     v1::Model {
         name: Collection::Models.name(&model.tenant, &model.id),
         display_name: model.display_name,
         files: model.files.into_iter().map(|file| reference(&model.tenant, file)).collect(),
         architecture: detail.architecture.map(architecture),
-        state: v1::model::State::Ready as i32,
-        summary: Some(v1::ModelSummary {
+        state: state as i32,
+        summary: ready.then_some(v1::ModelSummary {
             params: detail.params,
             nonzero_params: detail.nonzero_params,
             macs: detail.macs,
@@ -44,19 +51,27 @@ pub fn model(model: Entry<ModelDetail>) -> v1::Model {
             output_shape: detail.output_shape,
         }),
         create_time: Some(timestamp(model.create_ms)),
-        ..Default::default()
+        error: model.failure.as_ref().map(status::failure),
+        etag: etag(model.revision),
     }
 }
 
 /// The message of a data set.
 pub fn dataset(dataset: Entry<DatasetDetail>) -> v1::Dataset {
     let detail = dataset.detail;
+    let state = match dataset.state {
+        EntryState::Validating => v1::dataset::State::Validating,
+        EntryState::Ready => v1::dataset::State::Ready,
+        EntryState::Rejected => v1::dataset::State::Rejected,
+        EntryState::Deleted => v1::dataset::State::Unspecified,
+    };
+    let ready = dataset.state == EntryState::Ready;
     v1::Dataset {
         name: Collection::Datasets.name(&dataset.tenant, &dataset.id),
         display_name: dataset.display_name,
         files: dataset.files.into_iter().map(|file| reference(&dataset.tenant, file)).collect(),
-        state: v1::dataset::State::Ready as i32,
-        summary: Some(v1::DatasetSummary {
+        state: state as i32,
+        summary: ready.then_some(v1::DatasetSummary {
             source: detail.source,
             train_samples: detail.train_samples,
             test_samples: detail.test_samples,
@@ -68,7 +83,8 @@ pub fn dataset(dataset: Entry<DatasetDetail>) -> v1::Dataset {
         }),
         create_time: Some(timestamp(dataset.create_ms)),
         source: detail.data_source.as_ref().map(source_to_pb),
-        ..Default::default()
+        error: dataset.failure.as_ref().map(status::failure),
+        etag: etag(dataset.revision),
     }
 }
 

@@ -15,6 +15,10 @@ use crate::data::{BySplit, DataError, Files, Header, Inputs, LabelColumn, Part};
 
 /// The longest row, in bytes: a picture of 256 x 256 pixels in three channels takes less.
 const MAX_ROW: usize = 4 << 20;
+/// The most columns: a row has no more fields of one sign.
+const MAX_COLUMNS: usize = 1 << 18;
+/// The longest label, in bytes.
+const MAX_WORD: usize = 256;
 /// What a column of labels may be called where the recipe says nothing.
 const LABEL_NAMES: [&str; 5] = ["label", "class", "target", "species", "y"];
 /// So much of a bad field is shown.
@@ -142,6 +146,10 @@ fn table(files: &Files, name: &str, form: &Form<'_>, words: &mut Words) -> Resul
         return Err(DataError::Empty { problem: format!("file '{name}' has no rows") });
     }
     let columns = rows.row.len();
+    if columns > MAX_COLUMNS {
+        let problem = format!("line 1 has {columns} fields, at most {MAX_COLUMNS} are allowed");
+        return Err(DataError::Format { file: name.to_string(), problem });
+    }
     let header = match (form.header, form.label) {
         (Header::Present, _) => true,
         (Header::Absent, _) => false,
@@ -187,10 +195,17 @@ impl Table {
         };
         for (column, field) in row.iter().enumerate() {
             if column == label {
-                let place = std::str::from_utf8(field.trim_ascii()).ok().filter(|word| !word.is_empty());
+                let place =
+                    std::str::from_utf8(field.trim_ascii()).ok().filter(|word| (1..=MAX_WORD).contains(&word.len()));
                 let place = place.and_then(|word| words.place(word));
                 let place = place.ok_or_else(|| {
-                    bad(column, format!("the label {} is empty, no UTF-8, or one of too many", shown(field)))
+                    bad(
+                        column,
+                        format!(
+                            "the label {} is empty, no UTF-8, longer than {MAX_WORD} bytes, or one of too many",
+                            shown(field)
+                        ),
+                    )
                 })?;
                 self.labels.push((place, line));
                 continue;

@@ -27,6 +27,10 @@ const MAX_SIDE: u32 = 4096;
 const MAX_BESIDES: u64 = 8 << 20;
 /// The most memory for a pixel: four channels of 16 bits.
 const PIXEL: u64 = 8;
+/// The most pixels of all pictures together. Bounds the time: a picture of one colour takes a thousandth of its pixels.
+const MAX_PIXELS: u64 = 1 << 32;
+/// The most scans of a JPEG; a progressive one has about ten. Each goes over all pixels, and may take a few bytes alone.
+const MAX_SCANS: usize = 64;
 /// The most bytes of one file.
 const MAX_PACKED: u64 = 64 << 20;
 
@@ -67,6 +71,11 @@ pub(super) fn read(
     let heads: Vec<Result<Head, DataError>> = all.par_iter().map(|picture| head(picture)).collect();
     // Of several errors always the first is told.
     let heads: Vec<Head> = heads.into_iter().collect::<Result<_, _>>()?;
+    let pixels: u64 = heads.iter().map(|head| u64::from(head.width) * u64::from(head.height)).sum();
+    if pixels > MAX_PIXELS {
+        let problem = format!("the pictures have {pixels} pixels together, at most {MAX_PIXELS} are allowed");
+        return Err(DataError::Format { file: folders.train.clone(), problem });
+    }
     let grey = match color {
         Color::Detected => heads.iter().all(|head| head.grey),
         Color::Grey => true,
@@ -220,9 +229,8 @@ fn decoded(pictures: &[Picture<'_>], form: Form) -> Result<Part, DataError> {
 fn decode(picture: &Picture<'_>, form: Form, place: &mut [u8]) -> Result<(), DataError> {
     let format = format_of(picture)?;
     let bytes = std::fs::read(picture.path).map_err(unreadable(picture.name))?;
-    if format == ImageFormat::Jpeg && !has_end(&bytes) {
-        let problem = "the picture ends in the middle".to_string();
-        return Err(DataError::Truncated { file: picture.name.to_string(), problem });
+    if format == ImageFormat::Jpeg {
+        check_scans(picture.name, &bytes)?;
     }
     let Head { width: across, height: down, .. } = head_of(picture.name, Cursor::new(&bytes), format)?;
     let memory = u64::from(across) * u64::from(down) * PIXEL + MAX_BESIDES;
@@ -243,19 +251,28 @@ fn decode(picture: &Picture<'_>, form: Form, place: &mut [u8]) -> Result<(), Dat
     Ok(())
 }
 
-/// Whether the mark of a JPEG's end stands behind the beginning of its pixels. The decoder would fill with grey what is
+/// Refuses a JPEG with more scans than anybody needs, or without the mark of its end: the decoder would fill with grey what is
 /// missing. Where there are no pixels it says so itself.
-fn has_end(jpeg: &[u8]) -> bool {
+fn check_scans(name: &str, jpeg: &[u8]) -> Result<(), DataError> {
     let mut rest = jpeg.get(2..).unwrap_or_default();
     // Segments: 0xff, a kind, and the length of what follows, its own two bytes included.
     while let [0xff, kind, high, low, ..] = *rest {
         if kind == 0xda {
-            return rest.windows(2).any(|pair| pair == [0xff, 0xd9]);
+            let marks = |mark: u8| rest.windows(2).filter(move |pair| **pair == [0xff, mark]);
+            if marks(0xd9).next().is_none() {
+                let problem = "the picture ends in the middle".to_string();
+                return Err(DataError::Truncated { file: name.to_string(), problem });
+            }
+            if marks(0xda).count() > MAX_SCANS {
+                let problem = format!("the picture has more than {MAX_SCANS} scans");
+                return Err(DataError::Format { file: name.to_string(), problem });
+            }
+            return Ok(());
         }
         let length = if kind == 0xff { 1 } else { 2 + usize::from(u16::from_be_bytes([high, low])) };
         rest = rest.get(length..).unwrap_or_default();
     }
-    true
+    Ok(())
 }
 
 fn broken(file: &str) -> impl Fn(ImageError) -> DataError + '_ {

@@ -20,6 +20,8 @@ use crate::data::DataError;
 const MAGIC: [u8; 6] = *b"\x93NUMPY";
 /// NumPy's own headers have 118 bytes; a structure's may be longer.
 const MAX_HEADER: usize = 1 << 16;
+/// Bytes that are turned into numbers at a time; whole numbers of any type.
+const PIECE: u64 = 1 << 16;
 /// More axes than NumPy has.
 const MAX_RANK: usize = 32;
 
@@ -87,19 +89,64 @@ impl NpyError {
     }
 }
 
+/// What an array's header says, found to be right.
+#[derive(Debug, Clone, PartialEq)]
+pub(super) struct Head {
+    pub dtype: Dtype,
+    pub shape: Vec<usize>,
+    /// The bytes of its values.
+    bytes: u64,
+}
+
+/// Reads the header of the array that a member of an archive is.
+pub(super) fn head(member: &mut Unpacked<'_>) -> Result<Head, NpyError> {
+    let available = member.size;
+    parse_head(member, available)
+}
+
 /// Reads the array that a member of an archive is.
 pub(super) fn read(member: &mut Unpacked<'_>) -> Result<Array, NpyError> {
-    let available = member.size;
-    let array = parse(member, available)?;
+    let head = head(member)?;
+    let array = parse_values(member, head)?;
+    to_the_end(member)?;
+    Ok(array)
+}
+
+/// Reads the array that a member of an archive is, rounded to f32 as it comes: it is in memory once, and not twice.
+pub(super) fn read_f32(member: &mut Unpacked<'_>) -> Result<Vec<f32>, NpyError> {
+    let Head { dtype, shape, bytes } = head(member)?;
+    let size = bytes / u64::from(dtype.bytes()) * 4;
+    if size > MAX_BYTES {
+        return Err(NpyError::TooLarge(size));
+    }
+    let (mut values, mut left) = (Vec::new(), bytes);
+    while left > 0 {
+        let piece = left.min(PIECE);
+        let array = parse_values(member, Head { dtype, shape: shape.clone(), bytes: piece })?;
+        values.extend(array.to_f32()?);
+        left -= piece;
+    }
+    to_the_end(member)?;
+    Ok(values)
+}
+
+fn to_the_end(member: &mut Unpacked<'_>) -> Result<(), NpyError> {
     match member.is_whole() {
-        Ok(true) => Ok(array),
+        Ok(true) => Ok(()),
         Ok(false) => Err(NpyError::Format("has bytes behind its values, or others than were packed".to_string())),
         Err(error) => Err(NpyError::Io(error)),
     }
 }
 
 /// Reads an array from `reader`, which has at most `available` bytes.
+#[cfg(test)]
 fn parse(reader: &mut impl Read, available: u64) -> Result<Array, NpyError> {
+    let head = parse_head(reader, available)?;
+    parse_values(reader, head)
+}
+
+/// Reads a header from `reader`, which has at most `available` bytes.
+fn parse_head(reader: &mut impl Read, available: u64) -> Result<Head, NpyError> {
     let bad = |problem: String| NpyError::Format(problem);
     let mut start = [0; 8];
     reader.read_exact(&mut start).map_err(NpyError::Io)?;
@@ -141,13 +188,18 @@ fn parse(reader: &mut impl Read, available: u64) -> Result<Array, NpyError> {
     if bytes > MAX_BYTES {
         return Err(NpyError::TooLarge(bytes));
     }
+    Ok(Head { dtype, shape: shape.iter().map(|dim| *dim as usize).collect(), bytes })
+}
+
+fn parse_values(reader: &mut impl Read, head: Head) -> Result<Array, NpyError> {
+    let Head { dtype, shape, bytes } = head;
     let mut values = Vec::new();
     reader.take(bytes).read_to_end(&mut values).map_err(NpyError::Io)?;
     if (values.len() as u64) < bytes {
-        let problem = format!("has shape {shape:?}, which needs {bytes} bytes; {} are there", values.len());
+        let problem = format!("has shape {shape:?}, which needs more bytes than the {} that are there", values.len());
         return Err(NpyError::Truncated(problem));
     }
-    Ok(Array { dtype, shape: shape.iter().map(|dim| *dim as usize).collect(), bytes: values })
+    Ok(Array { dtype, shape, bytes: values })
 }
 
 impl Dtype {

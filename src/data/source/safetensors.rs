@@ -13,8 +13,8 @@ pub(super) fn read(files: &Files, file: &str, inputs_name: &str, labels_name: &s
     if bytes > MAX_BYTES {
         return Err(DataError::TooLarge { file: file.to_string(), bytes, limit: MAX_BYTES });
     }
-    let bytes = std::fs::read(path).map_err(unreadable(file))?;
-    let container = safetensors::read(bytes.into())
+    let container = safetensors::open(path)
+        .map_err(unreadable(file))?
         .map_err(|source| DataError::Container { file: file.to_string(), source: Box::new(source) })?;
     let inputs = samples(file, inputs_name, tensor(file, &container, inputs_name)?)?;
     let labels = classes(file, labels_name, tensor(file, &container, labels_name)?)?;

@@ -7,9 +7,10 @@
 //!
 //! Members are stored or deflated. Encryption, zip64 (archives beyond 4 GiB) and several volumes are refused. Nothing is
 //! searched for and no number is believed before it is compared with the bytes that are there: a hostile archive costs no
-//! more memory than its directory, which is short. Members are read into memory; their names are never paths.
+//! more memory than its directory, which is short. Members lie apart, and are no links. They are read into memory; their
+//! names are never paths.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fs::File;
 use std::io::{self, BufReader, Read, Seek, SeekFrom, Take};
 
@@ -27,6 +28,11 @@ const END_LENGTH: u64 = 22;
 const ENTRY_LENGTH: usize = 46;
 const LOCAL_LENGTH: usize = 30;
 
+/// The flag of a local header whose sizes stand behind the member.
+const NO_SIZES: u16 = 1 << 3;
+/// The kind of file that Unix knows a link by, in the upper half of the attributes.
+const LINK: u16 = 0o12_0000;
+const FILE_KIND: u16 = 0o17_0000;
 /// Arrays have one file each.
 const MAX_MEMBERS: u16 = 1024;
 /// The longest directory: as many members with names of ordinary length.
@@ -56,6 +62,15 @@ struct Member {
 enum Packing {
     Stored,
     Deflated,
+}
+
+impl Packing {
+    fn method(self) -> u16 {
+        match self {
+            Packing::Stored => 0,
+            Packing::Deflated => 8,
+        }
+    }
 }
 
 /// A member's bytes, unpacked as they are read.
@@ -101,12 +116,19 @@ impl Archive {
         let mut header = [0; LOCAL_LENGTH];
         self.file.seek(SeekFrom::Start(start)).map_err(unreadable(&self.name))?;
         self.file.read_exact(&mut header).map_err(unreadable(&self.name))?;
-        let (name_length, more) = (u16_at(&header, 26), u16_at(&header, 28));
+        let (flags, name_length, more) = (u16_at(&header, 6), u16_at(&header, 26), u16_at(&header, 28));
         // The directory was found behind a header with this name, so that as much is there to be read.
         let mut name = vec![0; member.len()];
         self.file.read_exact(&mut name).map_err(unreadable(&self.name))?;
         if !header.starts_with(&LOCAL) || usize::from(name_length) != name.len() || name != member.as_bytes() {
             return bad("it has no header of that name");
+        }
+        // What stands twice says the same twice, or another program reads something else here. A header that was written
+        // before its member was packed has no sizes, and says so.
+        let sizes = [14, 18, 22].map(|at| u32_at(&header, at));
+        let same = sizes == [crc, packed as u32, unpacked as u32];
+        if u16_at(&header, 8) != packing.method() || (!same && flags & NO_SIZES == 0) {
+            return bad("its directory says something else than the header");
         }
         self.file.seek_relative(i64::from(more)).map_err(unreadable(&self.name))?;
         let content = (&mut self.file).take(packed);
@@ -187,7 +209,26 @@ fn directory(file: &mut File, size: u64, name: &str) -> Result<BTreeMap<String, 
     if !rest.is_empty() {
         return Err(bad("its directory is longer than its members need"));
     }
+    check_apart(&members).map_err(|problem| bad(&problem))?;
     Ok(members)
+}
+
+/// No two members have bytes in common, which is how a small archive gives the same bytes many times; and no two names are
+/// one where capitals are not told apart.
+fn check_apart(members: &BTreeMap<String, Member>) -> Result<(), String> {
+    let mut places: Vec<(u64, u64, &str)> = Vec::new();
+    let mut names = BTreeSet::new();
+    for (name, member) in members {
+        places.push((member.start, member.start + (LOCAL_LENGTH + name.len()) as u64 + member.packed, name));
+        if !names.insert(name.to_lowercase()) {
+            return Err(format!("it has two members whose names differ from '{name}' in capitals alone"));
+        }
+    }
+    places.sort_unstable();
+    match places.windows(2).find(|pair| pair[1].0 < pair[0].1) {
+        Some(pair) => Err(format!("its members '{}' and '{}' overlap", pair[0].2, pair[1].2)),
+        None => Ok(()),
+    }
 }
 
 /// The first of the directory's entries, and what follows it.
@@ -201,6 +242,14 @@ fn entry(bytes: &[u8]) -> Result<(String, Member, &[u8]), String> {
     let (name, rest) = rest.split_at_checked(name).ok_or_else(cut)?;
     let (_, rest) = rest.split_at_checked(extra + comment).ok_or_else(cut)?;
     let name = std::str::from_utf8(name).map_err(|_| "the name of a member is no UTF-8".to_string())?;
+    // Nothing is ever unpacked to a name; an archive that tries to lead elsewhere is no file of arrays.
+    let leads_elsewhere = |part: &str| matches!(part, "" | "." | "..");
+    if name.contains('\\') || name.chars().any(char::is_control) || name.split('/').any(leads_elsewhere) {
+        return Err(format!("a member has the name {name:?}, which is no plain one"));
+    }
+    if u16_at(head, 40) & FILE_KIND == LINK {
+        return Err(format!("member '{name}' is a link"));
+    }
     if u16_at(head, 8) & 1 != 0 {
         return Err(format!("member '{name}' is encrypted"));
     }

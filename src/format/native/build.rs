@@ -4,6 +4,7 @@
 use std::collections::{BTreeMap, HashMap, HashSet};
 
 use super::super::error::{MAX_PROBLEMS, Origin, TensorProblem, shorten};
+use super::super::safetensors;
 use super::FormatError;
 use super::text::{GraphText, NodeText, OpProblem};
 use crate::graph::{Graph, GraphError, Op, ParamId, ValueId, check_name, check_size};
@@ -18,6 +19,7 @@ pub(in super::super) fn build(
     let describe = |problem: String| FormatError::Description { origin: origin.clone(), problem };
     let broken = |source: GraphError| FormatError::Graph { origin: origin.clone(), source: Box::new(source) };
     check_names(text).map_err(broken)?;
+    check_tensor_names(text).map_err(describe)?;
     let ops = ops(&text.nodes).map_err(describe)?;
     let activations = text.activations().map_err(describe)?;
     check_tensors(text, tensors, origin)?;
@@ -49,6 +51,7 @@ pub(in super::super) fn build(
     edit.set_outputs(&outputs);
     edit.set_activations(activations);
     edit.commit().map_err(broken)?;
+    check_variances(&graph)?;
     Ok(graph)
 }
 
@@ -58,6 +61,32 @@ fn check_names(text: &GraphText) -> Result<(), GraphError> {
     let params = text.params.iter().map(|p| ("parameter", &p.name));
     let nodes = text.nodes.iter().map(|n| ("node", &n.name));
     values.chain(params).chain(nodes).try_for_each(|(what, name)| check_name(what, name))
+}
+
+/// Passes name tensors after nodes, so what names a node must be able to name a tensor; a job that has run to its end is no
+/// place to find out that its model cannot be written.
+fn check_tensor_names(text: &GraphText) -> Result<(), String> {
+    let names = text.nodes.iter().map(|n| &n.name).chain(text.inputs.iter().map(|v| &v.name));
+    match names.map(|name| safetensors::check_name(name)).find_map(Result::err) {
+        Some(FormatError::Name { name }) => Err(format!("{name:?} names a node, but could name no tensor")),
+        Some(other) => Err(other.to_string()),
+        None => Ok(()),
+    }
+}
+
+/// A running variance is the mean of squares. One below 0 gives no number where it is used.
+fn check_variances(graph: &Graph) -> Result<(), FormatError> {
+    for node in graph.nodes().iter().filter(|node| matches!(node.op, Op::BatchNorm(_))) {
+        let (roles, _) = node.op.roles();
+        let place = roles.iter().position(|role| *role == "running_var");
+        let Some(param) = place.and_then(|place| node.params.get(place)) else { continue };
+        let param = graph.param(*param);
+        let values = param.data.to_f32().unwrap_or_default();
+        if let Some((index, value)) = values.iter().enumerate().find(|(_, value)| **value < 0.0) {
+            return Err(FormatError::Variance { tensor: param.name.clone(), index, value: *value });
+        }
+    }
+    Ok(())
 }
 
 /// The operators of all nodes, or what is wrong with them: unknown ones all at once, so that their owner sees how far

@@ -3,7 +3,7 @@
 use serde::{Deserialize, Serialize};
 
 use super::super::error::{Origin, shorten};
-use super::super::pairs::Pairs;
+use super::super::pairs::{Pairs, bounded};
 use super::super::safetensors::MAX_HEADER;
 use super::FormatError;
 use crate::graph::op::{Activation, AvgPool2d, BatchNorm, Conv2d, Dropout, MaxPool2d, Pad, Slice, Window};
@@ -23,7 +23,9 @@ pub(in super::super) struct GraphText {
     #[serde(default)]
     activations: Option<String>,
     pub(super) inputs: Vec<Shaped>,
+    #[serde(deserialize_with = "bounded")]
     pub(super) params: Vec<Shaped>,
+    #[serde(deserialize_with = "bounded")]
     pub(super) nodes: Vec<NodeText>,
     pub(super) outputs: Vec<String>,
 }

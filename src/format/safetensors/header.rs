@@ -4,10 +4,9 @@ use std::fmt;
 
 use serde::de::{DeserializeSeed, Deserializer as _, Error, MapAccess, SeqAccess, Visitor};
 
-use super::{MAX_RANK, MAX_TENSORS, METADATA};
+use super::{MAX_METADATA, MAX_RANK, MAX_TENSORS, METADATA};
 use crate::format::FormatError;
 use crate::format::error::shorten;
-use crate::format::pairs::Pairs;
 
 /// What a header says of one tensor.
 #[derive(Debug)]
@@ -21,7 +20,8 @@ pub(super) struct Entry {
 /// A header as it is written: names may stand twice.
 #[derive(Debug, Default)]
 pub(super) struct Header {
-    pub(super) metadata: Option<Pairs<String>>,
+    /// One entry beyond [`MAX_METADATA`] at most.
+    pub(super) metadata: Option<Vec<(String, String)>>,
     pub(super) tensors: Vec<(String, Entry)>,
     /// The key that is being read, for error messages.
     at: String,
@@ -41,6 +41,9 @@ pub(super) fn parse(bytes: &[u8]) -> Result<Header, FormatError> {
     match outcome {
         Ok(()) => Ok(header),
         Err(_) if header.tensors.len() > MAX_TENSORS => Err(FormatError::TensorCount),
+        Err(_) if header.metadata.is_some_and(|entries| entries.len() > MAX_METADATA) => {
+            Err(FormatError::MetadataCount)
+        }
         Err(error) => Err(malformed(shorten(&header.at), shorten(&error.to_string()))),
     }
 }
@@ -62,13 +65,42 @@ impl<'de> Visitor<'de> for HeaderVisitor<'_> {
                 if header.metadata.is_some() {
                     return Err(A::Error::custom("it stands twice"));
                 }
-                header.metadata = Some(map.next_value()?);
+                map.next_value_seed(Metadata(header.metadata.insert(Vec::new())))?;
                 continue;
             }
             let entry = map.next_value_seed(EntrySeed)?;
             header.tensors.push((header.at.clone(), entry));
             if header.tensors.len() > MAX_TENSORS {
                 return Err(A::Error::custom("too many tensors"));
+            }
+        }
+        Ok(())
+    }
+}
+
+/// The metadata: texts under names, which may stand twice.
+struct Metadata<'h>(&'h mut Vec<(String, String)>);
+
+impl<'de> DeserializeSeed<'de> for Metadata<'_> {
+    type Value = ();
+
+    fn deserialize<D: serde::Deserializer<'de>>(self, deserializer: D) -> Result<(), D::Error> {
+        deserializer.deserialize_map(self)
+    }
+}
+
+impl<'de> Visitor<'de> for Metadata<'_> {
+    type Value = ();
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("an object of strings")
+    }
+
+    fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<(), A::Error> {
+        while let Some(entry) = map.next_entry()? {
+            self.0.push(entry);
+            if self.0.len() > MAX_METADATA {
+                return Err(A::Error::custom("too many entries"));
             }
         }
         Ok(())

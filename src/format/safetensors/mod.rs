@@ -12,7 +12,8 @@
 //! The format is Hugging Face's (<https://huggingface.co/docs/safetensors>). Its reference reader is safe but lenient; a
 //! service that hands files on to other programs must not accept what they may read differently. So this reader also
 //! refuses: a name or metadata key that stands twice, unknown fields, axes and products beyond any real tensor (even where
-//! another axis is 0), more than [`MAX_TENSORS`] tensors, a header above [`MAX_HEADER`] bytes, bytes other than 0 and 1 in
+//! another axis is 0), more than [`MAX_TENSORS`] tensors or
+//! [`MAX_METADATA`] entries of metadata, a header above [`MAX_HEADER`] bytes, bytes other than 0 and 1 in
 //! `BOOL`, and names that look like paths out of a folder (niwaki never uses names as paths; others may).
 //!
 //! Reading copies no tensor: they are slices of the file's bytes. Whether weights are finite is not asked here; see
@@ -30,13 +31,15 @@ use super::FormatError;
 use super::error::shorten;
 use crate::tensor::{DType, TensorData};
 
-pub use read::read;
+pub use read::{open, read};
 pub use write::write;
 
 /// The longest header, in bytes: 8 MiB.
 pub const MAX_HEADER: u64 = 8 << 20;
 /// The most tensors in a file.
 pub const MAX_TENSORS: usize = 100_000;
+/// The most entries of the metadata.
+pub const MAX_METADATA: usize = 10_000;
 /// The most axes of a tensor.
 pub const MAX_RANK: usize = 8;
 /// The largest axis of a tensor.
@@ -72,7 +75,7 @@ pub fn non_finite(tensor: &TensorData) -> usize {
 }
 
 /// The rules for names; see [`FormatError::Name`]. ASCII alone has no two names that look the same.
-fn check_name(name: &str) -> Result<(), FormatError> {
+pub(super) fn check_name(name: &str) -> Result<(), FormatError> {
     let printable = name.bytes().all(|b| matches!(b, b' '..=b'~') && b != b'\\');
     let path_like = name.split('/').any(|part| matches!(part, "" | "." | ".."));
     if name.len() > MAX_NAME || !printable || path_like || name.trim() != name || name == METADATA {

@@ -1,6 +1,9 @@
 //! Bytes to tensors.
 
 use std::collections::BTreeMap;
+use std::fs::File;
+use std::io::{self, Read, Seek, SeekFrom};
+use std::path::Path;
 
 use bytes::Bytes;
 
@@ -8,7 +11,11 @@ use super::header::{self, Entry};
 use super::{Container, MAX_HEADER, check_name, check_shape};
 use crate::format::FormatError;
 use crate::format::error::shorten;
+use crate::format::pairs::Pairs;
 use crate::tensor::{DType, TensorData};
+
+/// So many bytes tell what a file is.
+const START: u64 = 64;
 
 /// Reads a safetensors file; the tensors share its bytes.
 ///
@@ -22,10 +29,53 @@ use crate::tensor::{DType, TensorData};
 /// # Ok::<(), niwaki::format::FormatError>(())
 /// ```
 pub fn read(file: Bytes) -> Result<Container, FormatError> {
-    let header_len = header_len(&file)?;
+    let header_len = header_len(&file, file.len() as u64)?;
     let data = file.slice(8 + header_len..);
-    let header = header::parse(&file[8..8 + header_len])?;
-    let metadata = header.metadata.unwrap_or_default().unique();
+    plan(&file[8..8 + header_len], data.len() as u64)?.container(&data)
+}
+
+/// Reads a safetensors file from the disk: its header first, and its data only once the header is found to be right and to
+/// speak of just as many bytes, so that a file that is refused costs no more memory than its header.
+///
+/// The file is read and not mapped: if it becomes shorter meanwhile, that is an error and no signal.
+pub fn open(path: &Path) -> io::Result<Result<Container, FormatError>> {
+    let mut file = File::open(path)?;
+    let size = file.metadata()?.len();
+    let mut start = Vec::new();
+    (&mut file).take(START).read_to_end(&mut start)?;
+    let header_len = match header_len(&start, size) {
+        Ok(length) => length as u64,
+        Err(error) => return Ok(Err(error)),
+    };
+    file.seek(SeekFrom::Start(8))?;
+    let plan = match whole(&mut file, "the header", header_len)?.and_then(|header| plan(&header, size - 8 - header_len))
+    {
+        Ok(plan) => plan,
+        Err(error) => return Ok(Err(error)),
+    };
+    let data = whole(&mut file, "the data", size - 8 - header_len)?;
+    Ok(data.and_then(|data| plan.container(&data.into())))
+}
+
+/// The next `expected` bytes, which were there a moment ago. Memory that there is not is an error of the system.
+fn whole(file: &mut File, what: &'static str, expected: u64) -> io::Result<Result<Vec<u8>, FormatError>> {
+    let mut bytes = Vec::new();
+    bytes.try_reserve_exact(usize::try_from(expected).unwrap_or(usize::MAX))?;
+    file.take(expected).read_to_end(&mut bytes)?;
+    let actual = bytes.len() as u64;
+    Ok(if actual < expected { Err(FormatError::Truncated { what, expected, actual }) } else { Ok(bytes) })
+}
+
+/// What a header says, found to be right but for the bytes of the tensors.
+struct Plan {
+    extents: BTreeMap<String, Extent>,
+    metadata: BTreeMap<String, String>,
+}
+
+/// Reads a header, behind which `available` bytes of data follow.
+fn plan(header: &[u8], available: u64) -> Result<Plan, FormatError> {
+    let header = header::parse(header)?;
+    let metadata = Pairs(header.metadata.unwrap_or_default()).unique();
     let metadata =
         metadata.map_err(|name| FormatError::DuplicateName { what: "metadata entries", name: shorten(&name) })?;
     let mut entries: BTreeMap<String, Extent> = BTreeMap::new();
@@ -37,13 +87,19 @@ pub fn read(file: Bytes) -> Result<Container, FormatError> {
         }
         entries.insert(name, extent);
     }
-    check_coverage(&entries, data.len() as u64)?;
-    let mut tensors = BTreeMap::new();
-    for (name, extent) in entries {
-        let tensor = tensor(&name, extent, &data)?;
-        tensors.insert(name, tensor);
+    check_coverage(&entries, available)?;
+    Ok(Plan { extents: entries, metadata })
+}
+
+impl Plan {
+    fn container(self, data: &Bytes) -> Result<Container, FormatError> {
+        let mut tensors = BTreeMap::new();
+        for (name, extent) in self.extents {
+            let tensor = tensor(&name, extent, data)?;
+            tensors.insert(name, tensor);
+        }
+        Ok(Container { tensors, metadata: self.metadata })
     }
-    Ok(Container { tensors, metadata })
 }
 
 /// Where a tensor lies in the data.
@@ -54,13 +110,13 @@ struct Extent {
     end: u64,
 }
 
-/// The header's length, which is known to lie in the file and below the limit.
-fn header_len(file: &[u8]) -> Result<usize, FormatError> {
+/// The header's length, which is known to lie in the file of `size` bytes that begins like this, and below the limit.
+fn header_len(file: &[u8], size: u64) -> Result<usize, FormatError> {
     let Some((prefix, rest)) = file.split_first_chunk::<8>() else {
-        let truncated = FormatError::Truncated { what: "the header length", expected: 8, actual: file.len() as u64 };
+        let truncated = FormatError::Truncated { what: "the header length", expected: 8, actual: size };
         return Err(foreign(file).unwrap_or(truncated));
     };
-    let (bytes, available) = (u64::from_le_bytes(*prefix), rest.len() as u64);
+    let (bytes, available) = (u64::from_le_bytes(*prefix), size - 8);
     if bytes > available {
         let truncated = FormatError::Truncated { what: "the header", expected: bytes, actual: available };
         return Err(foreign(file).unwrap_or(truncated));

@@ -7,8 +7,6 @@ use std::path::Path;
 use std::process::ExitCode;
 use std::sync::Arc;
 
-use bytes::Bytes;
-
 use super::{Answer, DataFiles, Part, READ_FILE, ReadFile, Task, Verdict};
 use crate::data::{self, Dataset, Files, transform};
 use crate::error::{Kind, Violation};
@@ -66,18 +64,17 @@ fn model(folder: &Path, file: &ModelFile) -> Result<ModelDetail, Refused> {
 }
 
 fn open(folder: &Path, file: &ModelFile, part: Part) -> Result<(u64, Model), Refused> {
-    let bytes = match fs::read(folder.join(&file.path)) {
-        Ok(bytes) => Bytes::from(bytes),
+    let path = folder.join(&file.path);
+    let opened = fs::metadata(&path)
+        .and_then(|metadata| Ok((metadata.len(), format::open_model_file(&path, file.architecture.as_ref())?)));
+    match opened {
+        Ok((size, Ok(model))) => Ok((size, model)),
+        Ok((_, Err(error))) => Err((part, Failure::of(&error))),
         Err(error) if error.kind() == io::ErrorKind::OutOfMemory => {
             let text = "the file does not fit into the memory that this server gives its readers";
-            return Err((part, Failure::new(Kind::ResourceExhausted, "READER_MEMORY", text)));
+            Err((part, Failure::new(Kind::ResourceExhausted, "READER_MEMORY", text)))
         }
-        Err(error) => return Err((part, Failure::new(Kind::Internal, "INTERNAL", error.to_string()))),
-    };
-    let size = bytes.len() as u64;
-    match format::open_model(bytes, file.architecture.as_ref()) {
-        Ok(model) => Ok((size, model)),
-        Err(error) => Err((part, Failure::of(&error))),
+        Err(error) => Err((part, Failure::new(Kind::Internal, "INTERNAL", error.to_string()))),
     }
 }
 

@@ -155,11 +155,21 @@ fn sizes_that_lie_are_refused_before_memory_is_taken() {
     assert!(with(24, 1 << 31).1.contains("member 'inputs.npy' cannot have the 2147483648 bytes it claims"));
     assert_eq!(with(42, 1 << 30).0, "TRUNCATED");
     assert!(with(24, u32::MAX).1.contains("zip64"));
-    assert!(with(42, 1).1.contains("it has no header of that name before its member 'inputs.npy'"));
-    // A small lie is found out when the array needs the bytes.
-    assert_eq!(with(20, 3).0, "TRUNCATED");
-    assert_eq!(with(24, 2).0, "TRUNCATED");
-    assert!(with(24, 20).1.contains("others than were packed"));
+    assert!(with(42, 1).1.contains("its members 'inputs.npy' and 'labels.npy' overlap"));
+    // A small lie is found out by the member's own header, or, where that tells the same, when the array needs the bytes.
+    for (offset, value) in [(16, 0), (20, 3), (24, 2)] {
+        assert!(with(offset, value).1.contains("its directory says something else than the header"), "{offset}");
+    }
+    let with_both = |offset: usize, value: u32| {
+        let mut file = whole.clone();
+        file[offset - 2..][..4].copy_from_slice(&value.to_le_bytes());
+        file[at + offset..][..4].copy_from_slice(&value.to_le_bytes());
+        told(&file)
+    };
+    assert_eq!(with_both(20, 3).0, "TRUNCATED");
+    assert_eq!(with_both(24, 2).0, "TRUNCATED");
+    assert!(with_both(24, 20).1.contains("others than were packed"));
+    assert!(with_both(16, 0).1.contains("others than were packed"));
 }
 
 #[test]
@@ -197,8 +207,7 @@ fn members_that_are_packed_otherwise_are_named() {
     assert!(with(8, 1).contains("member 'inputs.npy' is encrypted"));
     assert!(with(10, 99).contains("member 'inputs.npy' is packed by method 99"));
     assert!(with(46, 0xff).contains("no UTF-8"));
-    // The checksum.
-    assert!(with(16, whole[at + 16] ^ 1).contains("others than were packed"));
+    assert!(with(41, 0o240).contains("member 'inputs.npy' is a link"));
 }
 
 #[test]
@@ -209,13 +218,33 @@ fn two_members_of_one_name_are_refused() {
     while let Some(at) = file.windows(11).position(|bytes| bytes == b"outputs.npy") {
         file[at..at + 11].copy_from_slice(b"inputs.npy\0");
     }
-    // The name of the second member is now longer by a zero, and no name of an array.
-    assert!(told(&file).1.contains("it has no array 'labels'"));
+    // The name of the second member is now longer by a zero.
+    assert!(told(&file).1.contains("which is no plain one"));
     let mut twice = stored(&[("inputs.npy", npy("|u1", &[1, 1], &[0])), ("intputs.np", npy("|u1", &[1, 1], &[1]))]);
     while let Some(at) = twice.windows(10).position(|bytes| bytes == b"intputs.np") {
         twice[at..at + 10].copy_from_slice(b"inputs.npy");
     }
     assert!(told(&twice).1.contains("two members of the name 'inputs.npy'"));
+}
+
+#[test]
+fn names_that_lead_elsewhere_or_differ_by_capitals_alone_are_refused() {
+    for name in ["../x.npy", "/x.npy", "a//x.npy", "a\\x.npy", "./x.npy", ""] {
+        let file = stored(&[("inputs.npy", npy("|u1", &[1, 1], &[0])), (name, vec![])]);
+        assert!(told(&file).1.contains("which is no plain one"), "{name}");
+    }
+    let twins = stored(&[("inputs.npy", npy("|u1", &[1, 1], &[0])), ("Inputs.npy", npy("|u1", &[1, 1], &[1]))]);
+    assert!(told(&twins).1.contains("in capitals alone"));
+}
+
+#[test]
+fn what_headers_say_is_compared_before_values_are_read() {
+    // The values of the inputs are damaged, which nobody gets to see.
+    let mut file =
+        stored(&[("inputs.npy", npy("<f4", &[2, 1], &[0; 8])), ("labels.npy", npy("|u1", &[3], &[0, 1, 1]))]);
+    let values = file.windows(8).position(|bytes| bytes == [0; 8]).unwrap();
+    file[values] = 1;
+    assert_eq!(told(&file).0, "LABELS");
 }
 
 proptest! {

@@ -281,8 +281,9 @@ impl HttpBody for Followed {
         frame
     }
 
+    /// An answer without a body must end with its headers: gRPC reads a status there only if nothing follows.
     fn is_end_stream(&self) -> bool {
-        self.ended
+        self.ended || self.body.is_end_stream()
     }
 
     fn size_hint(&self) -> SizeHint {

@@ -8,6 +8,7 @@ use tonic::service::Interceptor;
 use tonic::service::interceptor::InterceptedService;
 use tonic::transport::{Certificate, Channel, ClientTlsConfig, Endpoint, Identity};
 use tonic::{Request, Status};
+use tonic_health::pb::health_client::HealthClient;
 
 use super::args::AccessArgs;
 use super::failure::{Exit, Failure};
@@ -163,6 +164,11 @@ impl Client {
     /// The service of artifacts.
     pub fn artifacts(&self) -> ArtifactServiceClient<Line> {
         ArtifactServiceClient::new(self.line.clone())
+    }
+
+    /// The service that says whether the server takes calls.
+    pub fn health(&self) -> HealthClient<Line> {
+        HealthClient::new(self.line.clone())
     }
 
     /// The service that tells of the server.

@@ -27,9 +27,16 @@ pub fn run(args: &ServeArgs, output: Output) -> Result<(), Failure> {
         let address = listener.local_addr().map_err(failed)?;
         let url = format!("{scheme}://{address}");
         let stop = stop().map_err(failed)?;
-        output.answer(|| url.clone(), || json!({"listening": url, "data": data}));
-        output.note(format!("niwaki {} listens until Ctrl-C", env!("CARGO_PKG_VERSION")));
-        output.next([format!("niwaki --server {url} server info"), format!("niwaki --server {url} datasets put PATH")]);
+        output.answer(|| url.clone(), || json!({"listening": &url, "data": &data}));
+        tracing::info!(version = env!("CARGO_PKG_VERSION"), url, ?data, "listening");
+        // Where nobody looks, stderr is the log alone, in its own form.
+        if output.draws() {
+            output.note("until Ctrl-C");
+            output.next([
+                format!("niwaki --server {url} server info"),
+                format!("niwaki --server {url} datasets put PATH"),
+            ]);
+        }
         Ok(server.serve(listener, stop).await?)
     })
 }

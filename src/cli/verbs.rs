@@ -39,6 +39,7 @@ Examples:
 pub(super) const SERVER_HELP: &str = "\
 Examples:
   niwaki server info
+  niwaki server health
   niwaki --server http://127.0.0.1:7701 server info --json";
 
 /// The end of the help.
@@ -217,6 +218,8 @@ pub enum JobsVerb {
 pub enum ServerVerb {
     /// Shows the server's version, limits and built-in networks.
     Info,
+    /// Asks whether the server takes calls; needs no key. The exit code is the answer.
+    Health,
 }
 
 /// `niwaki uploads`.

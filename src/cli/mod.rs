@@ -15,6 +15,7 @@ mod inspect;
 mod jobs;
 mod keys;
 mod local;
+pub mod log;
 mod models;
 mod output;
 mod progress;

@@ -130,13 +130,14 @@ pub struct Retention {
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct Calls {
-    /// Calls that are worked on at once; more are refused with UNAVAILABLE and the time to try again.
+    /// Calls that are worked on at once, and so many transfers of files beside them; more are refused with UNAVAILABLE and
+    /// the time to try again. One tenant can have three quarters of them.
     pub max_in_flight: u32,
     /// Streams on one connection.
     pub max_streams: u32,
     /// Connections at once.
     pub max_connections: u32,
-    /// Watches at once.
+    /// Watches at once; one tenant can have three quarters of them.
     pub max_watches: u32,
     /// A call that answers once ends after so long, in seconds, or when its caller's deadline comes.
     pub seconds: u32,

@@ -20,6 +20,7 @@ pub mod limits;
 mod models;
 pub mod names;
 mod paging;
+mod places;
 pub mod recipe;
 pub mod secret;
 pub mod server;

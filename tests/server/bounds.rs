@@ -18,12 +18,21 @@ async fn bounded(change: impl FnOnce(&mut Settings)) -> (tempfile::TempDir, Serv
 /// Begins to send a file and falls silent; the call, which goes on, and the upload's name.
 async fn begun(server: &Server) -> (JoinHandle<Result<u64, Status>>, String) {
     let upload = server.announce("a.bin", 10, &sha256(b"0123456789"), "").await.unwrap();
-    let first = futures::stream::iter([chunk(&upload.name, 0, b"01234")]);
-    let silent = first.chain(futures::stream::pending());
-    let mut client = server.uploads();
-    #[allow(clippy::disallowed_methods)] // Each test waits for it.
-    let call = tokio::spawn(async move { Ok(client.write_upload(silent).await?.into_inner().committed_size) });
-    (call, upload.name)
+    loop {
+        let first = futures::stream::iter([chunk(&upload.name, 0, b"01234")]);
+        let silent = first.chain(futures::stream::pending());
+        let mut client = server.uploads();
+        #[allow(clippy::disallowed_methods)] // Each test waits for it.
+        let call = tokio::spawn(async move { Ok(client.write_upload(silent).await?.into_inner().committed_size) });
+        // It has begun when nobody else can have the upload; unless the one who asks had it first.
+        let has_begun = until(async || {
+            let is_busy = reason(&server.complete(&upload.name).await.unwrap_err()) == "UPLOAD_BUSY";
+            (is_busy || call.is_finished()).then_some(!call.is_finished())
+        });
+        if has_begun.await {
+            return (call, upload.name);
+        }
+    }
 }
 
 /// Asks until the answer is one that is waited for.
@@ -46,15 +55,17 @@ async fn info(server: &Server) -> Result<(), Status> {
 #[tokio::test]
 async fn a_call_over_the_limit_is_refused_with_the_time_to_try_again() {
     let (_data, server) = bounded(|settings| settings.calls.max_in_flight = 1).await;
-    let (call, _) = begun(&server).await;
-    let refusal = until(async || info(&server).await.err()).await;
+    let (call, name) = begun(&server).await;
+    let refusal = server.write(vec![chunk(&name, 0, b"01234")]).await.unwrap_err();
     assert_eq!((refusal.code(), reason(&refusal).as_str()), (Code::Unavailable, "SERVER_BUSY"));
     assert!(refusal.get_details_retry_info().unwrap().retry_delay.unwrap() > Duration::ZERO);
     // Whether the server lives can be asked all the while.
     let health = HealthClient::new(server.channel.clone()).check(HealthCheckRequest::default()).await;
     assert!(health.is_ok());
+    // And whoever only asks does not wait for those who send.
+    info(&server).await.unwrap();
     call.abort();
-    until(async || info(&server).await.ok()).await;
+    until(async || server.write(vec![chunk(&name, 5, b"56789")]).await.ok()).await;
     server.stop().await;
 }
 

@@ -103,6 +103,22 @@ async fn a_server_that_asks_for_certificates_lets_nobody_in_without_the_right_on
     ask(&address, with(clients.sign())).await.unwrap();
     assert!(ask(&address, trusting.clone()).await.is_err());
     assert!(ask(&address, with(ours.sign())).await.is_err());
+
+    // The command line does the same.
+    let (certificate, key) = clients.sign();
+    let client = folder.path().join("client");
+    fs::create_dir(&client).unwrap();
+    files(&client, &certificate, &key, 0o600);
+    fs::write(client.join("ca.pem"), ours.pem()).unwrap();
+    let url = format!("https://localhost:{}", address.rsplit(':').next().unwrap());
+    let niwaki = async |more: &[&str]| {
+        let mut command = std::process::Command::new(env!("CARGO_BIN_EXE_niwaki"));
+        command.current_dir(&client).args(["--server", &url]).args(more).args(["server", "info"]);
+        tokio::task::spawn_blocking(move || command.output().unwrap().status.code()).await.unwrap()
+    };
+    assert_eq!(niwaki(&["--ca", "ca.pem", "--cert", "tls.pem", "--cert-key", "tls.key"]).await, Some(0));
+    assert_eq!(niwaki(&["--ca", "ca.pem"]).await, Some(7));
+    assert_eq!(niwaki(&[]).await, Some(2));
     stop.send(()).unwrap();
     timeout(LIMIT, served).await.unwrap().unwrap().unwrap();
 }

@@ -186,16 +186,16 @@ pub struct SettingsArgs {
     /// A file with settings, instead of ./niwaki.toml.
     #[arg(long, env = "NIWAKI_CONFIG", value_name = "FILE")]
     pub config: Option<PathBuf>,
-    /// Address and port to listen on [NIWAKI_LISTEN].
+    /// Address and port to listen on, also NIWAKI_LISTEN.
     #[arg(long, value_name = "ADDRESS")]
     pub listen: Option<SocketAddr>,
-    /// Folder for everything the server keeps [NIWAKI_DATA].
+    /// Folder for everything the server keeps, also NIWAKI_DATA.
     #[arg(long, value_name = "DIR")]
     pub data: Option<PathBuf>,
     /// Jobs that run at the same time; each uses all cores.
     #[arg(long, value_parser = clap::value_parser!(u16).range(0..=256))]
     pub workers: Option<u16>,
-    /// Allows an address that other machines can reach although nobody is asked for a key [NIWAKI_ALLOW_REMOTE].
+    /// Allows an address that other machines can reach although nobody is asked for a key, also NIWAKI_ALLOW_REMOTE.
     #[arg(long)]
     pub allow_remote: bool,
     /// Any other setting, by its name. May be given repeatedly.

@@ -119,6 +119,7 @@ struct Cutter {
 }
 
 impl Cutter {
+    #[allow(clippy::disallowed_methods)] // Its threads end with their connections, and with this process.
     fn before(server: &str, limit: u64) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         let url = format!("http://{}", listener.local_addr().unwrap());

@@ -49,7 +49,7 @@ use crate::jobs::reaper::reap;
 use crate::jobs::supervise::supervise;
 use crate::jobs::worker::Worker;
 use crate::settings::Settings;
-use crate::store::{Store, StoreError};
+use crate::store::{Store, StoreError, now_ms};
 use crate::web::{self, Probes, metrics};
 
 /// After a stop, so long the database may take to finish what it is at.
@@ -173,6 +173,11 @@ impl Server {
         let (stop, tasks) = (CancellationToken::new(), TaskTracker::new());
         // Whatever ends this function, or drops it, stops the tasks.
         let _stop_at_the_end = stop.clone().drop_guard();
+        // The database is this server's alone: whoever had a job is gone.
+        match queue.take_back_all(now_ms()).await {
+            Ok(lost) => lost.iter().for_each(|job| tracing::warn!(job = job.key.id, state = %job.state, "taken back")),
+            Err(error) => tracing::error!(%error, "jobs could not be taken back: their leases will run out"),
+        }
         let reader = Reader::new(store.clone(), &config.job_program, config.settings.reader.clone());
         for i in 0..config.settings.jobs.workers {
             let worker = Worker {

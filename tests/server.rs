@@ -32,6 +32,7 @@ mod jobs;
 mod lifecycle;
 mod steps;
 mod uploads;
+mod validation;
 
 const PARENT: &str = "tenants/default";
 /// Nothing here takes this long; a test that hangs should say so.
@@ -49,12 +50,16 @@ impl Server {
         Self::start_with(data, workers, env!("CARGO_BIN_EXE_niwaki").into()).await
     }
 
-    #[allow(clippy::disallowed_methods)] // `stop` waits for it; a test that fails ends its runtime.
     async fn start_with(data: &Path, workers: u32, job_program: PathBuf) -> Self {
-        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
-        let address = format!("http://{}", listener.local_addr().unwrap());
         let mut settings = Settings { data: data.into(), ..Settings::default() };
         settings.jobs.workers = workers;
+        Self::start_set_up(settings, job_program).await
+    }
+
+    #[allow(clippy::disallowed_methods)] // `stop` waits for it; a test that fails ends its runtime.
+    async fn start_set_up(settings: Settings, job_program: PathBuf) -> Self {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let address = format!("http://{}", listener.local_addr().unwrap());
         let config = ServerConfig { settings, job_program };
         let (stop, stopped) = oneshot::channel();
         let served = tokio::spawn(serve(listener, config, async {
@@ -123,8 +128,14 @@ impl Server {
 
     /// Uploads a whole file and returns the upload's name.
     async fn put(&self, file_name: &str, bytes: &[u8]) -> String {
+        self.put_in(file_name, bytes, 1000).await
+    }
+
+    /// Uploads a whole file in pieces of that size and returns the upload's name.
+    async fn put_in(&self, file_name: &str, bytes: &[u8], size: usize) -> String {
         let upload = self.announce(file_name, bytes.len(), &sha256(bytes), "").await.unwrap();
-        let chunks = bytes.chunks(1000).enumerate().map(|(i, piece)| chunk(&upload.name, i * 1000, piece)).collect();
+        let pieces = bytes.chunks(size).enumerate();
+        let chunks = pieces.map(|(i, piece)| chunk(&upload.name, i * size, piece)).collect();
         assert_eq!(self.write(chunks).await.unwrap(), bytes.len() as u64);
         self.complete(&upload.name).await.unwrap().name
     }

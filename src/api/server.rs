@@ -196,11 +196,13 @@ impl Server {
         let context = Context {
             settings: settings.clone(),
             reader: Reader::new(store.clone(), &config.job_program, settings.reader.clone()),
+            checks: Default::default(),
             store: store.clone(),
             queue,
             stop: stop.clone(),
             tasks: tasks.clone(),
         };
+        context.take_up().await?;
 
         let (health, health_service) = tonic_health::server::health_reporter();
         let serving = |status: ServingStatus| {

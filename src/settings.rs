@@ -99,6 +99,9 @@ pub struct Jobs {
     pub max_losses: u32,
     /// Memory that a job's process may have, in bytes.
     pub memory_bytes: u64,
+    /// Threads that a job computes with; 0: the workers share the processors. Another number may change the last bits of
+    /// what a job ends with.
+    pub threads: u32,
     /// How long a job may run, in seconds, where it sets no limit itself; also the most it may set.
     pub max_seconds: u32,
     /// Jobs of one tenant that wait or run.
@@ -179,6 +182,7 @@ impl Default for Jobs {
             checkpoint_seconds: 10,
             max_losses: 3,
             memory_bytes: 16 << 30,
+            threads: 0,
             max_seconds: 7 * 24 * 3600,
             max_queued: 10_000,
             max_running: 64,

@@ -6,5 +6,7 @@ mod architecture;
 mod cli;
 // Whole recipes, run by the engine without a server.
 mod recipe;
+// Runs that are broken off and gone on with end with the same bytes.
+mod resume;
 // A real server on a real socket, with the generated client.
 mod server;

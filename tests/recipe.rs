@@ -117,9 +117,7 @@ fn run_on(
 fn cook(recipe: &Recipe) -> (Report, Bytes) {
     let folder = tempfile::tempdir().unwrap();
     let upload = upload(&network());
-    let report =
-        run_on(recipe, &upload, &dataset(), folder.path(), &mut Run { cancelled: &|| false, progress: &mut |_| {} })
-            .unwrap();
+    let report = run_on(recipe, &upload, &dataset(), folder.path(), &mut Run::new(&|| false, &mut |_| {})).unwrap();
     let written: Report = serde_json::from_slice(&fs::read(folder.path().join(REPORT_FILE)).unwrap()).unwrap();
     assert_eq!(written, report);
     (report, fs::read(folder.path().join(MODEL_FILE)).unwrap().into())
@@ -191,26 +189,14 @@ fn a_model_that_has_seen_the_validation_samples_is_found_out() {
     let learn = Recipe { data: DataSpec::default(), ..recipe(vec![]) };
     let all = DataSpec::default();
     let splits = niwaki::data::split(&noisy, &all, learn.seed).unwrap();
-    let mut cx = niwaki::train::TrainContext {
-        train: &splits.validation,
-        validation: &splits.validation,
-        seed: 1,
-        cancelled: &|| false,
-        progress: &mut |_| {},
-    };
+    let (samples, progress) = (&splits.validation, &mut |_: &niwaki::train::TrainProgress| ());
+    let mut cx = niwaki::train::TrainContext::new(samples, samples, 1, &|| false, progress);
     let config = TrainConfig { clip: ClipConfig::default(), ..training(400) };
     niwaki::train::fit(&mut graph, &config, None, &mut niwaki::train::objective::CrossEntropy::default(), &mut cx)
         .unwrap();
 
     let folder = tempfile::tempdir().unwrap();
-    let report = run_on(
-        &learn,
-        &upload(&graph),
-        &noisy,
-        folder.path(),
-        &mut Run { cancelled: &|| false, progress: &mut |_| {} },
-    )
-    .unwrap();
+    let report = run_on(&learn, &upload(&graph), &noisy, folder.path(), &mut Run::new(&|| false, &mut |_| {})).unwrap();
     assert!(report.warnings.iter().any(|w| w.contains("has probably seen these samples")), "{:?}", report.warnings);
 }
 
@@ -223,7 +209,7 @@ fn a_cancelled_run_stops_soon_and_leaves_no_report() {
         &upload(&network()),
         &dataset(),
         folder.path(),
-        &mut Run { cancelled: &|| asked.fetch_add(1, Ordering::Relaxed) > 200, progress: &mut |_| {} },
+        &mut Run::new(&|| asked.fetch_add(1, Ordering::Relaxed) > 200, &mut |_| {}),
     )
     .unwrap_err();
     assert!(matches!(error, RecipeError::Cancelled));
@@ -239,14 +225,9 @@ fn a_recipe_that_does_not_fit_is_refused_before_anything_is_computed() {
     let mut recipe = recipe(vec![half(), StepKind::Train(training(1))]);
     recipe.version = 2;
     let mut told = 0;
-    let error = run_on(
-        &recipe,
-        &upload(&network()),
-        &dataset(),
-        folder.path(),
-        &mut Run { cancelled: &|| false, progress: &mut |_| told += 1 },
-    )
-    .unwrap_err();
+    let error =
+        run_on(&recipe, &upload(&network()), &dataset(), folder.path(), &mut Run::new(&|| false, &mut |_| told += 1))
+            .unwrap_err();
     assert_eq!(error.kind(), Kind::InvalidArgument);
     let fields: Vec<String> = error.violations().into_iter().map(|v| v.field).collect();
     assert_eq!(fields, ["version", "steps[1].train"]);
@@ -262,7 +243,7 @@ fn a_training_that_explodes_fails_with_its_step() {
         &upload(&network()),
         &dataset(),
         folder.path(),
-        &mut Run { cancelled: &|| false, progress: &mut |_| {} },
+        &mut Run::new(&|| false, &mut |_| {}),
     )
     .unwrap_err();
     assert_eq!((error.kind(), error.reason()), (Kind::FailedPrecondition, "DIVERGED"));
@@ -282,7 +263,8 @@ fn a_model_whose_outputs_overflow_is_refused_and_not_reported() {
     }
     edit.commit().unwrap();
     let folder = tempfile::tempdir().unwrap();
-    let mut listener = Run { cancelled: &|| false, progress: &mut |_| {} };
+    let mut silent = |_: &_| ();
+    let mut listener = Run::new(&|| false, &mut silent);
     let error = run_on(&recipe(vec![half()]), &upload(&graph), &dataset(), folder.path(), &mut listener).unwrap_err();
     assert_eq!((error.kind(), error.reason()), (Kind::FailedPrecondition, "NON_FINITE"));
     assert!(!folder.path().join(REPORT_FILE).exists());

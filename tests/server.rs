@@ -28,8 +28,11 @@ use tonic::{Code, Status};
 use tonic_types::StatusExt;
 
 mod catalogue;
+#[path = "hostile/mod.rs"]
+mod hostile;
 mod jobs;
 mod lifecycle;
+mod processes;
 mod steps;
 mod uploads;
 mod validation;
@@ -53,11 +56,11 @@ impl Server {
     async fn start_with(data: &Path, workers: u32, job_program: PathBuf) -> Self {
         let mut settings = Settings { data: data.into(), ..Settings::default() };
         settings.jobs.workers = workers;
-        Self::start_set_up(settings, job_program).await
+        Self::start_set(settings, job_program).await
     }
 
     #[allow(clippy::disallowed_methods)] // `stop` waits for it; a test that fails ends its runtime.
-    async fn start_set_up(settings: Settings, job_program: PathBuf) -> Self {
+    async fn start_set(settings: Settings, job_program: PathBuf) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = format!("http://{}", listener.local_addr().unwrap());
         let config = ServerConfig { settings, job_program };

@@ -173,11 +173,14 @@ impl Server {
         let (stop, tasks) = (CancellationToken::new(), TaskTracker::new());
         // Whatever ends this function, or drops it, stops the tasks.
         let _stop_at_the_end = stop.clone().drop_guard();
+        let reader = Reader::new(store.clone(), &config.job_program, config.settings.reader.clone());
         for i in 0..config.settings.jobs.workers {
             let worker = Worker {
                 name: format!("{}-{i}", std::process::id()),
                 queue: queue.clone(),
                 store: store.clone(),
+                reader: reader.clone(),
+                settings: config.settings.jobs.clone(),
                 job_program: config.job_program.clone(),
             };
             let stop = stop.clone();
@@ -195,7 +198,7 @@ impl Server {
         let settings = Arc::new(config.settings);
         let context = Context {
             settings: settings.clone(),
-            reader: Reader::new(store.clone(), &config.job_program, settings.reader.clone()),
+            reader,
             checks: Default::default(),
             store: store.clone(),
             queue,

@@ -190,7 +190,7 @@ fn a_student_learns_its_teachers_function_though_every_label_is_wrong() {
     let validation = points(300, "validation", Labels::Right);
     let learn = |graph: &mut Graph, train: &Subset, objective: &mut dyn Objective| {
         let progress = &mut |_: &_| ();
-        let mut cx = TrainContext { train, validation: &validation, seed: 1, cancelled: &|| false, progress };
+        let mut cx = TrainContext::new(train, &validation, 1, &|| false, progress);
         fit(graph, &config, None, objective, &mut cx).unwrap()
     };
     let (mut teacher, mut student) = (network(24, 5), network(16, 6));

@@ -1,7 +1,7 @@
 //! A job's process, from inside: reads its folder, runs the recipe, says how far it is.
 //!
-//! It opens nothing outside its folder. The standard library sets no limits on memory or time, so none are set here;
-//! what this process does wrong ends this process, and the worker sees that.
+//! It locks itself into its folder ([`crate::sandbox`]) before it reads anything that came from outside. What it does
+//! wrong ends this process, and the worker sees that.
 
 use std::collections::BTreeMap;
 use std::io::{self, BufRead, Write};
@@ -15,23 +15,28 @@ use std::{fs, thread};
 use bytes::Bytes;
 
 use super::job::Failure;
-use super::protocol::{CANCEL, DATA_FOLDER, JOB_FILE, JobFile, Line, ModelFile, OUT_FOLDER};
+use super::protocol::{CANCEL, DATA_FOLDER, JOB_FILE, JobFile, LEAVE, Line, ModelFile, OUT_FOLDER};
 use crate::data::{self, Files};
 use crate::error::Kind;
 use crate::format;
 use crate::recipe::run::{self, Progress, Run};
-use crate::recipe::{Given, Recipe, Upload};
+use crate::recipe::{CHECKPOINT_FILE, Given, Keep, Leaving, Recipe, Upload};
+use crate::sandbox;
 
 /// Progress within a phase is said at most so often.
 const PROGRESS_EVERY: Duration = Duration::from_millis(100);
+/// How much a job steps back behind whoever else wants the processors, from 0 to 19.
+const NICENESS: i32 = 10;
 /// When the worker is gone, a computation that does not stop is ended after this.
 const ORPHAN_GRACE: Duration = Duration::from_secs(5);
 
 /// What `niwaki job-child FOLDER` does. `read_recipe` reads a recipe's file form.
 pub fn main(folder: &Path, read_recipe: impl Fn(&str) -> Result<Recipe, String>) -> ExitCode {
-    let cancelled = Arc::new(AtomicBool::new(false));
-    watch_stdin(cancelled.clone());
-    let last = match work(folder, read_recipe, &cancelled) {
+    let last = match enter(folder).and_then(|job| {
+        let asked = Arc::new(Asked::default());
+        watch_stdin(asked.clone());
+        work(folder, &job, read_recipe, &asked)
+    }) {
         Ok(()) => Line::Done,
         Err(Failure { kind: Kind::Cancelled, .. }) => Line::Cancelled,
         Err(failure) => Line::Failed(failure),
@@ -42,18 +47,53 @@ pub fn main(folder: &Path, read_recipe: impl Fn(&str) -> Result<Recipe, String>)
     }
 }
 
-/// Waits in a thread of its own for the line that asks to stop, or for the worker's end.
+/// What the worker asks for.
+#[derive(Default)]
+struct Asked {
+    /// To stop.
+    stop: AtomicBool,
+    /// To save the work and stop.
+    leave: Leaving,
+}
+
+impl Asked {
+    fn stop(&self) {
+        self.stop.store(true, Ordering::Relaxed);
+    }
+
+    fn ends(&self) -> bool {
+        self.stop.load(Ordering::Relaxed) || self.leave.may_end()
+    }
+}
+
+/// Reads what is to be done, which the worker wrote, and locks this process in: before it has a second thread.
+fn enter(folder: &Path) -> Result<JobFile, Failure> {
+    let job: JobFile = serde_json::from_slice(&read(&folder.join(JOB_FILE))?)
+        .map_err(|error| Failure::crashed(format!("{JOB_FILE}: {error}")))?;
+    // Whoever answers calls comes first.
+    let _ = rustix::process::nice(NICENESS);
+    let room = sandbox::enter(folder, &job.limits).map_err(|error| {
+        Failure::new(Kind::Internal, "INTERNAL", format!("the process could not be limited: {error}"))
+    })?;
+    for gap in room.gaps() {
+        tracing::debug!(gap, "a wall is missing");
+    }
+    Ok(job)
+}
+
+/// Waits in a thread of its own for the lines that ask to stop, or for the worker's end.
 #[allow(clippy::disallowed_methods)] // Nobody joins it: it waits for input, and ends with the process.
-fn watch_stdin(cancelled: Arc<AtomicBool>) {
+fn watch_stdin(asked: Arc<Asked>) {
     thread::spawn(move || {
         for line in io::stdin().lock().lines() {
             match line {
-                Ok(line) if line == CANCEL => cancelled.store(true, Ordering::Relaxed),
+                Ok(line) if line == CANCEL => asked.stop(),
+                Ok(line) if line == LEAVE => asked.leave.ask(),
                 Ok(_) => {}
                 Err(_) => break,
             }
         }
-        cancelled.store(true, Ordering::Relaxed);
+        asked.stop();
         thread::sleep(ORPHAN_GRACE);
         process::exit(1);
     });
@@ -61,11 +101,10 @@ fn watch_stdin(cancelled: Arc<AtomicBool>) {
 
 fn work(
     folder: &Path,
+    job: &JobFile,
     read_recipe: impl Fn(&str) -> Result<Recipe, String>,
-    cancelled: &AtomicBool,
+    asked: &Asked,
 ) -> Result<(), Failure> {
-    let job: JobFile = serde_json::from_slice(&read(&folder.join(JOB_FILE))?)
-        .map_err(|error| Failure::crashed(format!("{JOB_FILE}: {error}")))?;
     let recipe = read_recipe(&job.recipe).map_err(|message| Failure::new(Kind::InvalidArgument, "RECIPE", message))?;
     let model = job.model.as_ref().map(|file| open(folder, file)).transpose()?;
     let extra = job.extra_models.iter().map(|(name, file)| Ok((name.clone(), open(folder, file)?)));
@@ -76,14 +115,29 @@ fn work(
     let dataset =
         data::open(&files, recipe.data.source.as_ref().or(job.data_source.as_ref())).map_err(|e| Failure::of(&e))?;
     let mut teller = Teller::default();
+    let mut kept = || {
+        asked.leave.saved();
+        if say(&Line::Checkpoint).is_err() {
+            asked.stop();
+        }
+    };
+    let keep = Keep {
+        file: folder.join(CHECKPOINT_FILE),
+        owner: job.job.clone(),
+        every: Duration::from_secs(job.checkpoint_seconds.into()),
+        resume: job.checkpoint.as_ref().map(|file| folder.join(file)),
+        at_once: &|| asked.leave.wants_save(),
+        kept: &mut kept,
+    };
     let mut run = Run {
-        cancelled: &|| cancelled.load(Ordering::Relaxed),
+        cancelled: &|| asked.ends(),
         progress: &mut |progress| {
             if teller.tell(progress).is_err() {
                 // Nobody listens any more.
-                cancelled.store(true, Ordering::Relaxed);
+                asked.stop();
             }
         },
+        keep: Some(keep),
     };
     let given = Given { model: model.as_ref(), extra: &extra, data: &dataset };
     let result = run::run(&recipe, &given, &folder.join(OUT_FOLDER), &mut run);

@@ -1,17 +1,18 @@
 //! Looks over what a job's process left, before anybody else sees it.
 //!
-//! The process is not trusted: it read files from outside. Its report is parsed, each file it names is hashed again, and
-//! the model is read again as if it had been uploaded.
+//! The process is not trusted: it read files from outside. A file is moved to where no process writes and opened without
+//! following a link, whatever the process put under its name; its size and digest are found out here. What the report
+//! says of a file is compared with that, and whether the model is one is left to [`super::reader`], as with an upload.
 
-use std::fs;
-use std::io::Read;
+use std::fs::{self, File};
+use std::io::{self, Read};
 use std::path::{Path, PathBuf};
 
-use bytes::Bytes;
+use rustix::fs::{Mode, OFlags, open, openat, renameat};
 
 use super::job::{Failure, JobResult};
+use super::protocol::OUT_FOLDER;
 use crate::digest::{Digest, Hasher};
-use crate::format;
 use crate::recipe::run::{MODEL_FILE, REPORT_FILE};
 use crate::report::{EmittedFile, Report};
 use crate::store::is_file_name;
@@ -19,98 +20,119 @@ use crate::store::is_file_name;
 /// A report has some kilobytes; a process that writes more than this is up to no good.
 const MAX_REPORT: u64 = 16 << 20;
 
+/// A file that a process left, where no process changes it any more.
+#[derive(Debug)]
+pub struct Taken {
+    /// Where it is.
+    pub path: PathBuf,
+    /// Its digest.
+    pub digest: Digest,
+    /// Name, size and digest.
+    pub file: EmittedFile,
+}
+
 /// Files that were looked over.
 #[derive(Debug)]
 pub struct Emitted {
     /// The report with its files.
     pub result: JobResult,
-    /// Where each of `result.artifacts` lies, with its digest.
-    pub files: Vec<(PathBuf, Digest)>,
+    /// Where each of `result.artifacts` lies.
+    pub files: Vec<Taken>,
 }
 
-/// Looks over the folder that a process wrote. Blocks.
-pub fn look_over(folder: &Path) -> Result<Emitted, Failure> {
-    let path = folder.join(REPORT_FILE);
-    let bytes = read(&path, MAX_REPORT)?;
-    let report: Report = serde_json::from_slice(&bytes)
+/// Looks over what a process that has ended left in the folder `room`, and moves it to the folder `kept`. Blocks.
+pub fn look_over(room: &Path, kept: &Path) -> Result<Emitted, Failure> {
+    let out = room.join(OUT_FOLDER);
+    let taken = take(&out, REPORT_FILE, kept)?.ok_or_else(|| missing(REPORT_FILE))?;
+    let report: Report = serde_json::from_slice(&read(&taken, MAX_REPORT)?)
         .map_err(|error| Failure::crashed(format!("the job's {REPORT_FILE} is no report: {error}")))?;
-    let mut artifacts = Vec::new();
     let mut files = Vec::new();
     for file in &report.files {
-        let (path, digest) = check(folder, file)?;
-        artifacts.push(file.clone());
-        files.push((path, digest));
+        files.push(check(&out, file, kept)?);
     }
-    if !artifacts.iter().any(|file| file.name == MODEL_FILE) {
+    if !files.iter().any(|taken| taken.file.name == MODEL_FILE) {
         return Err(Failure::crashed(format!("the job's report names no {MODEL_FILE}")));
     }
-    let model = Bytes::from(read(&folder.join(MODEL_FILE), u64::MAX)?);
-    format::open_model(model, None)
-        .map_err(|error| Failure::crashed(format!("the job's {MODEL_FILE} cannot be read: {error}")))?;
-    let digest = Digest::of(&bytes);
-    artifacts.push(EmittedFile { name: REPORT_FILE.into(), bytes: bytes.len() as u64, digest: digest.to_string() });
-    files.push((path, digest));
+    files.push(taken);
+    let artifacts = files.iter().map(|taken| taken.file.clone()).collect();
     Ok(Emitted { result: JobResult { report, artifacts }, files })
 }
 
-fn check(folder: &Path, file: &EmittedFile) -> Result<(PathBuf, Digest), Failure> {
+/// Moves the file `name` from `folder`, where a process writes or wrote, to the folder `kept`; `None` if there is none.
+/// `name` is a plain name. Blocks.
+pub fn take(folder: &Path, name: &str, kept: &Path) -> Result<Option<Taken>, Failure> {
+    let unreadable = |error: io::Error| Failure::crashed(format!("the job's {name} cannot be read: {error}"));
+    let folders = OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+    let from = open(folder, folders, Mode::empty()).map_err(|error| unreadable(error.into()))?;
+    let to = open(kept, folders, Mode::empty()).map_err(|error| unreadable(error.into()))?;
+    match renameat(&from, name, &to, name) {
+        Err(rustix::io::Errno::NOENT) => return Ok(None),
+        moved => moved.map_err(|error| unreadable(error.into()))?,
+    }
+    // A pipe would let us wait, a link lead us elsewhere.
+    let plain = OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::CLOEXEC;
+    let opened = match openat(&to, name, plain, Mode::empty()) {
+        Err(rustix::io::Errno::LOOP) => return Err(no_plain_file(name)),
+        opened => File::from(opened.map_err(|error| unreadable(error.into()))?),
+    };
+    if !opened.metadata().map_err(unreadable)?.is_file() {
+        return Err(no_plain_file(name));
+    }
+    let (digest, bytes) = hash(opened).map_err(unreadable)?;
+    let file = EmittedFile { name: name.to_string(), bytes, digest: digest.to_string() };
+    Ok(Some(Taken { path: kept.join(name), digest, file }))
+}
+
+fn check(out: &Path, file: &EmittedFile, kept: &Path) -> Result<Taken, Failure> {
     if !is_file_name(&file.name) || file.name == REPORT_FILE {
         return Err(Failure::crashed(format!("the job's report names a file {:?}", file.name)));
     }
-    let path = folder.join(&file.name);
-    let mut reader = open(&path)?;
+    let taken = take(out, &file.name, kept)?.ok_or_else(|| missing(&file.name))?;
+    if taken.file != *file {
+        let EmittedFile { name, bytes, digest } = &taken.file;
+        let message = format!(
+            "the job's {name} has {bytes} bytes and digest {digest}, its report says {} and {}",
+            file.bytes, file.digest
+        );
+        return Err(Failure::crashed(message));
+    }
+    Ok(taken)
+}
+
+fn hash(mut file: File) -> io::Result<(Digest, u64)> {
     let (mut hasher, mut size, mut piece) = (Hasher::default(), 0, vec![0; 1 << 20]);
     loop {
-        let read = reader.read(&mut piece).map_err(|error| unreadable(&path, &error))?;
+        let read = file.read(&mut piece)?;
         if read == 0 {
-            break;
+            return Ok((hasher.finish(), size));
         }
         hasher.update(&piece[..read]);
         size += read as u64;
     }
-    let digest = hasher.finish();
-    if digest.to_string() != file.digest || size != file.bytes {
-        let EmittedFile { name, bytes, digest: stated } = file;
-        return Err(Failure::crashed(format!(
-            "the job's {name} has {size} bytes and digest {digest}, its report says {bytes} and {stated}"
-        )));
+}
+
+fn read(taken: &Taken, limit: u64) -> Result<Vec<u8>, Failure> {
+    let name = &taken.file.name;
+    if taken.file.bytes > limit {
+        return Err(Failure::crashed(format!("the job's {name} is larger than {limit} bytes")));
     }
-    Ok((path, digest))
+    fs::read(&taken.path).map_err(|error| Failure::crashed(format!("the job's {name} cannot be read: {error}")))
 }
 
-fn read(path: &Path, limit: u64) -> Result<Vec<u8>, Failure> {
-    let mut bytes = Vec::new();
-    let mut reader = open(path)?.take(limit.saturating_add(1));
-    reader.read_to_end(&mut bytes).map_err(|error| unreadable(path, &error))?;
-    if bytes.len() as u64 > limit {
-        return Err(Failure::crashed(format!("the job's {} is larger than {limit} bytes", name(path))));
-    }
-    Ok(bytes)
+fn missing(name: &str) -> Failure {
+    Failure::crashed(format!("the job left no {name}"))
 }
 
-/// Opens a plain file; a link could name any file of the server.
-fn open(path: &Path) -> Result<fs::File, Failure> {
-    let metadata = fs::symlink_metadata(path).map_err(|error| unreadable(path, &error))?;
-    if !metadata.is_file() {
-        return Err(Failure::crashed(format!("the job's {} is no plain file", name(path))));
-    }
-    fs::File::open(path).map_err(|error| unreadable(path, &error))
-}
-
-fn unreadable(path: &Path, error: &std::io::Error) -> Failure {
-    Failure::crashed(format!("the job's {} cannot be read: {error}", name(path)))
-}
-
-fn name(path: &Path) -> std::borrow::Cow<'_, str> {
-    path.file_name().unwrap_or_default().to_string_lossy()
+fn no_plain_file(name: &str) -> Failure {
+    Failure::crashed(format!("the job's {name} is no plain file"))
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
-    /// A folder with a report that names these files.
-    fn folder(files: &[(&str, u64, Digest)]) -> tempfile::TempDir {
+    /// A job's folder with a report that names these files.
+    fn room(files: &[(&str, u64, Digest)]) -> tempfile::TempDir {
         let mut report: Report = serde_json::from_str(include_str!("testdata/report.json")).unwrap();
         report.files = files
             .iter()
@@ -120,49 +142,89 @@ mod tests {
                 digest: digest.to_string(),
             })
             .collect();
-        let folder = tempfile::tempdir().unwrap();
-        fs::write(folder.path().join(REPORT_FILE), serde_json::to_vec(&report).unwrap()).unwrap();
-        folder
+        let room = empty();
+        fs::write(room.path().join("out").join(REPORT_FILE), serde_json::to_vec(&report).unwrap()).unwrap();
+        room
     }
 
-    fn refused(folder: &tempfile::TempDir) -> String {
-        let failure = look_over(folder.path()).unwrap_err();
+    fn empty() -> tempfile::TempDir {
+        let room = tempfile::tempdir().unwrap();
+        fs::create_dir(room.path().join(OUT_FOLDER)).unwrap();
+        room
+    }
+
+    fn refused(room: &tempfile::TempDir) -> String {
+        let kept = tempfile::tempdir().unwrap();
+        let failure = look_over(room.path(), kept.path()).unwrap_err();
         assert_eq!(failure.reason, "JOB_CRASHED");
         failure.message
     }
 
     #[test]
+    fn files_are_moved_to_where_no_process_writes() {
+        let room = room(&[(MODEL_FILE, 5, Digest::of(b"model"))]);
+        fs::write(room.path().join("out").join(MODEL_FILE), b"model").unwrap();
+        let kept = tempfile::tempdir().unwrap();
+        let emitted = look_over(room.path(), kept.path()).unwrap();
+        let names: Vec<&str> = emitted.result.artifacts.iter().map(|file| file.name.as_str()).collect();
+        assert_eq!(names, [MODEL_FILE, REPORT_FILE]);
+        assert!(emitted.files.iter().all(|taken| taken.path.starts_with(kept.path()) && taken.path.is_file()));
+        assert_eq!(fs::read_dir(room.path().join("out")).unwrap().count(), 0);
+        assert!(take(room.path(), "none", kept.path()).unwrap().is_none());
+    }
+
+    #[test]
     fn a_report_that_is_missing_or_no_report_is_refused() {
-        let empty = tempfile::tempdir().unwrap();
-        assert!(refused(&empty).contains("report.json cannot be read"));
-        fs::write(empty.path().join(REPORT_FILE), "{}").unwrap();
+        let empty = empty();
+        assert!(refused(&empty).contains("left no report.json"));
+        fs::write(empty.path().join("out").join(REPORT_FILE), "{}").unwrap();
         assert!(refused(&empty).contains("is no report"));
+        let large = File::create(empty.path().join("out").join(REPORT_FILE)).unwrap();
+        large.set_len(MAX_REPORT + 1).unwrap();
+        assert!(refused(&empty).contains("larger than"));
     }
 
     #[test]
     fn a_file_that_is_not_what_the_report_says_is_refused() {
-        let lying = folder(&[(MODEL_FILE, 5, Digest::of(b"model"))]);
-        fs::write(lying.path().join(MODEL_FILE), b"other").unwrap();
+        let lying = room(&[(MODEL_FILE, 5, Digest::of(b"model"))]);
+        fs::write(lying.path().join("out").join(MODEL_FILE), b"other").unwrap();
         assert!(refused(&lying).contains("its report says"));
-        let garbage = folder(&[(MODEL_FILE, 5, Digest::of(b"model"))]);
-        fs::write(garbage.path().join(MODEL_FILE), b"model").unwrap();
-        assert!(refused(&garbage).contains("model.safetensors cannot be read"));
+        assert!(refused(&room(&[(MODEL_FILE, 5, Digest::of(b"model"))])).contains("left no model.safetensors"));
     }
 
     #[test]
-    fn names_that_lead_elsewhere_and_links_are_refused() {
+    fn names_that_lead_elsewhere_links_pipes_and_folders_are_refused() {
         for name in ["../secret", "/etc/passwd", ".hidden", "", REPORT_FILE] {
-            assert!(refused(&folder(&[(name, 1, Digest::of(b"x"))])).contains("names"), "{name}");
+            assert!(refused(&room(&[(name, 1, Digest::of(b"x"))])).contains("names"), "{name}");
         }
-        let linked = folder(&[(MODEL_FILE, 5, Digest::of(b"model"))]);
-        let elsewhere = tempfile::NamedTempFile::new().unwrap();
-        fs::write(elsewhere.path(), b"model").unwrap();
-        std::os::unix::fs::symlink(elsewhere.path(), linked.path().join(MODEL_FILE)).unwrap();
+        let digest = Digest::of(b"model");
+        let elsewhere = tempfile::tempdir().unwrap();
+        let secret = elsewhere.path().join(MODEL_FILE);
+        fs::write(&secret, b"model").unwrap();
+
+        let linked = room(&[(MODEL_FILE, 5, digest)]);
+        std::os::unix::fs::symlink(&secret, linked.path().join("out").join(MODEL_FILE)).unwrap();
         assert!(refused(&linked).contains("no plain file"));
+
+        let piped = room(&[(MODEL_FILE, 5, digest)]);
+        let pipe = piped.path().join("out").join(MODEL_FILE);
+        rustix::fs::mknodat(rustix::fs::CWD, &pipe, rustix::fs::FileType::Fifo, 0o600.into(), 0).unwrap();
+        assert!(refused(&piped).contains("no plain file"));
+
+        let folder = room(&[(MODEL_FILE, 5, digest)]);
+        fs::create_dir(folder.path().join("out").join(MODEL_FILE)).unwrap();
+        assert!(refused(&folder).contains("no plain file"));
+
+        // The whole folder is a link: what it leads to stays where it is.
+        let moved = tempfile::tempdir().unwrap();
+        std::os::unix::fs::symlink(elsewhere.path(), moved.path().join(OUT_FOLDER)).unwrap();
+        fs::write(elsewhere.path().join(REPORT_FILE), "{}").unwrap();
+        assert!(refused(&moved).contains("cannot be read"));
+        assert!(secret.is_file() && elsewhere.path().join(REPORT_FILE).is_file());
     }
 
     #[test]
     fn a_report_without_a_model_is_refused() {
-        assert!(refused(&folder(&[])).contains("names no model.safetensors"));
+        assert!(refused(&room(&[])).contains("names no model.safetensors"));
     }
 }

@@ -8,7 +8,8 @@
 //! - [`census`] counts jobs for operators
 //! - [`supervise`] keeps workers and the reaper going
 //! - [`reader`] reads what came from outside, in a process of its own
-//! - [`emitted`] looks over what a process left before anybody else sees it
+//! - [`emitted`] looks over what a process left before anybody else sees it; what it saved on the way is stored by a task
+//!   beside the worker
 
 pub mod census;
 pub mod child;
@@ -19,6 +20,7 @@ pub mod queue;
 pub mod reader;
 pub mod reaper;
 pub mod runner;
+mod saver;
 pub mod state;
 pub mod supervise;
 pub mod worker;

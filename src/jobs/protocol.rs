@@ -3,12 +3,17 @@
 //! The process is given a folder and two pipes, and nothing else: no database, no store, no network.
 //!
 //! ```text
-//! folder/                              stdin   held open by the worker; the line `cancel` asks to stop,
-//! ├── job.json   a JobFile                     and so does its end: a process dies with its worker
+//! folder/                              stdin   held open by the worker; the line `cancel` asks to stop, and so does its
+//! ├── job.json   a JobFile                     end; `leave` asks to save the work and stop
 //! ├── models/0/0 a model's file        stdout  JSON, one Line a line
 //! ├── data/0     a data set's file     stderr  for the log
+//! ├── resume.safetensors      what an earlier process saved
+//! ├── checkpoint.safetensors  what this one saved last, whole whenever it is there; the worker takes it away
 //! └── out/       what the process makes
 //! ```
+//!
+//! Nothing that a process says or leaves is believed: lines are short, files are opened without following links, and
+//! what they hold is found out by whoever reads them.
 //!
 //! Files are numbered: their names, which a client chose, are never paths.
 
@@ -21,6 +26,7 @@ use super::job::Failure;
 use crate::data::DataSource;
 use crate::format::Architecture;
 use crate::recipe::run::Progress;
+use crate::sandbox::Limits;
 
 /// The name of the file that describes the job.
 pub const JOB_FILE: &str = "job.json";
@@ -30,14 +36,26 @@ pub const MODELS_FOLDER: &str = "models";
 pub const DATA_FOLDER: &str = "data";
 /// The folder for what the process makes.
 pub const OUT_FOLDER: &str = "out";
+/// The file of what an earlier process of the job saved.
+pub const RESUME_FILE: &str = "resume.safetensors";
 /// The line that asks to stop.
 pub const CANCEL: &str = "cancel";
+/// The line that asks to save the work and then to stop.
+pub const LEAVE: &str = "leave";
 /// The longest line a process may write, in bytes.
 pub const MAX_LINE: usize = 64 << 10;
 
 /// What a process is to do.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct JobFile {
+    /// What the job goes by: what another one saved is not gone on from.
+    pub job: String,
+    /// How much of the machine the process may have.
+    pub limits: Limits,
+    /// How much work may be lost, in seconds.
+    pub checkpoint_seconds: u32,
+    /// What an earlier process saved, from the job's folder on.
+    pub checkpoint: Option<PathBuf>,
     /// The recipe, in its file form.
     pub recipe: String,
     /// The model to start from; `None`: the recipe starts from a preset.
@@ -65,6 +83,8 @@ pub struct ModelFile {
 pub enum Line {
     /// It got further.
     Progress(Progress),
+    /// It has saved its work in the file that is named for that.
+    Checkpoint,
     /// It has written its files, report and all; this is the last line.
     Done,
     /// It has stopped, as asked; this is the last line.

@@ -1,25 +1,28 @@
 //! A job's process, from outside.
 //!
 //! The process is the same program, started as `PROGRAM job-child FOLDER`, with an empty environment but for what
-//! computing needs. It lives as long as its standard input: when this process ends, however it ends, the pipe closes and
-//! the child stops by itself. What it writes is read with bounds: lines of its output are short, and of its log only so
-//! much is taken.
+//! computing needs. It lives as long as its standard input: when this process ends, however it ends, the kernel kills the
+//! child, or else the pipe closes and the child stops by itself. What it writes is read with bounds: lines of its output
+//! are short, and of its log only so much is taken.
 
 use std::io;
 use std::path::Path;
 use std::process::{ExitStatus, Stdio};
+use std::sync::{Arc, Mutex, PoisonError};
 
 use tokio::io::{AsyncBufReadExt, AsyncRead, AsyncReadExt, AsyncWriteExt, BufReader};
 use tokio::process::{ChildStdin, Command};
 use tokio::sync::mpsc;
 use tokio::task::JoinSet;
 
-use super::protocol::{CANCEL, Line, MAX_LINE};
+use super::protocol::{CANCEL, LEAVE, Line, MAX_LINE};
 
 /// The hidden verb of the program.
 pub const VERB: &str = "job-child";
 /// Of the log of one process at most so much is taken, in bytes.
 const MAX_LOG: u64 = 1 << 20;
+/// So much of the log's last line is kept, in bytes.
+const LAST_WORDS: usize = 512;
 /// Lines that wait for the worker; when there are more, the process waits.
 const BACKLOG: usize = 16;
 /// What a process may see of our environment: none of it is secret.
@@ -31,23 +34,37 @@ pub struct Process {
     child: tokio::process::Child,
     stdin: Option<ChildStdin>,
     lines: mpsc::Receiver<Result<Line, String>>,
+    /// The last line of its log.
+    last_words: Arc<Mutex<String>>,
     /// Reads its output and its log; ends when this is dropped.
-    _readers: JoinSet<()>,
+    readers: JoinSet<()>,
 }
 
 impl Process {
     /// Starts `program` for the job in `folder`.
     pub fn start(program: &Path, folder: &Path) -> io::Result<Self> {
-        let mut child = command(program, VERB, folder).spawn()?;
+        Self::spawn(command(program, VERB, folder))
+    }
+
+    /// As [`Process::start`], with so many threads that compute.
+    pub fn start_with_threads(program: &Path, folder: &Path, threads: usize) -> io::Result<Self> {
+        let mut command = command(program, VERB, folder);
+        command.env("RAYON_NUM_THREADS", threads.to_string());
+        Self::spawn(command)
+    }
+
+    fn spawn(mut command: Command) -> io::Result<Self> {
+        let mut child = command.spawn()?;
+        let last_words = Arc::new(Mutex::new(String::new()));
         let mut readers = JoinSet::new();
         let (sender, lines) = mpsc::channel(BACKLOG);
         if let Some(stdout) = child.stdout.take() {
             readers.spawn(read_lines(stdout, sender));
         }
         if let Some(stderr) = child.stderr.take() {
-            readers.spawn(log(stderr, child.id().unwrap_or_default()));
+            readers.spawn(log(stderr, child.id().unwrap_or_default(), last_words.clone()));
         }
-        Ok(Self { stdin: child.stdin.take(), child, lines, _readers: readers })
+        Ok(Self { stdin: child.stdin.take(), child, lines, last_words, readers })
     }
 
     /// The next line; `None` at the end of its output; an error if it wrote what is no line. Cancel safe.
@@ -57,9 +74,18 @@ impl Process {
 
     /// Asks the process to stop.
     pub async fn cancel(&mut self) {
+        self.ask(CANCEL).await;
+    }
+
+    /// Asks the process to save its work and stop.
+    pub async fn leave(&mut self) {
+        self.ask(LEAVE).await;
+    }
+
+    async fn ask(&mut self, line: &str) {
         // A process that no longer reads has ended or will be killed.
         if let Some(stdin) = &mut self.stdin {
-            let _ = stdin.write_all(format!("{CANCEL}\n").as_bytes()).await;
+            let _ = stdin.write_all(format!("{line}\n").as_bytes()).await;
         }
     }
 
@@ -78,6 +104,12 @@ impl Process {
     /// Waits until the process has ended.
     pub async fn wait(&mut self) -> io::Result<ExitStatus> {
         self.child.wait().await
+    }
+
+    /// What the log of a process that has ended says last.
+    pub async fn last_words(mut self) -> String {
+        while self.readers.join_next().await.is_some() {}
+        self.last_words.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 }
 
@@ -110,7 +142,7 @@ async fn read_lines(output: impl AsyncRead + Unpin, lines: mpsc::Sender<Result<L
     }
 }
 
-async fn log(output: impl AsyncRead + Unpin, pid: u32) {
+async fn log(output: impl AsyncRead + Unpin, pid: u32, last_words: Arc<Mutex<String>>) {
     let mut output = BufReader::new(output);
     let mut taken = 0;
     let mut line = Vec::new();
@@ -120,7 +152,12 @@ async fn log(output: impl AsyncRead + Unpin, pid: u32) {
             Ok(0) | Err(_) => return,
             Ok(read) => taken += read as u64,
         }
-        tracing::info!(pid, "job process: {}", String::from_utf8_lossy(&line).trim_end());
+        let text = String::from_utf8_lossy(&line);
+        let text = text.trim_end();
+        tracing::info!(pid, "job process: {text}");
+        if !text.is_empty() {
+            *last_words.lock().unwrap_or_else(PoisonError::into_inner) = text.chars().take(LAST_WORDS).collect();
+        }
     }
     tracing::warn!(pid, "the rest of the job process's log is left out");
     // The process must not wait for a reader.

@@ -2,14 +2,25 @@
 //!
 //! ```text
 //! claim ─▶ stage folder ─▶ start process ─▶ attend ─▶ look over ─▶ store blobs ─▶ finish
+//!    │                                        └ what it saves is stored          │
 //!    └───────────────── a task of its own sends heartbeats all the while ──────────┘
 //! ```
 //!
 //! Nothing computes here: heartbeats must not wait for anything. When the lease is lost the process is killed and nothing
 //! is published; blobs that were stored already have no name and harm nobody. The job's folder is removed in any case.
+//!
+//! | the process | the job |
+//! |---|---|
+//! | says that it is done, and left what it says | SUCCEEDED |
+//! | says why it cannot go on | FAILED; to try again would end the same |
+//! | dies without a word, or says what is no line | lost: QUEUED, and the next process goes on from the last checkpoint |
+//! | stops because of a cancel or the time limit, or is killed two seconds later | CANCELLED or FAILED, with the best model |
+//! | stops because the server does, or is killed five seconds later | QUEUED, with a fresh checkpoint and no loss counted |
 
 use std::collections::BTreeMap;
+use std::os::unix::process::ExitStatusExt;
 use std::path::{Path, PathBuf};
+use std::process::ExitStatus;
 use std::time::Duration;
 
 use tokio::sync::watch;
@@ -18,24 +29,31 @@ use tokio::time::{Instant, MissedTickBehavior, interval, sleep_until, timeout};
 use tokio_util::sync::CancellationToken;
 
 use super::JobError;
-use super::emitted;
+use super::emitted::{self, Taken};
 use super::job::{Directive, Failure, Job, JobResult, Lease, Outcome};
-use super::protocol::{DATA_FOLDER, JOB_FILE, JobFile, Line, MODELS_FOLDER, ModelFile, OUT_FOLDER};
+use super::protocol::{DATA_FOLDER, JOB_FILE, JobFile, Line, MODELS_FOLDER, ModelFile, OUT_FOLDER, RESUME_FILE};
 use super::queue::JobQueue;
+use super::reader::{Reader, Refusal};
 use super::runner::Process;
+use super::saver::Saver;
 use super::state::JobState;
 use crate::error::{Classify, Kind};
-use crate::recipe::run::Progress;
+use crate::recipe::run::{BEST_FILE, MODEL_FILE, Progress};
+use crate::report::EmittedFile;
+use crate::sandbox::Limits;
+use crate::settings;
 use crate::store::{DatasetDetail, Entry, FileRef, ModelDetail, Store, StoreError, now_ms, stored_digest};
 
-/// How long a worker may be silent before its job is given to another, in milliseconds.
-const LEASE_MS: i64 = 15_000;
 /// How often a worker is heard of at least: often enough that a cancel is seen within a second.
 const BEAT_EVERY: Duration = Duration::from_secs(1);
 /// How often progress is written at most.
 const PROGRESS_EVERY: Duration = Duration::from_millis(250);
 /// How long a process may take to stop when it is asked to.
 const STOP_GRACE: Duration = Duration::from_secs(2);
+/// How long a process may take to save its work and stop.
+const LEAVE_GRACE: Duration = Duration::from_secs(5);
+/// Descriptors that a process may have: pipes, its folder, and for each thread a file.
+const OPEN_FILES: u64 = 256;
 /// How long a worker waits when the queue cannot be reached.
 const RETRY_AFTER: Duration = Duration::from_secs(1);
 /// How often the end of a job is tried to be written; after that its lease runs out.
@@ -50,6 +68,10 @@ pub struct Worker {
     pub queue: JobQueue,
     /// Where their inputs come from and their artifacts go.
     pub store: Store,
+    /// Who reads the models that a job leaves.
+    pub reader: Reader,
+    /// What jobs may do.
+    pub settings: settings::Jobs,
     /// The program that runs a job.
     pub job_program: PathBuf,
 }
@@ -59,6 +81,7 @@ pub struct Worker {
 enum End {
     Done,
     Failed(Failure),
+    Died(Failure),
     Cancelled,
     TimedOut,
     Released,
@@ -70,7 +93,7 @@ impl Worker {
     pub async fn run(self, shutdown: CancellationToken) {
         let mut changes = self.queue.changes();
         while !shutdown.is_cancelled() {
-            match self.queue.claim(&self.name, now_ms(), LEASE_MS).await {
+            match self.queue.claim(&self.name, now_ms(), self.lease_ms()).await {
                 Ok(Some((job, lease))) => self.work(&job, &lease, &shutdown).await,
                 Ok(None) => tokio::select! {
                     () = changes.any() => {}
@@ -88,11 +111,12 @@ impl Worker {
         tracing::info!(job = job.key.id, attempt = lease.attempt, worker = self.name, "job started");
         let (progress, latest) = watch::channel(None);
         let (director, directive) = watch::channel(Directive::Continue);
-        let heart = Heart { queue: self.queue.clone(), lease: lease.clone(), progress: latest, director };
+        let (queue, lease_ms) = (self.queue.clone(), self.lease_ms());
+        let heart = Heart { queue, lease: lease.clone(), lease_ms, progress: latest, director };
         // The set ends the heart when it is dropped.
         let mut beating = JoinSet::new();
         beating.spawn(heart.beat());
-        let outcome = match self.outcome(job, &progress, directive, shutdown).await {
+        let outcome = match self.outcome(job, lease, &progress, directive, shutdown).await {
             Some(outcome) => outcome,
             None => {
                 tracing::warn!(job = job.key.id, attempt = lease.attempt, "lease lost, nothing is published");
@@ -108,33 +132,86 @@ impl Worker {
     async fn outcome(
         &self,
         job: &Job,
+        lease: &Lease,
         progress: &watch::Sender<Option<Progress>>,
         mut directive: watch::Receiver<Directive>,
         shutdown: &CancellationToken,
     ) -> Option<Outcome> {
-        let folder = match tempfile::Builder::new().prefix(&format!("{}-", job.key.id)).tempdir_in(&self.store.work) {
+        let folder = match Folder::make(&self.store.work, &job.key.id) {
             Ok(folder) => folder,
             Err(error) => return Some(Outcome::Failed(ours("a folder for the job could not be made", &error))),
         };
-        if let Err(failure) = self.stage(job, folder.path()).await {
+        if let Err(failure) = self.stage(job, &folder.room).await {
             return Some(Outcome::Failed(failure));
         }
-        let mut process = match Process::start(&self.job_program, folder.path()) {
+        let mut process = match Process::start_with_threads(&self.job_program, &folder.room, self.threads()) {
             Ok(process) => process,
             Err(error) => return Some(Outcome::Failed(ours("the job's process could not be started", &error))),
         };
-        match attend(&mut process, progress, &mut directive, shutdown).await {
+        let (queue, store, lease) = (self.queue.clone(), self.store.clone(), lease.clone());
+        let saver = Saver { queue, store, lease, room: folder.room.clone(), kept: folder.kept.clone() };
+        let (announce, announced) = watch::channel(());
+        let attending = attend(&mut process, progress, announce, &mut directive, shutdown);
+        let (ended, ()) = tokio::join!(attending, saver.run(announced));
+        let end = match ended {
+            Ended::Stopped(end) => end,
+            Ended::Alone(last, status) => {
+                let last_words = timeout(STOP_GRACE, process.last_words()).await.unwrap_or_default();
+                self.judge(last, status, &last_words)
+            }
+        };
+        match end {
             End::Done => {}
             End::Failed(failure) => return Some(Outcome::Failed(failure)),
-            End::Cancelled => return Some(Outcome::Cancelled(Vec::new())),
-            End::TimedOut => return Some(Outcome::TimedOut(Vec::new())),
-            End::Released => return Some(Outcome::Released),
+            End::Died(failure) => {
+                // It may have saved something without having come to say so.
+                saver.save().await;
+                return Some(Outcome::Lost(failure));
+            }
+            End::Released => {
+                saver.save().await;
+                return Some(Outcome::Released);
+            }
+            End::Cancelled => return Some(Outcome::Cancelled(self.best(&folder).await)),
+            End::TimedOut => return Some(Outcome::TimedOut(self.best(&folder).await)),
             End::Lost => return None,
         }
-        Some(match self.publish(folder.path().join(OUT_FOLDER)).await {
+        Some(match self.publish(&folder).await {
             Ok(result) => Outcome::Succeeded(Box::new(result)),
             Err(failure) => Outcome::Failed(failure),
         })
+    }
+
+    /// What it means that a process ended so without having been asked to.
+    fn judge(&self, last: Option<Line>, status: std::io::Result<ExitStatus>, last_words: &str) -> End {
+        let status = match (last, status) {
+            (Some(Line::Done), Ok(status)) if status.success() => return End::Done,
+            (Some(Line::Failed(failure)), _) => return End::Failed(failure),
+            (_, Ok(status)) => status,
+            (_, Err(error)) => return End::Died(ours("the job's process was lost", &error)),
+        };
+        // What an allocation that fails says; where memory runs out altogether, the kernel kills the largest process.
+        let allocation = last_words.contains("memory allocation of");
+        if allocation || status.signal() == Some(rustix::process::Signal::KILL.as_raw()) {
+            let bytes = self.settings.memory_bytes;
+            let how = if allocation { "ran out of memory" } else { "was killed, as happens when memory runs out" };
+            let message = format!("the job's process {how}; it may have {bytes} bytes");
+            return End::Died(Failure::new(Kind::ResourceExhausted, "OUT_OF_MEMORY", message));
+        }
+        End::Died(Failure::crashed(format!("the job's process ended early: {status}")))
+    }
+
+    /// How long a worker may be silent before its job is given to another, in milliseconds.
+    fn lease_ms(&self) -> i64 {
+        i64::from(self.settings.lease_seconds.max(1)) * 1000
+    }
+
+    /// How many threads a job computes with: the workers share the processors.
+    fn threads(&self) -> usize {
+        match self.settings.threads {
+            0 => (processors() / self.settings.workers.max(1) as usize).max(1),
+            threads => threads as usize,
+        }
     }
 
     /// Puts the job's inputs into its folder, compared with their digests.
@@ -151,6 +228,10 @@ impl Worker {
             self.store.catalogue.get(&job.key.tenant, &job.dataset).await.map_err(|e| of_store(&e))?;
         self.fetch(&dataset.files, &folder.join(DATA_FOLDER)).await?;
         let job_file = JobFile {
+            job: format!("{}/{}", job.key.tenant, job.key.id),
+            limits: self.limits(),
+            checkpoint_seconds: self.settings.checkpoint_seconds,
+            checkpoint: self.stage_checkpoint(job, folder).await,
             recipe: job.recipe.clone(),
             model,
             extra_models,
@@ -185,14 +266,72 @@ impl Worker {
         Ok(())
     }
 
+    /// How much of the machine a job's process may have. Time is measured by the queue, over all attempts; what the
+    /// processors count only ends a process that nobody waits for any more.
+    fn limits(&self) -> Limits {
+        let memory_bytes = self.settings.memory_bytes;
+        let cpu_seconds = u64::from(self.settings.max_seconds).saturating_mul(processors() as u64).saturating_add(1);
+        // A model is no larger than the memory it is written from.
+        Limits { memory_bytes, cpu_seconds, file_bytes: memory_bytes, open_files: OPEN_FILES }
+    }
+
+    /// What an earlier process of the job saved, if it is all there.
+    async fn stage_checkpoint(&self, job: &Job, folder: &Path) -> Option<PathBuf> {
+        let checkpoint = job.checkpoint.as_ref()?;
+        let staged = async {
+            let digest = stored_digest(&checkpoint.file.digest)?;
+            self.store.blobs.get_to_file(&digest, &folder.join(RESUME_FILE)).await
+        };
+        match staged.await {
+            Ok(()) => Some(RESUME_FILE.into()),
+            Err(error) => {
+                tracing::warn!(job = job.key.id, %error, "the checkpoint is lost, the job begins anew");
+                None
+            }
+        }
+    }
+
     /// Stores what the process made, after looking it over.
-    async fn publish(&self, out: PathBuf) -> Result<JobResult, Failure> {
-        let looked_over = tokio::task::spawn_blocking(move || emitted::look_over(&out)).await;
+    async fn publish(&self, folder: &Folder) -> Result<JobResult, Failure> {
+        let (room, kept) = (folder.room.clone(), folder.kept.clone());
+        let looked_over = tokio::task::spawn_blocking(move || emitted::look_over(&room, &kept)).await;
         let emitted = looked_over.map_err(|e| ours("the job's files could not be looked over", &e))??;
-        for (path, digest) in &emitted.files {
+        self.read(folder, MODEL_FILE).await?;
+        for Taken { path, digest, .. } in &emitted.files {
             self.store.blobs.put_file(path, digest).await.map_err(|e| of_store(&e))?;
         }
         Ok(emitted.result)
+    }
+
+    /// Stores the best model that a process which was stopped left, if it left one.
+    async fn best(&self, folder: &Folder) -> Vec<EmittedFile> {
+        let kept = async {
+            let (out, kept) = (folder.room.join(OUT_FOLDER), folder.kept.clone());
+            let taken = tokio::task::spawn_blocking(move || emitted::take(&out, BEST_FILE, &kept)).await;
+            let taken = taken.map_err(|e| ours("the job's files could not be looked over", &e))??;
+            let Some(Taken { path, digest, file }) = taken else { return Ok(None) };
+            self.read(folder, BEST_FILE).await?;
+            self.store.blobs.put_file(&path, &digest).await.map_err(|e| of_store(&e))?;
+            Ok::<_, Failure>(Some(file))
+        };
+        match kept.await {
+            Ok(file) => file.into_iter().collect(),
+            Err(failure) => {
+                tracing::warn!(problem = failure.message, "the best model so far is not kept");
+                Vec::new()
+            }
+        }
+    }
+
+    /// Has a model that a process left read, as if it had been uploaded.
+    async fn read(&self, folder: &Folder, name: &str) -> Result<(), Failure> {
+        match self.reader.emitted(&folder.kept, name).await {
+            Ok(_detail) => Ok(()),
+            Err(Refusal::Files { failure, .. }) => {
+                Err(Failure::crashed(format!("the job's {name} cannot be read: {}", failure.message)))
+            }
+            Err(Refusal::Server(failure)) => Err(failure),
+        }
     }
 
     async fn finish(&self, lease: &Lease, outcome: Outcome) {
@@ -216,13 +355,39 @@ impl Worker {
     }
 }
 
+/// A job's folder, which is removed when this is dropped: what its process may write to, and what it may not.
+struct Folder {
+    room: PathBuf,
+    kept: PathBuf,
+    _whole: tempfile::TempDir,
+}
+
+impl Folder {
+    fn make(work: &Path, id: &str) -> std::io::Result<Self> {
+        let whole = tempfile::Builder::new().prefix(&format!("{id}-")).tempdir_in(work)?;
+        let (room, kept) = (whole.path().join("room"), whole.path().join("kept"));
+        std::fs::create_dir(&room)?;
+        std::fs::create_dir(&kept)?;
+        Ok(Self { room, kept, _whole: whole })
+    }
+}
+
+/// How a process came to its end.
+enum Ended {
+    /// It was asked to stop, or killed, by us.
+    Stopped(End),
+    /// By itself, with this last line.
+    Alone(Option<Line>, std::io::Result<ExitStatus>),
+}
+
 /// Follows a process to its end.
 async fn attend(
     process: &mut Process,
     progress: &watch::Sender<Option<Progress>>,
+    announce: watch::Sender<()>,
     directive: &mut watch::Receiver<Directive>,
     shutdown: &CancellationToken,
-) -> End {
+) -> Ended {
     let mut last: Option<Line> = None;
     let mut stopping: Option<(End, Instant)> = None;
     loop {
@@ -230,10 +395,12 @@ async fn attend(
         tokio::select! {
             line = process.next() => match line {
                 Some(Ok(Line::Progress(now))) => { progress.send_replace(Some(now)); }
+                Some(Ok(Line::Checkpoint)) => { announce.send_replace(()); }
                 Some(Ok(line)) => last = Some(line),
                 Some(Err(problem)) => {
                     process.kill();
-                    stopping = Some((End::Failed(Failure::crashed(format!("the job's process wrote {problem}"))), Instant::now()));
+                    let failure = Failure::crashed(format!("the job's process wrote {problem}"));
+                    stopping = Some((End::Died(failure), Instant::now()));
                 }
                 None => break,
             },
@@ -257,8 +424,8 @@ async fn attend(
                 }
             }
             () = shutdown.cancelled(), if stopping.is_none() => {
-                process.cancel().await;
-                stopping = Some((End::Released, Instant::now() + STOP_GRACE));
+                process.leave().await;
+                stopping = Some((End::Released, Instant::now() + LEAVE_GRACE));
             }
             () = sleep_until(deadline), if stopping.is_some() => {
                 process.kill();
@@ -274,22 +441,21 @@ async fn attend(
             process.wait().await
         }
     };
-    if let Some((end, _)) = stopping {
-        return end;
+    match stopping {
+        Some((end, _)) => Ended::Stopped(end),
+        None => Ended::Alone(last, status),
     }
-    match (last, status) {
-        (Some(Line::Done), Ok(status)) if status.success() => End::Done,
-        (Some(Line::Failed(failure)), _) => End::Failed(failure),
-        (Some(Line::Cancelled), _) => End::Failed(Failure::crashed("the job's process stopped without being asked to")),
-        (_, Ok(status)) => End::Failed(Failure::crashed(format!("the job's process ended early: {status}"))),
-        (_, Err(error)) => End::Failed(ours("the job's process was lost", &error)),
-    }
+}
+
+fn processors() -> usize {
+    std::thread::available_parallelism().map_or(1, |processors| processors.get())
 }
 
 /// Keeps the lease, writes progress, and hears what to do.
 struct Heart {
     queue: JobQueue,
     lease: Lease,
+    lease_ms: i64,
     progress: watch::Receiver<Option<Progress>>,
     director: watch::Sender<Directive>,
 }
@@ -311,14 +477,14 @@ impl Heart {
             }
             let news = self.progress.has_changed().unwrap_or(false);
             let progress = if news { self.progress.borrow_and_update().clone() } else { None };
-            match self.queue.heartbeat(&self.lease, now_ms(), LEASE_MS, progress).await {
+            match self.queue.heartbeat(&self.lease, now_ms(), self.lease_ms, progress).await {
                 Ok(directive) => {
                     beaten = Instant::now();
                     self.director.send_if_modified(|now| std::mem::replace(now, directive) != directive);
                 }
                 Err(error) => {
                     tracing::warn!(job = self.lease.key.id, %error, "a heartbeat failed");
-                    if beaten.elapsed() >= Duration::from_millis(LEASE_MS as u64) {
+                    if beaten.elapsed() >= Duration::from_millis(self.lease_ms as u64) {
                         self.director.send_replace(Directive::Lost);
                     }
                 }

@@ -3,7 +3,10 @@
 //! These types are what a recipe *means*; its file form is the proto3 JSON mapping of `niwaki.v1.Recipe`, read by
 //! `api::recipe`.
 
+mod checkpoint;
 mod error;
+mod files;
+mod identity;
 mod measure;
 mod outline;
 pub mod run;
@@ -11,6 +14,7 @@ mod step;
 mod validate;
 mod warnings;
 
+pub use checkpoint::{CHECKPOINT_FILE, Keep, Leaving};
 pub use error::RecipeError;
 pub use validate::misfits;
 

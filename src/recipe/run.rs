@@ -4,6 +4,9 @@
 //! start (train a preset) or upload ──▶ baseline ──▶ step ──▶ step ──▶ … ──▶ emit ──▶ re-load ──▶ measure ──▶ report
 //! ```
 //!
+//! Where it is asked to, the run keeps its state on the way and goes on from one that an earlier run kept: model and report
+//! are the same as of a run that was never broken off, but for the times in the report.
+//!
 //! Steps are judged on the validation split. The test split is touched once, in the end, by the baseline and by the
 //! result as it was re-loaded from the emitted file.
 
@@ -15,22 +18,26 @@ use std::time::Instant;
 use bytes::Bytes;
 use serde::{Deserialize, Serialize};
 
+use super::checkpoint::{Keep, Keeper, Saved, Standing};
 use super::error::RecipeError;
+use super::files::{self, Staged};
 use super::measure::{self, Candidate};
-use super::{Given, Recipe, Start, Upload, warnings};
+use super::{Given, Recipe, Start, StepKind, Upload, warnings};
 use crate::data::{self, DataSpec, Splits, Transform, labels, transform};
 use crate::digest::Digest;
 use crate::exec::{self, Session};
 use crate::format::native;
 use crate::graph::{Graph, cost, init, preset};
 use crate::passes;
-use crate::report::{Comparison, EmittedFile, Machine, Report, Snapshot, StepEffect, TrainDetail};
-use crate::train::metrics;
+use crate::report::{Comparison, EmittedFile, Machine, Report, Snapshot, TrainDetail};
+use crate::train::{TrainState, metrics};
 
 /// The emitted model's file name.
 pub const MODEL_FILE: &str = "model.safetensors";
 /// The report's file name.
 pub const REPORT_FILE: &str = "report.json";
+/// The name of the file that a cancelled run leaves: the best model so far.
+pub const BEST_FILE: &str = "best.safetensors";
 
 /// What a running recipe is given by whoever runs it.
 pub struct Run<'a> {
@@ -39,6 +46,15 @@ pub struct Run<'a> {
     pub cancelled: &'a (dyn Fn() -> bool + Sync),
     /// Told often what the run is doing.
     pub progress: &'a mut (dyn FnMut(&Progress) + Send),
+    /// Where the run keeps its state; `None`: nowhere.
+    pub keep: Option<Keep<'a>>,
+}
+
+impl<'a> Run<'a> {
+    /// A run that keeps no state.
+    pub fn new(cancelled: &'a (dyn Fn() -> bool + Sync), progress: &'a mut (dyn FnMut(&Progress) + Send)) -> Self {
+        Self { cancelled, progress, keep: None }
+    }
 }
 
 /// What a running recipe is doing.
@@ -61,11 +77,18 @@ pub struct Progress {
 }
 
 /// Runs `recipe` on what is given; writes [`MODEL_FILE`] and [`REPORT_FILE`] into the folder `out`, which is made when
-/// there is something to write.
+/// there is something to write. Both are there whole, or the report alone, or neither. A run that is cancelled writes
+/// [`BEST_FILE`] instead, where there is a model: that of the best epoch of the training at work, or else the model as the
+/// steps before left it.
 ///
 /// Errors: [`RecipeError::Invalid`] with every violation, before anything is computed; what a step says, with its number.
 pub fn run(recipe: &Recipe, given: &Given<'_>, out: &Path, run: &mut Run<'_>) -> Result<Report, RecipeError> {
-    Course::open(recipe, given, run)?.follow(out)
+    let mut course = Course::open(recipe, given, run)?;
+    let ended = course.follow(out);
+    if matches!(ended, Err(RecipeError::Cancelled)) {
+        course.leave(out);
+    }
+    ended
 }
 
 /// The course of one recipe: everything that its steps share.
@@ -78,6 +101,11 @@ pub(super) struct Course<'a, 'r> {
     pub(super) step: u32,
     /// The network that the steps start from, once it is there.
     pub(super) baseline: Option<Graph>,
+    pub(super) keeper: Option<Keeper<'r>>,
+    /// The state of the training that the next training goes on from.
+    pub(super) resume: Option<TrainState>,
+    /// What is left of a run that is cancelled.
+    pub(super) best: Option<Graph>,
     transforms: Vec<Transform>,
     warnings: Vec<String>,
 }
@@ -92,57 +120,115 @@ impl<'a, 'r> Course<'a, 'r> {
         let transforms = transforms(recipe, given, &mut warnings)?;
         let spec = DataSpec { transforms: transforms.clone(), ..recipe.data.clone() };
         let splits = data::split(given.data, &spec, recipe.seed)?;
-        Ok(Self { recipe, given, splits, run, step: 0, baseline: None, transforms, warnings })
+        let keeper = run.keep.take().map(|keep| Keeper::new(keep, recipe, given));
+        let (baseline, resume, best) = (None, None, None);
+        Ok(Self { recipe, given, splits, run, step: 0, baseline, keeper, resume, best, transforms, warnings })
     }
 
-    fn follow(mut self, out: &Path) -> Result<Report, RecipeError> {
+    fn follow(&mut self, out: &Path) -> Result<Report, RecipeError> {
+        let saved = self.keeper.as_ref().and_then(|keeper| keeper.resume(self.given));
+        let Saved { standing, train, warnings } = saved.unwrap_or_default();
+        self.resume = train;
+        let mut at = match standing {
+            Some(at) => {
+                self.warnings = warnings;
+                at
+            }
+            None => self.begin()?,
+        };
+        self.baseline = Some(at.baseline.graph.clone());
+        let followed = self.follow_steps(&mut at);
+        let followed = followed.and_then(|()| {
+            self.report("measure", 0, 0);
+            self.finish(&at, out)
+        });
+        if matches!(followed, Err(RecipeError::Cancelled)) && self.best.is_none() && at.trained {
+            self.best = Some(at.graph);
+        }
+        followed
+    }
+
+    /// What the steps start from.
+    fn begin(&mut self) -> Result<Standing, RecipeError> {
+        if let Some(keeper) = &mut self.keeper {
+            keeper.note(None, &self.warnings);
+        }
         let (baseline, start) = self.start()?;
         let mut graph = baseline.graph.clone();
-        self.baseline = Some(graph.clone());
         if self.recipe.changes_weights() && self.widen(&mut graph)? {
             let text = "The model came in half precision. Its weights were brought to 32 bits, for what is trained would be \
                         rounded away otherwise; `quantize` at the end makes them small again.";
             self.warnings.push(text.to_string());
         }
-        let first = self.snapshot(&graph)?;
-        let mut before = first;
-        let mut steps = Vec::new();
-        for step in &self.recipe.steps {
+        let first = self.snapshot(&graph).inspect_err(|_| self.best = Some(graph.clone()))?;
+        Ok(Standing { baseline, start, first, graph, trained: true, steps: Vec::new() })
+    }
+
+    fn follow_steps(&mut self, at: &mut Standing) -> Result<(), RecipeError> {
+        loop {
+            self.step = at.steps.len() as u32;
+            if let Some(keeper) = &mut self.keeper {
+                keeper.note(Some(at), &self.warnings);
+                // What is at work is still to be gone on from, and that is in the file already.
+                if self.resume.is_none() {
+                    keeper.pause(None);
+                }
+            }
+            if (self.run.cancelled)() {
+                return Err(RecipeError::Cancelled);
+            }
+            let Some(step) = self.recipe.steps.get(at.steps.len()) else { return Ok(()) };
             self.step += 1;
             let clock = Instant::now();
-            let mut effect = self.apply(&mut graph, &step.kind)?;
-            effect.before = before;
-            effect.after = self.snapshot(&graph)?;
+            let mut effect = self.apply(&mut at.graph, &step.kind)?;
+            at.trained = match &step.kind {
+                StepKind::Student(_) | StepKind::Initialise(_) => false,
+                StepKind::Train(_) => true,
+                _ => at.trained || effect.train.is_some(),
+            };
+            effect.before = at.steps.last().map_or(at.first, |step| step.after);
+            effect.after = self.snapshot(&at.graph)?;
             effect.seconds = clock.elapsed().as_secs_f64();
             effect.name = if step.name.is_empty() { effect.kind.clone() } else { step.name.clone() };
-            before = effect.after;
-            steps.push(effect);
+            at.steps.push(effect);
         }
-        self.report("measure", 0, 0);
-        let (result, file) = self.emit(&graph, out)?;
-        let path = out.join(MODEL_FILE);
-        let report = self.measure(Measured { baseline, result, first, start, steps, file });
-        let written = report.and_then(|report| {
-            let json = serde_json::to_vec_pretty(&report).expect("a report is plain numbers and strings");
-            write(&out.join(REPORT_FILE), &json).map(|()| report)
+    }
+
+    /// Writes model and report. The model gets its name last: a model without a report is no result.
+    fn finish(&mut self, at: &Standing, out: &Path) -> Result<Report, RecipeError> {
+        let (model, report) = (out.join(MODEL_FILE), out.join(REPORT_FILE));
+        let (result, file, staged) = self.emit(&at.graph, &model, out)?;
+        let measured = self.measure(at, result, file)?;
+        let json = serde_json::to_vec_pretty(&measured).expect("a report is plain numbers and strings");
+        files::remove(&model).map_err(|source| RecipeError::io(&model, source))?;
+        files::replace(&report, &json).map_err(|source| RecipeError::io(&report, source))?;
+        staged.publish().map_err(|source| RecipeError::io(&model, source))?;
+        Ok(measured)
+    }
+
+    /// Writes the best model so far, if there is one. The run has ended already: what goes wrong here is told to the log.
+    fn leave(&mut self, out: &Path) {
+        let Some(graph) = self.best.take() else { return };
+        let written = native::write(&graph, &self.metadata()).map_err(RecipeError::from).and_then(|bytes| {
+            let path = out.join(BEST_FILE);
+            let write = fs::create_dir_all(out).and_then(|()| files::replace(&path, &bytes));
+            write.map_err(|source| RecipeError::io(&path, source))
         });
-        if written.is_err() {
-            // A model without a report is no result.
-            let _ = fs::remove_file(path);
+        if let Err(error) = written {
+            tracing::warn!(%error, "the best model so far could not be written");
         }
-        written
     }
 
     /// Measures the emitted model against the baseline, and reports.
-    fn measure(mut self, measured: Measured) -> Result<Report, RecipeError> {
-        let Measured { baseline, result, first, start, steps, file } = measured;
+    fn measure(&mut self, at: &Standing, result: Candidate, file: EmittedFile) -> Result<Report, RecipeError> {
         let Comparison { baseline, result, delta, delta_ci95, test_samples, classes } =
-            measure::compare(&baseline, &result, &self.splits.test, self.run)?;
+            measure::compare(&at.baseline, &result, &self.splits.test, self.run)?;
         // JSON has no such numbers: a report with one could not be read again.
         if !baseline.loss.is_finite() || !result.loss.is_finite() {
             return Err(RecipeError::NotFinite { step: self.step });
         }
-        self.warnings.extend(warnings::of(self.recipe, self.given.model.is_some(), first, &baseline, &result));
+        let mut warnings = self.warnings.clone();
+        warnings.extend(warnings::of(self.recipe, self.given.model.is_some(), at.first, &baseline, &result));
         Ok(Report {
             recipe: self.recipe.name.clone(),
             seed: self.recipe.seed,
@@ -152,10 +238,10 @@ impl<'a, 'r> Course<'a, 'r> {
             accuracy_delta_ci95: delta_ci95,
             test_samples,
             classes,
-            start,
-            steps,
+            start: at.start.clone(),
+            steps: at.steps.clone(),
             files: vec![file],
-            warnings: self.warnings,
+            warnings,
             machine: machine(),
         })
     }
@@ -197,18 +283,18 @@ impl<'a, 'r> Course<'a, 'r> {
         })
     }
 
-    /// Writes the model and reads it again: what is measured is the file.
-    fn emit(&self, graph: &Graph, out: &Path) -> Result<(Candidate, EmittedFile), RecipeError> {
-        let path = out.join(MODEL_FILE);
+    /// Writes the model and reads it again: what is measured is the file. It does not have its name yet.
+    fn emit(&self, graph: &Graph, path: &Path, out: &Path) -> Result<(Candidate, EmittedFile, Staged), RecipeError> {
         fs::create_dir_all(out).map_err(|source| RecipeError::io(out, source))?;
-        write(&path, &native::write(graph, &self.metadata())?)?;
-        let bytes = Bytes::from(fs::read(&path).map_err(|source| RecipeError::io(&path, source))?);
+        let staged = Staged::write(path, &native::write(graph, &self.metadata())?);
+        let staged = staged.map_err(|source| RecipeError::io(path, source))?;
+        let bytes = Bytes::from(fs::read(staged.part()).map_err(|source| RecipeError::io(path, source))?);
         let file = EmittedFile {
             name: MODEL_FILE.to_string(),
             bytes: bytes.len() as u64,
             digest: Digest::of(&bytes).to_string(),
         };
-        Ok((Candidate::of_file(bytes)?, file))
+        Ok((Candidate::of_file(bytes)?, file, staged))
     }
 
     /// What the model was trained on: its transforms, and its labels where they are not the data set's own.
@@ -228,17 +314,6 @@ impl<'a, 'r> Course<'a, 'r> {
             ..Progress::default()
         });
     }
-}
-
-/// What is to be measured and reported when all steps are done.
-struct Measured {
-    baseline: Candidate,
-    result: Candidate,
-    /// How the baseline stands on the validation split.
-    first: Snapshot,
-    start: Option<TrainDetail>,
-    steps: Vec<StepEffect>,
-    file: EmittedFile,
 }
 
 /// The transforms that the recipe declares, or else those that the model says its input has been through.
@@ -275,8 +350,4 @@ fn machine() -> Machine {
         instruction_set: exec::instruction_set().to_string(),
         threads: exec::threads() as u32,
     }
-}
-
-fn write(path: &Path, bytes: &[u8]) -> Result<(), RecipeError> {
-    fs::write(path, bytes).map_err(|source| RecipeError::io(path, source))
 }

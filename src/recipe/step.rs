@@ -16,7 +16,7 @@ use crate::report::{ParamPrecision, ParamSparsity, Rewrite, StepEffect, TrainDet
 use crate::seed;
 use crate::train::config::{ObjectiveConfig, Teacher, TrainConfig};
 use crate::train::objective::{CrossEntropy, Objective};
-use crate::train::{self, TrainContext, calibrate, metrics};
+use crate::train::{self, TrainContext, TrainState, calibrate, metrics};
 
 /// Validation samples on which outputs are compared before and after a step that keeps the function.
 const COMPARED_SAMPLES: usize = 64;
@@ -169,6 +169,12 @@ impl Course<'_, '_> {
         let seed = self.seed("train");
         let cancelled = self.run.cancelled;
         let tell = &mut *self.run.progress;
+        let keeper = &mut self.keeper;
+        let mut keep = |state: &dyn Fn() -> TrainState| {
+            if let Some(keeper) = keeper {
+                keeper.pause(Some(state));
+            }
+        };
         let mut cx = TrainContext {
             train: &self.splits.train,
             validation: &self.splits.validation,
@@ -185,9 +191,13 @@ impl Course<'_, '_> {
                     validation_accuracy: p.validation_accuracy,
                 });
             },
+            keep: Some(&mut keep),
+            resume: self.resume.take(),
+            best: None,
         };
-        train::fit(graph, config, gradual, objective.as_mut(), &mut cx)
-            .map_err(|source| RecipeError::of_training(step, source))
+        let trained = train::fit(graph, config, gradual, objective.as_mut(), &mut cx);
+        self.best = cx.best;
+        trained.map_err(|source| RecipeError::of_training(step, source))
     }
 
     fn objective(&self, config: &ObjectiveConfig) -> Result<Box<dyn Objective>, RecipeError> {

@@ -108,7 +108,7 @@ pub struct StepEffect {
     pub kind: String,
     /// The step's label.
     pub name: String,
-    /// How long it took.
+    /// How long it took; of a step that was broken off and gone on with, the time since then.
     pub seconds: f64,
     /// Before the step.
     pub before: Snapshot,

@@ -1,5 +1,7 @@
 //! How a training went, in a few hundred points however long it is: means over stretches of equally many steps.
 
+use serde::{Deserialize, Serialize};
+
 use crate::report::{CurvePoint, Epoch};
 
 /// The most points that a curve has.
@@ -21,7 +23,7 @@ pub(super) struct Seen {
 }
 
 /// Sums over some steps: a stretch of the curve, or an epoch.
-#[derive(Debug, Default)]
+#[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
 pub(super) struct Sums {
     loss: f64,
     samples: usize,
@@ -65,6 +67,7 @@ impl Sums {
 }
 
 /// The curve of a training in the making.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub(super) struct Curve {
     /// Steps of a stretch.
     stretch: u64,

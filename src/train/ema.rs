@@ -28,6 +28,21 @@ impl Average {
         Self { decay, steps: 0, values: session.params()[..session.trained()].to_vec() }
     }
 
+    /// The steps taken in, and the average so far.
+    pub(super) fn state(&self) -> (u64, &[f32]) {
+        (self.steps, &self.values)
+    }
+
+    /// Goes on from the state of another average of the same decay; `false`, and nothing changes, if that had another
+    /// length.
+    pub(super) fn load_state(&mut self, steps: u64, values: Vec<f32>) -> bool {
+        let fits = values.len() == self.values.len();
+        if fits {
+            (self.steps, self.values) = (steps, values);
+        }
+        fits
+    }
+
     /// Takes in the parameters after a step.
     pub(super) fn follow(&mut self, session: &Session) {
         self.take_in(&session.params()[..self.values.len()]);

@@ -7,9 +7,10 @@ use super::curve::{Curve, Seen, Sums};
 use super::ema::Average;
 use super::metrics::{self, evaluate};
 use super::objective::Objective;
+use super::optim::Optimizer;
 use super::plan::Plan;
 use super::schedule::Schedule;
-use super::selection::{Next, Selection};
+use super::selection::{Best, Next, Selection};
 use super::{TrainContext, TrainError, TrainProgress, clip, optim, order};
 use crate::exec::{Mode, Session};
 use crate::graph::{Graph, ParamId};
@@ -35,99 +36,177 @@ pub fn fit(
     if cx.validation.is_empty() {
         return Err(TrainError::Empty { split: "validation" });
     }
-    let Plan { frozen, steps_per_epoch, epochs, total } = Plan::new(graph, config, cx.train.len())?;
-    let mut draft = in_f32(graph)?;
-    let mut session = Session::for_training(&draft, &frozen)?;
-    let mut optimizer = optim::build(&config.optimizer, session.trained());
-    let mut average = config.ema_decay.map(|decay| Average::new(decay, &session));
-    let schedule = Schedule::new(config, steps_per_epoch, total);
-    let taps = objective.taps();
-    let mut selection = Selection::new(config.early_stop);
-    let mut curve = Curve::new(total);
-    let mut detail = TrainDetail::default();
-    let mut progress = TrainProgress { epochs, total_steps: total, ..TrainProgress::default() };
-    let mut step = 0;
-
-    for epoch in 1..=epochs {
-        progress.epoch = epoch;
-        let mut sums = Sums::default();
-        let order = order::shuffled(cx.train.len(), cx.seed, &format!("order/{epoch}"));
-        let augmentation = seed::derive(cx.seed, &format!("augment/{epoch}"));
-        for places in order.chunks(config.batch_size as usize).take(steps_per_epoch.min(total - step) as usize) {
-            if (cx.cancelled)() {
-                return Err(TrainError::Cancelled);
-            }
-            if let Some(mut pruning) = gradual.and_then(|g| g.at(step, total)) {
-                pruning.ignored.extend_from_slice(&config.frozen);
-                prune(&mut session, &mut draft, &pruning)?;
-            }
-            let lr = schedule.lr(step);
-            let batch = cx.train.training_batch(places.iter().copied(), augmentation);
-            session.set_randomness(seed::derive(cx.seed, &format!("dropout/{step}")));
-            let activations = session.forward(&batch.inputs, batch.labels.len(), Mode::Train, &taps)?;
-            let loss = objective.loss(&activations, &batch)?;
-            session.backward(&loss.d_outputs, &loss.d_taps)?;
-            let (params, gradients) = session.buffers_mut();
-            let clipped = clip::clip(gradients, &config.clip);
-            step += 1;
-            if !loss.value.is_finite() || !clipped.norm.is_finite() {
-                return Err(TrainError::Diverged { epoch, step });
-            }
-            optimizer.step(lr, params, gradients);
-            session.apply_masks();
-            if let Some(average) = &mut average {
-                average.follow(&session);
-            }
-
-            let correct = metrics::correct(&activations, &batch.labels)?;
-            let (loss, samples) = (loss.value, batch.labels.len());
-            let seen = Seen { loss, samples, correct, norm: clipped.norm, clipped: clipped.acted };
-            sums.add(seen);
-            curve.add(seen);
-            detail.clipped_steps += u64::from(clipped.acted);
-            progress = TrainProgress { step, loss: Some(loss), ..progress };
-            if step.is_multiple_of((total / REPORTS).max(1)) {
-                (cx.progress)(&progress);
-            }
-        }
-
-        // Where there is an average, it is what is judged and kept; training goes on from the weights.
-        if let Some(average) = &mut average {
-            average.swap(&mut session);
-        }
-        let found = evaluate(&mut session, cx.validation, cx.cancelled)?;
-        if !found.loss.is_finite() {
-            return Err(TrainError::Diverged { epoch, step });
-        }
-        detail.epochs.push(sums.epoch(found.accuracy, found.loss, schedule.lr(step - 1)));
-        progress.validation_accuracy = Some(found.accuracy);
-        (cx.progress)(&progress);
-        let eligible = gradual.is_none_or(|g| g.complete(step, total));
-        if eligible && selection.observe(epoch, &found, session.params()) == Next::Stop {
-            detail.stopped_early = epoch < epochs;
-            break;
-        }
-        if let Some(average) = &mut average {
-            average.swap(&mut session);
-        }
+    let plan = Plan::new(graph, config, cx.train.len())?;
+    let mut at = Training::begin(graph, config, &plan)?;
+    if let Some(state) = cx.resume.take()
+        && let Err(problem) = at.load_state(&state, &plan)
+    {
+        tracing::warn!(problem, "the training's state is no good: it begins anew");
+        at = Training::begin(graph, config, &plan)?;
     }
-
-    if let Some(mut best) = selection.into_best() {
-        detail.best_epoch = best.epoch;
-        session.params_mut().swap_with_slice(&mut best.params);
+    let ended = at.follow(config, gradual, &plan, objective, cx);
+    let Training { mut session, mut draft, selection, curve, mut detail, step, .. } = at;
+    let best = selection.into_best();
+    let cancelled = match (ended, &best) {
+        (Ok(()), _) => false,
+        (Err(TrainError::Cancelled), Some(_)) => true,
+        (Err(error), _) => return Err(error),
+    };
+    if let Some(Best { figures, mut params }) = best {
+        detail.best_epoch = figures.epoch;
+        session.params_mut().swap_with_slice(&mut params);
     }
+    session.write_back(&mut draft)?;
+    let trained = in_formats_of(draft, graph, &plan.frozen)?;
+    if cancelled {
+        cx.best = Some(trained);
+        return Err(TrainError::Cancelled);
+    }
+    *graph = trained;
     detail.total_steps = step;
     detail.curve = curve.into_points();
-    session.write_back(&mut draft)?;
-    *graph = in_formats_of(draft, graph, &frozen)?;
     Ok(detail)
 }
 
-/// Prunes in the middle of a training. The optimizer's state stays: what it holds for masked weights never shows.
-fn prune(session: &mut Session, draft: &mut Graph, pruning: &PruneWeights) -> Result<(), TrainError> {
-    session.write_back(draft)?;
-    passes::apply(pruning, draft)?;
-    Ok(session.load(draft)?)
+/// A training at work: everything that changes while it goes on. What it is of this between two steps,
+/// [`TrainState`](super::TrainState) holds.
+pub(super) struct Training {
+    /// The graph, for passes; its parameters are those of the latest pruning.
+    pub(super) draft: Graph,
+    pub(super) session: Session,
+    pub(super) optimizer: Box<dyn Optimizer>,
+    pub(super) average: Option<Average>,
+    pub(super) selection: Selection,
+    pub(super) curve: Curve,
+    /// Sums over the steps of the epoch at work.
+    pub(super) sums: Sums,
+    pub(super) detail: TrainDetail,
+    /// The epoch at work, counted from 1.
+    pub(super) epoch: u32,
+    /// Steps done.
+    pub(super) step: u64,
+    /// Steps whose random numbers count as not drawn: none, but for a bug on purpose.
+    pub(super) forgotten: u64,
+}
+
+impl Training {
+    fn begin(graph: &Graph, config: &TrainConfig, plan: &Plan) -> Result<Self, TrainError> {
+        let draft = in_f32(graph)?;
+        let session = Session::for_training(&draft, &plan.frozen)?;
+        Ok(Self {
+            optimizer: optim::build(&config.optimizer, session.trained()),
+            average: config.ema_decay.map(|decay| Average::new(decay, &session)),
+            selection: Selection::new(config.early_stop),
+            curve: Curve::new(plan.total),
+            sums: Sums::default(),
+            detail: TrainDetail::default(),
+            epoch: 1,
+            step: 0,
+            forgotten: 0,
+            draft,
+            session,
+        })
+    }
+
+    /// Trains from where it is to the end.
+    fn follow(
+        &mut self,
+        config: &TrainConfig,
+        gradual: Option<&GradualPruning>,
+        plan: &Plan,
+        objective: &mut dyn Objective,
+        cx: &mut TrainContext<'_>,
+    ) -> Result<(), TrainError> {
+        let Plan { steps_per_epoch, epochs, total, .. } = *plan;
+        let schedule = Schedule::new(config, steps_per_epoch, total);
+        let taps = objective.taps();
+        let mut progress = TrainProgress { epochs, total_steps: total, step: self.step, ..TrainProgress::default() };
+
+        loop {
+            let epoch = self.epoch;
+            progress.epoch = epoch;
+            let order = order::shuffled(cx.train.len(), cx.seed, &format!("order/{epoch}"));
+            let augmentation = seed::derive(cx.seed, &format!("augment/{epoch}"));
+            let begin = u64::from(epoch - 1) * steps_per_epoch;
+            let done = self.step - begin;
+            let left = steps_per_epoch.min(total - begin) - done;
+            let batches = order.chunks(config.batch_size as usize).skip(done.saturating_sub(self.forgotten) as usize);
+            for places in batches.take(left as usize) {
+                self.pause(cx)?;
+                if let Some(mut pruning) = gradual.and_then(|g| g.at(self.step, total)) {
+                    pruning.ignored.extend_from_slice(&config.frozen);
+                    self.prune(&pruning)?;
+                }
+                let batch = cx.train.training_batch(places.iter().copied(), augmentation);
+                let randomness = seed::derive(cx.seed, &format!("dropout/{}", self.step - self.forgotten));
+                self.session.set_randomness(randomness);
+                let activations = self.session.forward(&batch.inputs, batch.labels.len(), Mode::Train, &taps)?;
+                let loss = objective.loss(&activations, &batch)?;
+                self.session.backward(&loss.d_outputs, &loss.d_taps)?;
+                let (params, gradients) = self.session.buffers_mut();
+                let clipped = clip::clip(gradients, &config.clip);
+                if !loss.value.is_finite() || !clipped.norm.is_finite() {
+                    return Err(TrainError::Diverged { epoch, step: self.step + 1 });
+                }
+                self.optimizer.step(schedule.lr(self.step), params, gradients);
+                self.session.apply_masks();
+                if let Some(average) = &mut self.average {
+                    average.follow(&self.session);
+                }
+                self.step += 1;
+
+                let correct = metrics::correct(&activations, &batch.labels)?;
+                let (loss, samples) = (loss.value, batch.labels.len());
+                let seen = Seen { loss, samples, correct, norm: clipped.norm, clipped: clipped.acted };
+                self.sums.add(seen);
+                self.curve.add(seen);
+                self.detail.clipped_steps += u64::from(clipped.acted);
+                progress = TrainProgress { step: self.step, loss: Some(loss), ..progress };
+                if self.step.is_multiple_of((total / REPORTS).max(1)) {
+                    (cx.progress)(&progress);
+                }
+            }
+
+            self.pause(cx)?;
+            // Where there is an average, it is what is judged and kept; training goes on from the weights.
+            if let Some(average) = &mut self.average {
+                average.swap(&mut self.session);
+            }
+            let found = evaluate(&mut self.session, cx.validation, cx.cancelled)?;
+            if !found.loss.is_finite() {
+                return Err(TrainError::Diverged { epoch, step: self.step });
+            }
+            self.detail.epochs.push(self.sums.epoch(found.accuracy, found.loss, schedule.lr(self.step - 1)));
+            progress.validation_accuracy = Some(found.accuracy);
+            (cx.progress)(&progress);
+            let eligible = gradual.is_none_or(|g| g.complete(self.step, total));
+            let next = if eligible { self.selection.observe(epoch, &found, self.session.params()) } else { Next::GoOn };
+            if let Some(average) = &mut self.average {
+                average.swap(&mut self.session);
+            }
+            self.detail.stopped_early = next == Next::Stop && epoch < epochs;
+            if next == Next::Stop || epoch == epochs {
+                return Ok(());
+            }
+            self.sums = Sums::default();
+            self.epoch += 1;
+        }
+    }
+
+    /// A place from which the training may go on later: its state may be kept, and it may be cancelled.
+    fn pause(&self, cx: &mut TrainContext<'_>) -> Result<(), TrainError> {
+        if let Some(keep) = &mut cx.keep {
+            keep(&|| self.state());
+        }
+        if (cx.cancelled)() { Err(TrainError::Cancelled) } else { Ok(()) }
+    }
+
+    /// Prunes in the middle of a training. The optimizer's state stays: what it holds for masked weights never shows.
+    fn prune(&mut self, pruning: &PruneWeights) -> Result<(), TrainError> {
+        self.session.write_back(&mut self.draft)?;
+        passes::apply(pruning, &mut self.draft)?;
+        Ok(self.session.load(&self.draft)?)
+    }
 }
 
 /// The graph with all parameters in `f32`, so that what happens in the middle of a training rounds nothing.

@@ -4,10 +4,12 @@
 //! the gradient ([`optim`]), the learning rate ([`schedule`]), bounds on the gradient ([`clip`]), accuracy and loss on a
 //! split ([`metrics`]), the moving average of the weights, the curve for the report, and which epoch's model is kept.
 //! What is measured on training samples without learning from them is in [`calibrate`]. Everything random follows from the
-//! seed and sums are taken in a fixed order, so the same training on the same machine gives the same bits.
+//! seed and sums are taken in a fixed order, so the same training on the same machine gives the same bits. A training that
+//! was broken off goes on from its last [`TrainState`] and ends with the bits of one that was not.
 
 pub mod calibrate;
 mod check;
+mod checkpoint;
 pub mod clip;
 pub mod config;
 mod curve;
@@ -28,8 +30,10 @@ use thiserror::Error;
 use crate::data::Subset;
 use crate::error::{Classify, Kind, Violation};
 use crate::exec::ExecError;
+use crate::graph::Graph;
 use crate::passes::PassError;
 
+pub use checkpoint::TrainState;
 pub use fit::fit;
 pub use plan::check;
 
@@ -45,6 +49,26 @@ pub struct TrainContext<'a> {
     pub cancelled: &'a dyn Fn() -> bool,
     /// Told about a hundred times in a training, and after every epoch, how far it is.
     pub progress: &'a mut dyn FnMut(&TrainProgress),
+    /// Asked before every step and every validation, where the training may go on from later. Whoever wants to keep that
+    /// place calls what comes with the question, which copies all there is.
+    pub keep: Option<&'a mut dyn FnMut(&dyn Fn() -> TrainState)>,
+    /// Where an earlier call with the same arguments was.
+    pub resume: Option<TrainState>,
+    /// Set when the training is cancelled and an epoch has been fit to be chosen: the network of the best one.
+    pub best: Option<Graph>,
+}
+
+impl<'a> TrainContext<'a> {
+    /// A training from the beginning, of which nothing is kept on the way.
+    pub fn new(
+        train: &'a Subset,
+        validation: &'a Subset,
+        seed: u64,
+        cancelled: &'a dyn Fn() -> bool,
+        progress: &'a mut dyn FnMut(&TrainProgress),
+    ) -> Self {
+        Self { train, validation, seed, cancelled, progress, keep: None, resume: None, best: None }
+    }
 }
 
 /// How far a training is.

@@ -1,5 +1,7 @@
 //! Which epoch's model is kept, and when to end early.
 
+use serde::{Deserialize, Serialize};
+
 use super::config::EarlyStop;
 use super::metrics::Evaluation;
 
@@ -8,18 +10,31 @@ use super::metrics::Evaluation;
 pub(super) struct Selection {
     best: Option<Best>,
     early_stop: Option<EarlyStop>,
-    /// The accuracy that the next improvement is measured from, and the epochs since it was reached.
-    plateau: Option<(f64, u32)>,
+    plateau: Option<Plateau>,
 }
 
 /// The best epoch so far.
 pub(super) struct Best {
-    /// Counted from 1.
-    pub(super) epoch: u32,
+    /// Which it was, and how well it did.
+    pub(super) figures: Figures,
     /// The parameters after it.
     pub(super) params: Vec<f32>,
+}
+
+/// How well an epoch did.
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
+pub(super) struct Figures {
+    /// Counted from 1.
+    pub(super) epoch: u32,
     accuracy: f64,
     loss: f64,
+}
+
+/// The accuracy that the next improvement is measured from, and the epochs since it was reached.
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
+pub(super) struct Plateau {
+    accuracy: f64,
+    epochs: u32,
 }
 
 /// Whether training goes on.
@@ -38,22 +53,34 @@ impl Selection {
 
     /// Takes note of an epoch.
     pub(super) fn observe(&mut self, epoch: u32, found: &Evaluation, params: &[f32]) -> Next {
-        let better = self.best.as_ref().is_none_or(|best| {
-            found.accuracy > best.accuracy || (found.accuracy == best.accuracy && found.loss < best.loss)
+        let figures = Figures { epoch, accuracy: found.accuracy, loss: found.loss };
+        let better = self.best.as_ref().is_none_or(|Best { figures: best, .. }| {
+            figures.accuracy > best.accuracy || (figures.accuracy == best.accuracy && figures.loss < best.loss)
         });
         if better {
-            let (accuracy, loss) = (found.accuracy, found.loss);
-            self.best = Some(Best { epoch, params: params.to_vec(), accuracy, loss });
+            self.best = Some(Best { figures, params: params.to_vec() });
         }
         let Some(EarlyStop { patience, min_delta }) = self.early_stop else { return Next::GoOn };
         self.plateau = match self.plateau {
-            Some((accuracy, epochs)) if found.accuracy <= accuracy + min_delta => Some((accuracy, epochs + 1)),
-            _ => Some((found.accuracy, 0)),
+            Some(Plateau { accuracy, epochs }) if found.accuracy <= accuracy + min_delta => {
+                Some(Plateau { accuracy, epochs: epochs + 1 })
+            }
+            _ => Some(Plateau { accuracy: found.accuracy, epochs: 0 }),
         };
         match self.plateau {
-            Some((_, epochs)) if epochs >= patience.max(1) => Next::Stop,
+            Some(Plateau { epochs, .. }) if epochs >= patience.max(1) => Next::Stop,
             _ => Next::GoOn,
         }
+    }
+
+    /// What it remembers.
+    pub(super) fn state(&self) -> (Option<&Best>, Option<Plateau>) {
+        (self.best.as_ref(), self.plateau)
+    }
+
+    /// Goes on from what another one remembered.
+    pub(super) fn load_state(&mut self, best: Option<Best>, plateau: Option<Plateau>) {
+        (self.best, self.plateau) = (best, plateau);
     }
 
     /// The best epoch, if any took part.
@@ -80,7 +107,7 @@ mod tests {
         let mut selection = Selection::new(None);
         observe(&mut selection, &[(0.8, 0.5), (0.9, 0.4), (0.9, 0.3), (0.9, 0.3), (0.7, 0.1)]);
         let best = selection.into_best().unwrap();
-        assert_eq!((best.epoch, best.params), (3, vec![3.0]));
+        assert_eq!((best.figures.epoch, best.params), (3, vec![3.0]));
     }
 
     #[test]
@@ -90,6 +117,6 @@ mod tests {
         let found = observe(&mut selection, &[(0.8, 1.0), (0.84, 1.0), (0.86, 1.0), (0.9, 1.0), (0.5, 1.0)]);
         assert_eq!(found, [Next::GoOn, Next::GoOn, Next::GoOn, Next::GoOn, Next::Stop]);
         // What is too little for an improvement may still be the best.
-        assert_eq!(selection.into_best().unwrap().epoch, 4);
+        assert_eq!(selection.into_best().unwrap().figures.epoch, 4);
     }
 }

@@ -65,7 +65,7 @@ fn train_with(
     progress: &mut dyn FnMut(&TrainProgress),
 ) -> Result<TrainDetail, TrainError> {
     let (train, validation) = (exclusive_or(500, "train"), exclusive_or(300, "validation"));
-    let mut cx = TrainContext { train: &train, validation: &validation, seed, cancelled, progress };
+    let mut cx = TrainContext::new(&train, &validation, seed, cancelled, progress);
     fit(graph, config, gradual, &mut CrossEntropy::default(), &mut cx)
 }
 

@@ -318,6 +318,8 @@ class Suite:
         self.said = threading.Lock()
 
     def point(self, mode, at):
+        if self.broken and self.arguments.first:
+            return
         scratch = tempfile.mkdtemp(prefix=f"niwaki-{mode}-{at}-")
         begun, problem, hit, point = time.monotonic(), None, None, None
         try:
@@ -361,6 +363,8 @@ def main():
     parser.add_argument("--every", type=int, default=1, help="every k-th point")
     parser.add_argument("--jobs", type=int, default=2, help="points at once")
     parser.add_argument("--writes", action="store_true", help="for errors: writes are points too")
+    parser.add_argument("--call", action="append", help="only points at calls that have this in their line")
+    parser.add_argument("--first", action="store_true", help="stop at the first point that is broken")
     parser.add_argument("--keep", action="store_true", help="keep the files of points that are well, too")
     arguments = parser.parse_args()
     begun = time.monotonic()
@@ -376,8 +380,9 @@ def main():
         for mode in arguments.mode or MODES:
             # Bad disks are many times the same; one in five is a sample.
             step = arguments.every * (1 if arguments.mode or mode not in [*ERRORS, "full", "kill-twice"] else 5)
-            places = [arguments.at] if arguments.at else range(1, len(calls) + 1, step)
-            points += [(mode, at) for at in places]
+            wanted = lambda call: not arguments.call or any(part in " ".join(call) for part in arguments.call)
+            places = [at for at, call in enumerate(calls, 1) if wanted(call)][::step]
+            points += [(mode, at) for at in ([arguments.at] if arguments.at else places)]
         suite.run(points)
     for (mode, call), count in sorted(suite.hits.items()):
         print(f"  {mode:12} {call:10} {count}")

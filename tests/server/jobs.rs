@@ -3,6 +3,7 @@
 use super::*;
 use niwaki::jobs::protocol::{self, Line};
 use niwaki::jobs::runner::Process;
+use niwaki::sandbox::Limits;
 use v1::job::State;
 
 const PRUNE: &str = r#"{"version": 1, "name": "prune", "seed": 3, "data": {"transforms": [{"scale": {"factor": 0.004}}]},
@@ -160,7 +161,7 @@ async fn a_job_whose_process_crashes_has_failed_and_the_server_goes_on() {
     for _ in 0..2 {
         let job = server.create_job(&model, &dataset, PRUNE, "").await.unwrap();
         let ended = server.ended(&job.name).await;
-        assert_eq!((ended.state(), ended.attempt), (State::Failed, 1));
+        assert_eq!((ended.state(), ended.attempt), (State::Failed, 3));
         let details = ended.error.unwrap().details;
         assert_eq!(details[0].type_url, "type.googleapis.com/google.rpc.ErrorInfo");
         assert!(String::from_utf8_lossy(&details[0].value).contains("JOB_CRASHED"));
@@ -177,7 +178,12 @@ async fn a_job_process_ends_with_the_process_that_started_it() {
     }
     std::fs::write(folder.path().join("models/0"), model_file()).unwrap();
     std::fs::write(folder.path().join("data/0"), dataset_file(240)).unwrap();
+    let limits = Limits { memory_bytes: 4 << 30, cpu_seconds: 600, file_bytes: 1 << 30, open_files: 256 };
     let job = protocol::JobFile {
+        job: "default/job".into(),
+        limits,
+        checkpoint_seconds: 10,
+        checkpoint: None,
         recipe: LONG.into(),
         model: Some(protocol::ModelFile { path: "models/0".into(), architecture: None }),
         extra_models: Default::default(),

@@ -82,7 +82,7 @@ async fn validate_only_reads_the_files_and_makes_nothing() {
 #[tokio::test]
 async fn a_caller_that_goes_away_does_not_stop_the_check() {
     let data = tempfile::tempdir().unwrap();
-    let server = Server::start_set_up(settings(data.path()), waiting_program(data.path())).await;
+    let server = Server::start_set(settings(data.path()), waiting_program(data.path())).await;
     let upload = server.put("small", &model_file()).await;
     let gone = timeout(Duration::from_millis(300), server.create_model(&upload, "key")).await;
     assert!(gone.is_err(), "nothing is read yet");
@@ -98,7 +98,7 @@ async fn a_caller_that_goes_away_does_not_stop_the_check() {
 #[tokio::test]
 async fn a_server_that_stops_ends_its_checks_and_the_next_one_begins_them_anew() {
     let data = tempfile::tempdir().unwrap();
-    let server = Server::start_set_up(settings(data.path()), waiting_program(data.path())).await;
+    let server = Server::start_set(settings(data.path()), waiting_program(data.path())).await;
     let upload = server.put("small", &model_file()).await;
     let mut models = server.models();
     let request = v1::CreateModelRequest {
@@ -140,7 +140,7 @@ async fn time_and_memory_of_a_reader_are_limits_that_are_told() {
     let data = tempfile::tempdir().unwrap();
     let mut slow = settings(data.path());
     slow.reader.seconds = 1;
-    let server = Server::start_set_up(slow, waiting_program(data.path())).await;
+    let server = Server::start_set(slow, waiting_program(data.path())).await;
     let upload = server.put("small", &model_file()).await;
     let error = server.create_model(&upload, "").await.unwrap_err();
     assert_eq!((error.code(), reason(&error).as_str()), (Code::ResourceExhausted, "READER_TIME"));
@@ -148,7 +148,7 @@ async fn time_and_memory_of_a_reader_are_limits_that_are_told() {
 
     let mut small = settings(data.path());
     small.reader.memory_bytes = 16 << 20;
-    let server = Server::start_set_up(small, env!("CARGO_BIN_EXE_niwaki").into()).await;
+    let server = Server::start_set(small, env!("CARGO_BIN_EXE_niwaki").into()).await;
     let mut graph = GraphBuilder::new("large", &[1, 64, 64]).flatten("flatten").linear("fc", 2048).build().unwrap();
     init::initialise(&mut graph, init::Init::He, 1).unwrap();
     let large = native::write(&graph, &Default::default()).unwrap();

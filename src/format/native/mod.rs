@@ -47,7 +47,7 @@ mod text;
 
 use std::collections::BTreeMap;
 
-use super::{FormatError, safetensors};
+use super::{FormatError, Origin, safetensors};
 use crate::graph::Graph;
 use crate::tensor::TensorData;
 
@@ -82,6 +82,14 @@ pub fn write(graph: &Graph, metadata: &BTreeMap<String, String>) -> Result<Vec<u
 /// ```
 pub fn graph_json(graph: &Graph) -> String {
     GraphText::of(graph).to_json()
+}
+
+/// The graph that [`graph_json`] describes; `tensor` has its parameters, by their places in the graph's list.
+pub fn from_json(json: &str, tensor: impl Fn(usize) -> Option<TensorData>) -> Result<Graph, FormatError> {
+    let text = GraphText::parse(json, &Origin::Json)?;
+    let tensors =
+        text.params.iter().enumerate().filter_map(|(place, param)| Some((param.name.clone(), tensor(place)?)));
+    build(&text, &tensors.collect(), &Origin::Json)
 }
 
 #[cfg(test)]

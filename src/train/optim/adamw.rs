@@ -7,7 +7,7 @@
 //! p = p - lr / (1 - beta1^t) * m / (sqrt(s / (1 - beta2^t)) + epsilon)          t = 1, 2, ...
 //! ```
 
-use super::Optimizer;
+use super::{Optimizer, OptimizerState};
 
 /// Adam with decoupled weight decay, with the moments of every parameter.
 pub struct AdamW {
@@ -43,6 +43,22 @@ impl Optimizer for AdamW {
             *s = beta2 * *s + new2 * g * g;
             *p = keep * *p - step_size * *m / (s.sqrt() * root_scale + epsilon);
         }
+    }
+
+    fn state(&self) -> OptimizerState {
+        OptimizerState { steps: self.steps as u64, moments: vec![self.mean.clone(), self.mean_square.clone()] }
+    }
+
+    fn load_state(&mut self, state: OptimizerState) -> bool {
+        let (Ok(steps), Ok([mean, mean_square])) = (i32::try_from(state.steps), <[_; 2]>::try_from(state.moments))
+        else {
+            return false;
+        };
+        if mean.len() != self.mean.len() || mean_square.len() != self.mean_square.len() {
+            return false;
+        }
+        (self.steps, self.mean, self.mean_square) = (steps, mean, mean_square);
+        true
     }
 }
 

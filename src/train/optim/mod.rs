@@ -15,6 +15,21 @@ pub trait Optimizer {
     /// Moves `params` one step against `grads` at learning rate `lr`. Both always have the length the optimizer was made
     /// for.
     fn step(&mut self, lr: f64, params: &mut [f32], grads: &[f32]);
+
+    /// What it keeps from step to step.
+    fn state(&self) -> OptimizerState;
+
+    /// Goes on from the state of another one; `false`, and nothing changes, if that was one of another kind or length.
+    fn load_state(&mut self, state: OptimizerState) -> bool;
+}
+
+/// What an optimizer keeps from step to step.
+#[derive(Debug, Clone, PartialEq, Default)]
+pub struct OptimizerState {
+    /// The steps it took, where its rule asks for that; else 0.
+    pub steps: u64,
+    /// Numbers of each parameter: its velocity, say.
+    pub moments: Vec<Vec<f32>>,
 }
 
 /// The optimizer that `config` describes, for `len` parameters.

@@ -6,7 +6,7 @@
 //! p = p - lr * (nesterov ? g + momentum * v : v)
 //! ```
 
-use super::Optimizer;
+use super::{Optimizer, OptimizerState};
 
 /// Stochastic gradient descent, with the velocity of every parameter.
 pub struct Sgd {
@@ -53,6 +53,19 @@ impl Optimizer for Sgd {
                 *p -= lr * (g + momentum * *v);
             }),
         }
+    }
+
+    fn state(&self) -> OptimizerState {
+        OptimizerState { steps: 0, moments: vec![self.velocity.clone()] }
+    }
+
+    fn load_state(&mut self, state: OptimizerState) -> bool {
+        let Ok([velocity]) = <[_; 1]>::try_from(state.moments) else { return false };
+        let fits = velocity.len() == self.velocity.len();
+        if fits {
+            self.velocity = velocity;
+        }
+        fits
     }
 }
 

@@ -229,7 +229,8 @@ fn every_step_and_every_seed_leaves_out_other_elements() {
         edit.insert_after(hidden, NewNode { name: "drop".into(), op: dropout, params: vec![] }).unwrap();
         edit.commit().unwrap();
         let (train, validation) = (&samples, &samples);
-        let mut cx = TrainContext { train, validation, seed, cancelled: &|| false, progress: &mut |_| () };
+        let progress = &mut |_: &TrainProgress| ();
+        let mut cx = TrainContext::new(train, validation, seed, &|| false, progress);
         let detail = fit(&mut graph, &config, None, &mut CrossEntropy::default(), &mut cx).unwrap();
         losses.extend(detail.curve.iter().map(|p| p.loss));
     }
@@ -253,7 +254,7 @@ fn every_epoch_has_an_augmentation_of_its_own() {
     let config = TrainConfig { batch_size: 40, learning_rate: 1e-20, ..steady(Length::Epochs(4)) };
     let progress = &mut |_: &TrainProgress| ();
     let (train, validation) = (&splits.train, &splits.validation);
-    let mut cx = TrainContext { train, validation, seed: 1, cancelled: &|| false, progress };
+    let mut cx = TrainContext::new(train, validation, 1, &|| false, progress);
     let detail = fit(&mut graph, &config, None, &mut CrossEntropy::default(), &mut cx).unwrap();
     let mut losses: Vec<f64> = detail.epochs.iter().map(|e| e.train_loss).collect();
     losses.sort_by(f64::total_cmp);

@@ -1,0 +1,1 @@
+//! Tenants: inputs 95 to 101.

@@ -18,17 +18,18 @@ use axum::response::Response;
 use futures::StreamExt;
 use http::{HeaderMap, HeaderValue};
 use http_body::{Frame, SizeHint};
-use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::time::{Instant, Sleep, sleep, timeout};
 use tokio_util::sync::CancellationToken;
 use tonic::{Code, Status};
 use tracing::{Instrument, Span};
 
-use super::auth::{is_grpc, refuse};
+use super::auth::{Caller, is_grpc, refuse};
 use super::json::POOL;
+use super::places::{Place, Places};
 use super::status::RequestError;
 use crate::settings::Calls;
 use crate::web::metrics::{RPC_DURATION, RPCS_IN_FLIGHT};
+use crate::web::trace;
 
 /// A deadline is kept so much before the caller's own, so that its end is heard of in our words.
 const MARGIN: Duration = Duration::from_millis(10);
@@ -54,8 +55,9 @@ enum Shape {
 #[derive(Debug, Clone)]
 pub(super) struct Bounds {
     calls: Calls,
-    in_flight: Arc<Semaphore>,
-    watches: Arc<Semaphore>,
+    once: Places,
+    transfers: Places,
+    watches: Places,
     methods: Arc<HashMap<String, Shape>>,
     stop: CancellationToken,
 }
@@ -63,10 +65,10 @@ pub(super) struct Bounds {
 impl Bounds {
     /// The bounds of a server that ends when `stop` is cancelled.
     pub(super) fn new(calls: &Calls, stop: CancellationToken) -> Self {
-        let places = |n: u32| Arc::new(Semaphore::new(n as usize));
         Self {
-            in_flight: places(calls.max_in_flight),
-            watches: places(calls.max_watches),
+            once: Places::new(calls.max_in_flight),
+            transfers: Places::new(calls.max_in_flight),
+            watches: Places::new(calls.max_watches),
             calls: calls.clone(),
             methods: Arc::new(methods()),
             stop,
@@ -74,13 +76,15 @@ impl Bounds {
     }
 
     /// A place among the calls that are worked on, for as long as the call lasts.
-    fn place(&self, shape: Shape) -> Result<Option<OwnedSemaphorePermit>, RequestError> {
+    fn place(&self, shape: Shape, tenant: &str) -> Result<Option<Place>, RequestError> {
         let (places, what, limit) = match shape {
             Shape::Probe => return Ok(None),
             Shape::Watch => (&self.watches, "watches", self.calls.max_watches),
-            Shape::Once | Shape::Transfer => (&self.in_flight, "calls", self.calls.max_in_flight),
+            // A slow sender has a place for long: those who only ask do not wait for it.
+            Shape::Transfer => (&self.transfers, "transfers", self.calls.max_in_flight),
+            Shape::Once => (&self.once, "calls", self.calls.max_in_flight),
         };
-        places.clone().try_acquire_owned().map(Some).map_err(|_| RequestError::Busy { what, limit })
+        places.take(tenant).map(Some).ok_or(RequestError::Busy { what, limit })
     }
 }
 
@@ -116,6 +120,7 @@ pub(super) async fn record(State(bounds): State<Bounds>, request: Request, next:
     };
     let id = call_id(request.headers());
     let span = tracing::info_span!("call", method, request = id, tenant = tracing::field::Empty);
+    trace::follow(&span, request.headers());
     metrics::gauge!(RPCS_IN_FLIGHT).increment(1);
     let mut call = Call { method, begun: Instant::now(), code: Code::Cancelled, span: span.clone() };
     let mut response = next.run(request).instrument(span).await;
@@ -135,7 +140,9 @@ pub(super) async fn bound(State(bounds): State<Bounds>, request: Request, next: 
     let path = request.uri().path();
     let Some(shape) = bounds.methods.get(path).copied() else { return next.run(request).await };
     let headers = request.headers();
-    let (place, asked) = match (bounds.place(shape), asked_timeout(headers)) {
+    // Who may look at the server's health is nobody: all of them are one.
+    let tenant = request.extensions().get::<Caller>().map_or("", |caller| &caller.tenant);
+    let (place, asked) = match (bounds.place(shape, tenant), asked_timeout(headers)) {
         (Ok(place), Ok(asked)) => (place, asked),
         (Err(error), _) | (_, Err(error)) => return refuse(headers, error),
     };
@@ -231,13 +238,13 @@ struct Deadline {
 struct Followed {
     body: Body,
     deadline: Option<Deadline>,
-    place: Option<OwnedSemaphorePermit>,
+    place: Option<Place>,
     call: Option<Call>,
     ended: bool,
 }
 
 impl Followed {
-    fn bounded(body: Body, deadline: Option<Deadline>, place: Option<OwnedSemaphorePermit>) -> Body {
+    fn bounded(body: Body, deadline: Option<Deadline>, place: Option<Place>) -> Body {
         Body::new(Self { body, deadline, place, call: None, ended: false })
     }
 
@@ -281,8 +288,9 @@ impl HttpBody for Followed {
         frame
     }
 
+    /// An answer without a body must end with its headers: gRPC reads a status there only if nothing follows.
     fn is_end_stream(&self) -> bool {
-        self.ended
+        self.ended || self.body.is_end_stream()
     }
 
     fn size_hint(&self) -> SizeHint {

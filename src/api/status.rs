@@ -92,9 +92,9 @@ pub enum RequestError {
     #[error("the server is stopping; try again")]
     Stopping,
     /// The server has more to do than it takes.
-    #[error("the server works on {limit} {what} already, which is all it takes; try again")]
+    #[error("the server has its {limit} {what} at work, or one tenant its share of them; try again")]
     Busy {
-        /// `calls` or `watches`.
+        /// `calls`, `transfers` or `watches`.
         what: &'static str,
         /// How many it takes.
         limit: u32,

@@ -21,6 +21,8 @@ use super::protocol::{CANCEL, LEAVE, Line, MAX_LINE};
 pub const VERB: &str = "job-child";
 /// Of the log of one process at most so much is taken, in bytes.
 const MAX_LOG: u64 = 1 << 20;
+/// How the last words of a process begin whose memory ran out; they are the standard library's.
+pub const OUT_OF_MEMORY: &str = "memory allocation of ";
 /// So much of the log's last line is kept, in bytes.
 const LAST_WORDS: usize = 512;
 /// Lines that wait for the worker; when there are more, the process waits.
@@ -34,7 +36,7 @@ pub struct Process {
     child: tokio::process::Child,
     stdin: Option<ChildStdin>,
     lines: mpsc::Receiver<Result<Line, String>>,
-    /// The last line of its log.
+    /// The last line of its log, or the one that says that memory ran out.
     last_words: Arc<Mutex<String>>,
     /// Reads its output and its log; ends when this is dropped.
     readers: JoinSet<()>,
@@ -106,7 +108,7 @@ impl Process {
         self.child.wait().await
     }
 
-    /// What the log of a process that has ended says last.
+    /// What the log of a process that has ended says last: [`OUT_OF_MEMORY`] if it says that at all.
     pub async fn last_words(mut self) -> String {
         while self.readers.join_next().await.is_some() {}
         self.last_words.lock().unwrap_or_else(PoisonError::into_inner).clone()
@@ -155,8 +157,10 @@ async fn log(output: impl AsyncRead + Unpin, pid: u32, last_words: Arc<Mutex<Str
         let text = String::from_utf8_lossy(&line);
         let text = text.trim_end();
         tracing::info!(pid, "job process: {text}");
-        if !text.is_empty() {
-            *last_words.lock().unwrap_or_else(PoisonError::into_inner) = text.chars().take(LAST_WORDS).collect();
+        let mut last_words = last_words.lock().unwrap_or_else(PoisonError::into_inner);
+        // A backtrace may follow.
+        if !text.is_empty() && !last_words.starts_with(OUT_OF_MEMORY) {
+            *last_words = text.chars().take(LAST_WORDS).collect();
         }
     }
     tracing::warn!(pid, "the rest of the job process's log is left out");

@@ -36,7 +36,7 @@ use super::job::{Directive, Failure, Job, JobResult, Lease, Outcome};
 use super::protocol::{DATA_FOLDER, JOB_FILE, JobFile, Line, MODELS_FOLDER, ModelFile, OUT_FOLDER, RESUME_FILE};
 use super::queue::JobQueue;
 use super::reader::{Reader, Refusal};
-use super::runner::Process;
+use super::runner::{OUT_OF_MEMORY, Process};
 use super::saver::Saver;
 use super::state::JobState;
 use crate::error::{Classify, Kind};
@@ -197,7 +197,7 @@ impl Worker {
             (_, Err(error)) => return End::Died(ours("the job's process was lost", &error)),
         };
         // What an allocation that fails says; where memory runs out altogether, the kernel kills the largest process.
-        let allocation = last_words.contains("memory allocation of");
+        let allocation = last_words.starts_with(OUT_OF_MEMORY);
         if allocation || status.signal() == Some(rustix::process::Signal::KILL.as_raw()) {
             let bytes = self.settings.memory_bytes;
             let how = if allocation { "ran out of memory" } else { "was killed, as happens when memory runs out" };

@@ -1,6 +1,7 @@
 //! Tests of the training loop on a small problem that a linear network cannot solve.
 
 mod fine_tuning;
+mod resuming;
 
 use std::cell::Cell;
 use std::sync::Arc;

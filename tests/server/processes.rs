@@ -8,7 +8,7 @@ use v1::job::State;
 /// A training of some seconds, in whose every step chance has a part.
 const TRAIN: &str = r#"{"version": 1, "seed": 5, "steps": [
     {"insert_dropout": {"after": ["flatten"], "rate": 0.2}},
-    {"train": {"epochs": 60, "batch_size": 2, "ema_decay": 0.99}}, {"fold": {}}]}"#;
+    {"train": {"epochs": 60, "batch_size": 2, "ema": {"decay": 0.99}}}, {"fold": {}}]}"#;
 /// As many epochs as are allowed: it does not end by itself while a test runs.
 const LONG: &str = r#"{"version": 1, "steps": [{"train": {"epochs": 10000, "batch_size": 8}}]}"#;
 
@@ -147,12 +147,11 @@ async fn a_job_that_is_cancelled_keeps_the_best_model_so_far() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_job_that_takes_longer_than_its_limit_has_failed_and_keeps_the_best_model_so_far() {
     let data = tempfile::tempdir().unwrap();
-    let server = Server::start(data.path(), 1).await;
+    let mut settings = settings(data.path());
+    settings.jobs.max_seconds = 2;
+    let server = Server::start_set(settings, env!("CARGO_BIN_EXE_niwaki").into()).await;
     let (model, dataset) = server.inputs().await;
-    let recipe = niwaki::api::json::from_str("Recipe", LONG).unwrap();
-    let time_limit = Some(prost_types::Duration { seconds: 2, nanos: 0 });
-    let job = v1::Job { model, dataset, recipe: Some(recipe), time_limit, ..Default::default() };
-    let job = server.send_job(job, "", false).await.unwrap();
+    let job = server.create_job(&model, &dataset, LONG, "").await.unwrap();
     let ended = server.ended(&job.name).await;
     assert_eq!((ended.state(), ended.attempt), (State::Failed, 1));
     assert_eq!(ended.error.unwrap().code, Code::DeadlineExceeded as i32);
@@ -173,7 +172,7 @@ async fn hostile_104_a_job_that_allocates_without_end_is_out_of_memory_and_the_n
     let ended = server.ended(&job.name).await;
     assert_eq!((ended.state(), ended.attempt), (State::Failed, 3), "{:?}", ended.error);
     let error = ended.error.unwrap();
-    assert_eq!(error.code, Code::ResourceExhausted as i32);
+    assert_eq!(error.code, Code::ResourceExhausted as i32, "{}", error.message);
     assert!(error.message.contains("50331648 bytes"), "{}", error.message);
     let small = r#""start": {"preset": "mlp:input=1x4x4,hidden=4,classes=2", "train": {"epochs": 1}}"#;
     let next =
@@ -205,13 +204,11 @@ async fn hostile_106_processes_that_die_or_lie_are_tried_three_times_and_then_ha
 #[tokio::test(flavor = "multi_thread")]
 async fn hostile_106_a_process_that_is_frozen_ends_with_its_time_limit() {
     let data = tempfile::tempdir().unwrap();
-    let program = program(data.path(), "kill -STOP $$");
-    let server = Server::start_set(settings(data.path()), program).await;
+    let mut settings = settings(data.path());
+    settings.jobs.max_seconds = 1;
+    let server = Server::start_set(settings, program(data.path(), "kill -STOP $$")).await;
     let (model, dataset) = server.inputs().await;
-    let recipe = niwaki::api::json::from_str("Recipe", LONG).unwrap();
-    let time_limit = Some(prost_types::Duration { seconds: 1, nanos: 0 });
-    let job = v1::Job { model, dataset, recipe: Some(recipe), time_limit, ..Default::default() };
-    let job = server.send_job(job, "", false).await.unwrap();
+    let job = server.create_job(&model, &dataset, LONG, "").await.unwrap();
     let ended = server.ended(&job.name).await;
     assert_eq!((ended.state(), ended.partial_artifacts.len()), (State::Failed, 0));
     server.stop().await;
@@ -253,8 +250,8 @@ async fn hostile_108_checkpoints_that_are_none_are_put_aside_and_the_job_ends_as
     ] {
         // The first process says that it has saved its work, and dies; the next one does the job.
         let script = format!(
-            "cd $2; if [ -e ../../once ]; then exec $NIWAKI job-child $2; fi
-             touch ../../once; {hostile}; echo '\"checkpoint\"'; kill -KILL $$"
+            "cd $2; if [ -e ../../../once ]; then exec $NIWAKI job-child $2; fi
+             touch ../../../once; {hostile}; echo '\"checkpoint\"'; kill -KILL $$"
         );
         let (job, _) = ended_by(&script).await;
         assert_eq!((digest(&job), job.attempt), (expected.clone(), 2), "{hostile}");

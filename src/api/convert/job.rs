@@ -6,7 +6,7 @@ use crate::api::{json, status, v1};
 use crate::jobs::job::{Job, JobKey, JobResult};
 use crate::jobs::state::JobState;
 use crate::recipe::run::Progress;
-use crate::report::{LayerRank, Metrics, Report, Rewrite, Snapshot, StepEffect, TrainDetail};
+use crate::report::{EmittedFile, LayerRank, Metrics, Report, Rewrite, Snapshot, StepEffect, TrainDetail};
 
 /// The message of a job.
 pub fn job(job: Job) -> v1::Job {
@@ -36,6 +36,8 @@ pub fn job(job: Job) -> v1::Job {
         start_time: job.start_ms.map(timestamp),
         finish_time: job.finish_ms.map(timestamp),
         extra_models: job.extra_models.into_iter().map(|(name, id)| (name, model_name(id))).collect(),
+        partial_artifacts: job.partial.into_iter().map(|file| artifact(&job.key, file)).collect(),
+        checkpoint_time: job.checkpoint.map(|checkpoint| timestamp(checkpoint.at_ms)),
         ..Default::default()
     }
 }
@@ -85,14 +87,7 @@ pub fn result(key: &JobKey, JobResult { report, artifacts }: JobResult) -> v1::J
             })
             .collect(),
         steps: report.steps.into_iter().map(step).collect(),
-        artifacts: (artifacts.into_iter())
-            .map(|file| v1::Artifact {
-                name: artifact_name(key, &file.name),
-                file_name: file.name,
-                bytes: file.bytes,
-                digest: file.digest,
-            })
-            .collect(),
+        artifacts: artifacts.into_iter().map(|file| artifact(key, file)).collect(),
         warnings,
         machine: Some(v1::Machine {
             niwaki_version: machine.niwaki_version,
@@ -101,6 +96,10 @@ pub fn result(key: &JobKey, JobResult { report, artifacts }: JobResult) -> v1::J
         }),
         start: report.start.as_ref().map(train),
     }
+}
+
+fn artifact(key: &JobKey, file: EmittedFile) -> v1::Artifact {
+    v1::Artifact { name: artifact_name(key, &file.name), file_name: file.name, bytes: file.bytes, digest: file.digest }
 }
 
 fn metrics(metrics: &Metrics) -> v1::Metrics {

@@ -32,6 +32,7 @@ mod catalogue;
 mod hostile;
 mod jobs;
 mod lifecycle;
+mod processes;
 mod steps;
 mod uploads;
 
@@ -51,12 +52,16 @@ impl Server {
         Self::start_with(data, workers, env!("CARGO_BIN_EXE_niwaki").into()).await
     }
 
-    #[allow(clippy::disallowed_methods)] // `stop` waits for it; a test that fails ends its runtime.
     async fn start_with(data: &Path, workers: u32, job_program: PathBuf) -> Self {
-        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
-        let address = format!("http://{}", listener.local_addr().unwrap());
         let mut settings = Settings { data: data.into(), ..Settings::default() };
         settings.jobs.workers = workers;
+        Self::start_set(settings, job_program).await
+    }
+
+    #[allow(clippy::disallowed_methods)] // `stop` waits for it; a test that fails ends its runtime.
+    async fn start_set(settings: Settings, job_program: PathBuf) -> Self {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let address = format!("http://{}", listener.local_addr().unwrap());
         let config = ServerConfig { settings, job_program };
         let (stop, stopped) = oneshot::channel();
         let served = tokio::spawn(serve(listener, config, async {

@@ -185,6 +185,9 @@ pub struct RunArgs {
     /// Folder for model.safetensors and report.json.
     #[arg(long, value_name = "DIR")]
     pub out: PathBuf,
+    /// Goes on with a run of the same recipe that was stopped and had the same --out.
+    #[arg(long)]
+    pub resume: bool,
 }
 
 /// `niwaki eval`.

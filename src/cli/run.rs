@@ -1,8 +1,12 @@
 //! `niwaki run`: a recipe, here, without a server.
+//!
+//! The run's state is kept in a hidden file of the folder for results, so that one that is stopped, by Ctrl-C or worse, can
+//! be gone on with. It is removed once there is a result.
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
-use std::sync::atomic::Ordering;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
 
 use serde_json::json;
 
@@ -12,8 +16,11 @@ use super::output::{Output, comparison};
 use super::progress::Meter;
 use super::{interruptible, local, steps};
 use crate::recipe::run::{MODEL_FILE, REPORT_FILE, Run};
-use crate::recipe::{Given, RecipeError, Upload};
+use crate::recipe::{CHECKPOINT_FILE, Given, Keep, Leaving, RecipeError, Upload};
 use crate::report::Report;
+
+/// How much work is lost at most when the machine fails.
+const KEEP_EVERY: Duration = Duration::from_secs(10);
 
 /// Runs the recipe and shows what it did.
 pub fn run(args: &RunArgs, output: Output) -> Result<(), Failure> {
@@ -23,17 +30,48 @@ pub fn run(args: &RunArgs, output: Output) -> Result<(), Failure> {
     let extra = extra_models(args)?;
     let dataset = local::dataset(&args.data, recipe.data.source.as_ref())?;
 
-    let out = args.out.clone();
+    let file = args.out.join(format!(".{CHECKPOINT_FILE}"));
+    let resume = (args.resume && file.exists()).then(|| file.clone());
+    if args.resume && resume.is_none() {
+        output.note("There is nothing to go on with: the run begins.");
+    }
+    let (out, state) = (args.out.clone(), file.clone());
     let report = interruptible(move |pressed| {
         let mut meter = Meter::new(output);
-        let cancelled = || pressed.load(Ordering::Relaxed);
-        let mut tell = |progress: &_| meter.update(progress);
-        let mut run = Run::new(&cancelled, &mut tell);
+        let leaving = Leaving::default();
+        let asked = || {
+            if pressed.load(Ordering::Relaxed) {
+                leaving.ask();
+            }
+            &leaving
+        };
+        let is_kept = AtomicBool::new(resume.is_some());
+        let mut kept = || {
+            is_kept.store(true, Ordering::Relaxed);
+            leaving.saved();
+        };
+        let keep = Keep {
+            file: state,
+            owner: "run".into(),
+            every: KEEP_EVERY,
+            resume,
+            at_once: &|| asked().wants_save(),
+            kept: &mut kept,
+        };
+        let (cancelled, mut tell) = (|| asked().may_end(), |progress: &_| meter.update(progress));
+        let mut run = Run { keep: Some(keep), ..Run::new(&cancelled, &mut tell) };
         let given = Given { model: upload.as_ref(), extra: &extra, data: &dataset };
         let report = crate::recipe::run::run(&recipe, &given, &out, &mut run);
         meter.finish();
-        report.map_err(failure)
+        report.map_err(|error| match error {
+            RecipeError::Cancelled if is_kept.load(Ordering::Relaxed) => {
+                Failure::interrupted("stopped").hint("the same command with --resume goes on from here")
+            }
+            error => failure(error),
+        })
     })?;
+    // Only a file that nobody needs any more would be left.
+    let _ = std::fs::remove_file(file);
 
     output.answer(
         || text(&report, &args.out),

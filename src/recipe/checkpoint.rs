@@ -207,7 +207,8 @@ impl<'a> Keeper<'a> {
             return;
         }
         let begun = Instant::now();
-        let written = self.file(train.map(|state| state())).map_err(io::Error::other);
+        let folder = self.keep.file.parent().map_or(Ok(()), fs::create_dir_all);
+        let written = folder.and_then(|()| self.file(train.map(|state| state())).map_err(io::Error::other));
         match written.and_then(|bytes| files::replace(&self.keep.file, &bytes)) {
             Ok(()) => (self.keep.kept)(),
             // What was saved before is still there.

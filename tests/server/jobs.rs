@@ -3,6 +3,7 @@
 use super::*;
 use niwaki::jobs::protocol::{self, Line};
 use niwaki::jobs::runner::Process;
+use niwaki::sandbox::Limits;
 use v1::job::State;
 
 const PRUNE: &str = r#"{"version": 1, "name": "prune", "seed": 3, "data": {"transforms": [{"scale": {"factor": 0.004}}]},

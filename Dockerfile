@@ -1,5 +1,5 @@
 # niwaki in a small image: `docker build -t niwaki .`, then
-# `docker run --rm -p 127.0.0.1:7700:7700 -v niwaki:/var/lib/niwaki niwaki`.
+# `docker run --rm -p 127.0.0.1:7700:7700 -v niwaki:/var/lib/niwaki niwaki`. docs/operations.md has the rest.
 
 FROM rust:1.95-bookworm AS build
 WORKDIR /src
@@ -22,12 +22,13 @@ LABEL org.opencontainers.image.title="niwaki" \
 COPY --from=build --chmod=755 /niwaki /usr/local/bin/niwaki
 COPY --from=build --chown=65532:65532 /data /var/lib/niwaki
 USER 65532:65532
-# There is no authentication yet. A container must listen on all its addresses; publish the port to trusted networks only.
+# A container must listen on all its addresses. Without keys (NIWAKI_AUTH_KEYS, a file of `niwaki keys create`) everybody who
+# reaches the port may use the server: publish it to trusted networks only, or set the keys and NIWAKI_ALLOW_REMOTE=false.
 ENV NIWAKI_LISTEN=0.0.0.0:7700 \
     NIWAKI_ALLOW_REMOTE=true \
     NIWAKI_DATA=/var/lib/niwaki
 VOLUME /var/lib/niwaki
 EXPOSE 7700
-HEALTHCHECK --interval=10s --timeout=5s --start-period=5s CMD ["niwaki", "server", "info"]
+HEALTHCHECK --interval=10s --timeout=5s --start-period=5s CMD ["niwaki", "server", "health"]
 ENTRYPOINT ["niwaki"]
 CMD ["serve"]

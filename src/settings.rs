@@ -13,6 +13,8 @@ use std::path::PathBuf;
 
 use serde::{Deserialize, Serialize};
 
+use crate::error::Violation;
+
 /// Everything that can be set.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
@@ -41,7 +43,7 @@ pub struct Settings {
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct Auth {
-    /// The file of API keys, each stored as its hash. Without it nobody is asked, and everybody is `tenants/default`.
+    /// The file of API keys, each stored as its digest, and closed to everybody but its owner and group. Without it nobody is asked, and everybody is `tenants/default`.
     pub keys: Option<PathBuf>,
     /// Allows an address that other machines can reach although nobody is asked for a key.
     pub allow_remote: bool,
@@ -53,7 +55,7 @@ pub struct Auth {
 pub struct Tls {
     /// The server's certificate chain, PEM.
     pub certificate: Option<PathBuf>,
-    /// Its private key, PEM; only its owner may read the file.
+    /// Its private key, PEM; the file must be closed to everybody but its owner and group.
     pub key: Option<PathBuf>,
     /// Certificates, PEM, of which one must have signed a client's: without it clients need none.
     pub client_ca: Option<PathBuf>,
@@ -144,6 +146,39 @@ pub struct Calls {
     pub connection_seconds: u32,
     /// A server that stops has stopped after so long, in seconds.
     pub stop_seconds: u32,
+}
+
+impl Settings {
+    /// What could not work, by the names of settings.
+    pub fn violations(&self) -> Vec<Violation> {
+        let Self { uploads, reader, jobs, calls, .. } = self;
+        let at_least_1 = [
+            ("uploads.expire_hours", u64::from(uploads.expire_hours)),
+            ("uploads.max_bytes", uploads.max_bytes),
+            ("uploads.max_open", uploads.max_open.into()),
+            ("uploads.max_tenant_bytes", uploads.max_tenant_bytes),
+            ("reader.memory_bytes", reader.memory_bytes),
+            ("reader.seconds", reader.seconds.into()),
+            ("reader.processes", reader.processes.into()),
+            ("jobs.lease_seconds", jobs.lease_seconds.into()),
+            ("jobs.checkpoint_seconds", jobs.checkpoint_seconds.into()),
+            ("jobs.max_losses", jobs.max_losses.into()),
+            ("jobs.memory_bytes", jobs.memory_bytes),
+            ("jobs.max_seconds", jobs.max_seconds.into()),
+            ("jobs.max_queued", jobs.max_queued.into()),
+            ("jobs.max_running", jobs.max_running.into()),
+            ("calls.max_in_flight", calls.max_in_flight.into()),
+            ("calls.max_streams", calls.max_streams.into()),
+            ("calls.max_connections", calls.max_connections.into()),
+            ("calls.max_watches", calls.max_watches.into()),
+            ("calls.seconds", calls.seconds.into()),
+            ("calls.idle_seconds", calls.idle_seconds.into()),
+            ("calls.connection_seconds", calls.connection_seconds.into()),
+            ("calls.stop_seconds", calls.stop_seconds.into()),
+        ];
+        let zeros = at_least_1.iter().filter(|(_, value)| *value == 0);
+        zeros.map(|(name, _)| Violation::new(*name, "is 0, it must be at least 1")).collect()
+    }
 }
 
 impl Default for Settings {

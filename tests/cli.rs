@@ -146,8 +146,8 @@ fn a_server_that_is_away_is_exit_code_7() {
 
 #[test]
 fn the_server_does_not_listen_to_other_machines_unasked() {
-    let error = Scratch::new().error(2, &["serve", "--listen", "0.0.0.0:0"]);
-    assert_eq!(error["reason"], "REMOTE_ADDRESS");
+    let error = Scratch::new().error(78, &["serve", "--listen", "0.0.0.0:0"]);
+    assert_eq!(error["reason"], "UNSAFE_SETTINGS");
 }
 
 #[test]

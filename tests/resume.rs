@@ -115,7 +115,13 @@ fn half() -> StepKind {
 }
 
 /// One try at a recipe in the folder `out`, going on from what the try before left; `after` saves it is cancelled.
-fn attempt(recipe: &Recipe, model: Option<&Upload>, data: &Dataset, out: &Path, after: u64) -> Result<Report, RecipeError> {
+fn attempt(
+    recipe: &Recipe,
+    model: Option<&Upload>,
+    data: &Dataset,
+    out: &Path,
+    after: u64,
+) -> Result<Report, RecipeError> {
     let saved = AtomicU64::new(0);
     let file = out.join("state");
     let keep = Keep {
@@ -219,8 +225,7 @@ fn gradual_pruning_an_early_end_and_low_rank() {
         schedule: ScheduleConfig::Step { every_epochs: 1, gamma: 0.5 },
         ..training()
     };
-    let low_rank =
-        LowRank { layers: vec!["conv".into()], ignored: vec![], rank: Rank::Fixed(1), round_to: 1 };
+    let low_rank = LowRank { layers: vec!["conv".into()], ignored: vec![], rank: Rank::Fixed(1), round_to: 1 };
     let steps = vec![StepKind::LowRank(low_rank), prune(training()), StepKind::Train(early)];
     let breaks = broken_off_everywhere(&recipe(steps), Some(&upload(&network())));
     // The early end came: five epochs would have been 15 steps.
@@ -309,8 +314,7 @@ fn a_state_of_anything_else_or_with_a_flipped_bit_is_put_aside_and_the_run_begin
     // Bits in the header, in the JSON and in the tensors; and a file that was cut off.
     let state = fs::read(folder.path().join("state")).unwrap();
     let mut rng = seed::stream(1, "bits");
-    let flips: Vec<(usize, u32)> =
-        (0..6).map(|_| (rng.random_range(0..state.len()), rng.random_range(0..8))).collect();
+    let flips: Vec<(usize, u32)> = (0..6).map(|_| (rng.random_range(0..state.len()), rng.random_range(0..8))).collect();
     for (place, bit) in flips.into_iter().chain([(0, 0), (9, 1), (40, 2), (state.len() - 1, 7)]) {
         let mut flipped = state.clone();
         flipped[place] ^= 1 << bit;

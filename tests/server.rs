@@ -27,13 +27,19 @@ use tonic::transport::Channel;
 use tonic::{Code, Status};
 use tonic_types::StatusExt;
 
+mod auth;
+mod bounds;
 mod catalogue;
 #[path = "hostile/mod.rs"]
 mod hostile;
 mod jobs;
 mod lifecycle;
+mod logs;
+mod operations;
 mod processes;
+mod raw;
 mod steps;
+mod tls;
 mod uploads;
 
 const PARENT: &str = "tenants/default";
@@ -43,6 +49,8 @@ const LIMIT: Duration = Duration::from_secs(60);
 /// A server on a free port, and a channel to it.
 struct Server {
     channel: Channel,
+    /// Its address and port.
+    address: String,
     stop: oneshot::Sender<()>,
     served: JoinHandle<Result<(), ServeError>>,
 }
@@ -61,14 +69,14 @@ impl Server {
     #[allow(clippy::disallowed_methods)] // `stop` waits for it; a test that fails ends its runtime.
     async fn start_set(settings: Settings, job_program: PathBuf) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
-        let address = format!("http://{}", listener.local_addr().unwrap());
+        let address = listener.local_addr().unwrap().to_string();
         let config = ServerConfig { settings, job_program };
         let (stop, stopped) = oneshot::channel();
         let served = tokio::spawn(serve(listener, config, async {
             let _ = stopped.await;
         }));
-        let channel = Channel::from_shared(address).unwrap().connect().await.unwrap();
-        Self { channel, stop, served }
+        let channel = Channel::from_shared(format!("http://{address}")).unwrap().connect().await.unwrap();
+        Self { channel, address, stop, served }
     }
 
     async fn stop(self) {

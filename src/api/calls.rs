@@ -29,6 +29,7 @@ use super::json::POOL;
 use super::status::RequestError;
 use crate::settings::Calls;
 use crate::web::metrics::{RPC_DURATION, RPCS_IN_FLIGHT};
+use crate::web::trace;
 
 /// A deadline is kept so much before the caller's own, so that its end is heard of in our words.
 const MARGIN: Duration = Duration::from_millis(10);
@@ -116,6 +117,7 @@ pub(super) async fn record(State(bounds): State<Bounds>, request: Request, next:
     };
     let id = call_id(request.headers());
     let span = tracing::info_span!("call", method, request = id, tenant = tracing::field::Empty);
+    trace::follow(&span, request.headers());
     metrics::gauge!(RPCS_IN_FLIGHT).increment(1);
     let mut call = Call { method, begun: Instant::now(), code: Code::Cancelled, span: span.clone() };
     let mut response = next.run(request).instrument(span).await;

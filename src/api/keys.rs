@@ -148,15 +148,17 @@ pub fn read(path: &Path) -> Result<Vec<Key>, KeysError> {
     Ok(file.map_err(|error| KeysError::Content { path: path.into(), what: error.to_string() })?.key)
 }
 
-/// Makes a key, adds its digest to the file (which need not exist), and returns its text, which is nowhere else.
-pub fn create(path: &Path, tenant: &str, role: Role, expires: Option<Timestamp>) -> Result<(Key, String), KeysError> {
+/// Makes a key, adds its digest to the file (which need not exist), and returns its text, which is nowhere else. It opens nothing
+/// after `end`, in seconds since 1970.
+pub fn create(path: &Path, tenant: &str, role: Role, end: Option<i64>) -> Result<(Key, String), KeysError> {
     let mut keys = if path.exists() { read(path)? } else { Vec::new() };
     let random = random().map_err(|source| KeysError::Write { path: path.into(), source })?;
     let text = format!("{PREFIX}{}", URL_SAFE_NO_PAD.encode(random));
     let digest = Digest::of(text.as_bytes()).to_string();
     // Of the digest, not of the key: the id may be told to everybody.
     let id = digest.trim_start_matches("sha256:")[..8].to_string();
-    let key = Key { id, tenant: tenant.into(), role, digest, expires: expires.map(|time| time.to_string()) };
+    let expires = end.map(|seconds| Timestamp { seconds, nanos: 0 }.to_string());
+    let key = Key { id, tenant: tenant.into(), role, digest, expires };
     keys.push(key.clone());
     index(path, &keys)?;
     write(path, &keys)?;
@@ -262,8 +264,8 @@ mod tests {
     #[test]
     fn a_key_ends_when_its_time_has_come() {
         let (_folder, path) = file();
-        let (_, ended) = create(&path, "a", Role::Writer, Some(Timestamp { seconds: 1, nanos: 0 })).unwrap();
-        let later = Timestamp { seconds: now_ms() / 1000 + 3600, nanos: 0 };
+        let (_, ended) = create(&path, "a", Role::Writer, Some(1)).unwrap();
+        let later = now_ms() / 1000 + 3600;
         let (_, valid) = create(&path, "a", Role::Writer, Some(later)).unwrap();
         let keys = Keys::open(&path).unwrap();
         assert_eq!((keys.caller(&ended).is_some(), keys.caller(&valid).is_some()), (false, true));

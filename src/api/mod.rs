@@ -37,6 +37,20 @@ pub mod v1 {
 /// The encoded `google.protobuf.FileDescriptorSet` of the API, for reflection and for the recipe's JSON form.
 pub const DESCRIPTORS: &[u8] = include_bytes!(concat!(env!("OUT_DIR"), "/descriptors.bin"));
 
+/// The `.proto` files of the API, for whoever makes a client of their own.
+pub const PROTO: [(&str, &str); 10] = [
+    ("niwaki/v1/job.proto", include_str!("../../proto/niwaki/v1/job.proto")),
+    ("niwaki/v1/model.proto", include_str!("../../proto/niwaki/v1/model.proto")),
+    ("niwaki/v1/dataset.proto", include_str!("../../proto/niwaki/v1/dataset.proto")),
+    ("niwaki/v1/upload.proto", include_str!("../../proto/niwaki/v1/upload.proto")),
+    ("niwaki/v1/artifact.proto", include_str!("../../proto/niwaki/v1/artifact.proto")),
+    ("niwaki/v1/recipe.proto", include_str!("../../proto/niwaki/v1/recipe.proto")),
+    ("niwaki/v1/data.proto", include_str!("../../proto/niwaki/v1/data.proto")),
+    ("niwaki/v1/train.proto", include_str!("../../proto/niwaki/v1/train.proto")),
+    ("niwaki/v1/result.proto", include_str!("../../proto/niwaki/v1/result.proto")),
+    ("niwaki/v1/server.proto", include_str!("../../proto/niwaki/v1/server.proto")),
+];
+
 use std::sync::Arc;
 
 use tokio_util::sync::CancellationToken;

@@ -1,5 +1,8 @@
 //! `niwaki.v1.UploadService`: files on their way in.
 
+use std::time::Duration;
+
+use tokio::time::timeout;
 use tonic::{Request, Response, Status, Streaming};
 
 use super::auth::Caller;
@@ -13,6 +16,7 @@ use super::{Context, v1};
 use crate::digest::Digest;
 use crate::error::Violation;
 use crate::store::{self, Chunk, NewUpload, UploadWriter, now_ms};
+use crate::web::metrics::UPLOAD_BYTES;
 
 #[derive(Debug, Clone)]
 pub(super) struct Uploads(pub Context);
@@ -97,7 +101,7 @@ async fn receive(
     caller: Caller,
     mut stream: Streaming<v1::WriteUploadRequest>,
 ) -> Result<u64, Status> {
-    let Some(first) = stream.message().await? else {
+    let Some(first) = next(&context, &mut stream).await? else {
         return Err(RequestError::field("name", "the stream ended before its first message").into());
     };
     let name = caller.parse(Collection::Uploads, &first.name, "name")?;
@@ -115,20 +119,33 @@ async fn take(
     writer: &mut UploadWriter,
 ) -> Result<(), Status> {
     let name = first.name.clone();
-    let mut next = Some(first);
-    while let Some(message) = next {
-        if !message.name.is_empty() && message.name != name {
+    let mut message = Some(first);
+    while let Some(chunk) = message {
+        if !chunk.name.is_empty() && chunk.name != name {
             return Err(RequestError::field("name", "one stream writes one upload").into());
         }
-        if message.data.len() > MAX_CHUNK_BYTES {
-            let (size, limit) = (message.data.len(), MAX_CHUNK_BYTES);
+        if chunk.data.len() > MAX_CHUNK_BYTES {
+            let (size, limit) = (chunk.data.len(), MAX_CHUNK_BYTES);
             return Err(RequestError::field("data", format!("has {size} bytes, a chunk has at most {limit}")).into());
         }
-        writer.append(&Chunk { offset: message.offset, crc32c: message.crc32c, data: message.data }).await?;
-        next = tokio::select! {
-            next = stream.message() => next?,
-            () = context.stop.cancelled() => return Err(RequestError::Stopping.into()),
-        };
+        let bytes = chunk.data.len() as u64;
+        writer.append(&Chunk { offset: chunk.offset, crc32c: chunk.crc32c, data: chunk.data }).await?;
+        metrics::counter!(UPLOAD_BYTES).increment(bytes);
+        message = next(context, stream).await?;
     }
     Ok(())
+}
+
+/// The next message, for which a sender does not have for ever: what is silent holds the upload and a place among calls.
+async fn next(
+    context: &Context,
+    stream: &mut Streaming<v1::WriteUploadRequest>,
+) -> Result<Option<v1::WriteUploadRequest>, Status> {
+    let seconds = context.settings.calls.idle_seconds;
+    tokio::select! {
+        message = timeout(Duration::from_secs(seconds.into()), stream.message()) => {
+            message.map_err(|_| RequestError::Idle { seconds })?
+        }
+        () = context.stop.cancelled() => Err(RequestError::Stopping.into()),
+    }
 }

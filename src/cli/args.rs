@@ -10,13 +10,17 @@ use clap::{Parser, Subcommand};
 
 use super::failure::{Exit, Failure};
 use super::output::Output;
+use super::verbs::{
+    API_HELP, ApiVerb, DATASETS_HELP, DatasetsVerb, JOBS_HELP, JobsVerb, MODELS_HELP, ModelsVerb, SERVER_HELP,
+    ServerVerb, UPLOADS_HELP, UploadsVerb, named,
+};
 
 const AFTER_HELP: &str = "\
 Data goes to stdout; progress, hints and errors go to stderr. With --json stdout is one JSON document, also for errors:
 {\"error\": {\"code\", \"reason\", \"message\", \"violations\"}}.
 
-Exit codes: 0 done, 1 failure, 2 wrong usage or invalid input, 3 the job failed or was cancelled, 5 not found,
-7 the server cannot be reached (safe to retry), 130 interrupted.
+Exit codes: 0 done, 1 failure, 2 wrong usage or invalid input, 3 the job failed or was cancelled, 4 no valid key or not
+allowed, 5 not found, 7 the server cannot be reached (safe to retry), 78 the settings cannot be used, 130 interrupted.
 
 Logs: NIWAKI_LOG=debug chooses their level, NIWAKI_LOG_FORMAT=json their form.
 
@@ -32,44 +36,63 @@ Examples:
   niwaki jobs create recipe.json --model MODEL --dataset DATASET --watch
   niwaki jobs download JOB --out out/";
 
-const MODELS_HELP: &str = "\
+const KEYS_HELP: &str = "\
 Examples:
-  niwaki models put model.safetensors
-  niwaki models put lenet.safetensors --graph lenet-300-100 --name 'LeNet, dense'
-  niwaki models ls
-  niwaki models get MODEL --json";
+  niwaki keys create --file keys.toml --tenant vision --days 90
+  niwaki keys create --file keys.toml --tenant vision --role reader
+  niwaki keys ls --file keys.toml
+  niwaki keys revoke --file keys.toml 3f9c21ab";
 
-const DATASETS_HELP: &str = "\
+const CONFIG_HELP: &str = "\
 Examples:
-  niwaki datasets put mnist/
-  niwaki datasets put digits.safetensors --name digits
-  niwaki datasets ls";
-
-const JOBS_HELP: &str = "\
-Examples:
-  niwaki jobs create recipe.json --model MODEL --dataset DATASET --watch
-  niwaki jobs watch JOB
-  niwaki jobs cancel JOB
-  niwaki jobs download JOB --out out/";
-
-const SERVER_HELP: &str = "\
-Examples:
-  niwaki server info
-  niwaki --server http://127.0.0.1:7701 server info --json";
+  niwaki config show
+  niwaki config show --origin
+  niwaki config show --config niwaki.toml --json";
 
 /// Makes neural networks smaller and says honestly what that cost.
 #[derive(Debug, Parser)]
 #[command(name = "niwaki", version, after_help = AFTER_HELP, max_term_width = 120)]
 pub struct Args {
-    /// The server that models, datasets, jobs and server talk to.
-    #[arg(long, global = true, env = "NIWAKI_SERVER", default_value = "http://127.0.0.1:7700", value_name = "URL")]
-    pub server: String,
+    /// How a server is reached.
+    #[command(flatten)]
+    pub access: AccessArgs,
     /// Prints one JSON document instead of text.
     #[arg(long, global = true)]
     pub json: bool,
     /// What to do.
     #[command(subcommand)]
     pub verb: Verb,
+}
+
+/// How a server is reached.
+#[derive(Debug, Clone, clap::Args)]
+#[command(next_help_heading = "Server")]
+pub struct AccessArgs {
+    /// The server that models, datasets, uploads, jobs and server talk to.
+    #[arg(long, global = true, env = "NIWAKI_SERVER", default_value = "http://127.0.0.1:7700", value_name = "URL")]
+    pub server: String,
+    /// Whose resources these are; a key has one tenant.
+    #[arg(long, global = true, env = "NIWAKI_TENANT", default_value = "default", value_name = "NAME")]
+    pub tenant: String,
+    /// A file with the API key in it; NIWAKI_KEY may hold the key itself.
+    #[arg(long, global = true, env = "NIWAKI_KEY_FILE", value_name = "FILE")]
+    pub key_file: Option<PathBuf>,
+    /// Certificates, PEM, of which one signed the server's: needed for https.
+    #[arg(long, global = true, env = "NIWAKI_CA", value_name = "FILE")]
+    pub ca: Option<PathBuf>,
+    /// A client certificate, PEM, for servers that ask for one.
+    #[arg(long, global = true, env = "NIWAKI_CERT", value_name = "FILE", requires = "cert_key")]
+    pub cert: Option<PathBuf>,
+    /// Its private key, PEM.
+    #[arg(long, global = true, env = "NIWAKI_CERT_KEY", value_name = "FILE", requires = "cert")]
+    pub cert_key: Option<PathBuf>,
+}
+
+impl AccessArgs {
+    /// A server that asks for nothing.
+    pub fn plain(server: String) -> Self {
+        Self { server, tenant: "default".into(), key_file: None, ca: None, cert: None, cert_key: None }
+    }
 }
 
 /// What to do.
@@ -94,6 +117,9 @@ pub enum Verb {
     /// Jobs on the server.
     #[command(subcommand, after_help = JOBS_HELP)]
     Jobs(JobsVerb),
+    /// Files on their way to the server.
+    #[command(subcommand, after_help = UPLOADS_HELP)]
+    Uploads(UploadsVerb),
     /// The server itself.
     #[command(subcommand, after_help = SERVER_HELP)]
     Server(ServerVerb),
@@ -102,6 +128,30 @@ pub enum Verb {
     ReadChild {
         /// The folder.
         folder: PathBuf,
+    },
+    /// The contract of the API.
+    #[command(subcommand, after_help = API_HELP)]
+    Api(ApiVerb),
+    /// API keys: the file that `auth.keys` names.
+    #[command(subcommand, after_help = KEYS_HELP)]
+    Keys(KeysVerb),
+    /// Settings of the server, and where they come from.
+    #[command(subcommand, after_help = CONFIG_HELP)]
+    Config(ConfigVerb),
+    /// What this machine and the server are like, to paste into a report.
+    #[command(after_help = "Examples:\n  niwaki doctor\n  niwaki doctor --data /var/lib/niwaki --json")]
+    Doctor(SettingsArgs),
+    /// Prints what makes a shell complete niwaki's command lines.
+    #[command(after_help = "Examples:\n  niwaki completions bash > /etc/bash_completion.d/niwaki")]
+    Completions {
+        /// The shell.
+        shell: clap_complete::Shell,
+    },
+    /// Writes manual pages into a folder.
+    #[command(after_help = "Examples:\n  niwaki man /usr/local/share/man/man1")]
+    Man {
+        /// The folder.
+        dir: PathBuf,
     },
     /// Runs one job in a folder that the server has prepared.
     #[command(hide = true)]
@@ -114,25 +164,117 @@ pub enum Verb {
 /// `niwaki serve`.
 #[derive(Debug, clap::Args)]
 #[command(after_help = "\
-There is no authentication yet: whoever reaches the port may use the server. It therefore listens on this machine only,
-unless --allow-remote says otherwise. The first line on stdout is the address; port 0 takes any free port.
+Without keys (auth.keys) nobody is asked who they are. The server then listens on this machine only, unless --allow-remote
+says otherwise. The first line on stdout is the address; port 0 takes any free port.
+
+Settings come from flags, from variables (NIWAKI_JOBS_LEASE_SECONDS for jobs.lease_seconds), from ./niwaki.toml or the file
+of --config, from $XDG_CONFIG_HOME/niwaki/config.toml, in this order. `niwaki config show --origin` lists them all.
 
 Examples:
   niwaki serve
-  niwaki serve --listen 127.0.0.1:0 --data /var/lib/niwaki --workers 2")]
+  niwaki serve --listen 127.0.0.1:0 --data /var/lib/niwaki --workers 2
+  niwaki serve --listen 0.0.0.0:7700 --set auth.keys=keys.toml --set tls.certificate=tls.pem --set tls.key=tls.key")]
 pub struct ServeArgs {
-    /// Address and port to listen on.
-    #[arg(long, env = "NIWAKI_LISTEN", default_value = "127.0.0.1:7700", value_name = "ADDRESS")]
-    pub listen: SocketAddr,
-    /// Folder for everything the server keeps.
-    #[arg(long, env = "NIWAKI_DATA", default_value = "niwaki-data", value_name = "DIR")]
-    pub data: PathBuf,
+    /// Settings.
+    #[command(flatten)]
+    pub settings: SettingsArgs,
+}
+
+/// Settings of the server, as far as a command line has them.
+#[derive(Debug, Clone, Default, clap::Args)]
+pub struct SettingsArgs {
+    /// A file with settings, instead of ./niwaki.toml.
+    #[arg(long, env = "NIWAKI_CONFIG", value_name = "FILE")]
+    pub config: Option<PathBuf>,
+    /// Address and port to listen on [NIWAKI_LISTEN].
+    #[arg(long, value_name = "ADDRESS")]
+    pub listen: Option<SocketAddr>,
+    /// Folder for everything the server keeps [NIWAKI_DATA].
+    #[arg(long, value_name = "DIR")]
+    pub data: Option<PathBuf>,
     /// Jobs that run at the same time; each uses all cores.
-    #[arg(long, default_value_t = 1, value_parser = clap::value_parser!(u16).range(1..=256))]
-    pub workers: u16,
-    /// Allows an address that other machines can reach.
-    #[arg(long, env = "NIWAKI_ALLOW_REMOTE", value_parser = clap::builder::FalseyValueParser::new())]
+    #[arg(long, value_parser = clap::value_parser!(u16).range(0..=256))]
+    pub workers: Option<u16>,
+    /// Allows an address that other machines can reach although nobody is asked for a key [NIWAKI_ALLOW_REMOTE].
+    #[arg(long)]
     pub allow_remote: bool,
+    /// Any other setting, by its name. May be given repeatedly.
+    #[arg(long, value_name = "NAME=VALUE", value_parser = named)]
+    pub set: Vec<(String, String)>,
+}
+
+impl SettingsArgs {
+    /// What was given, as (setting, value, flag).
+    pub fn given(&self) -> Vec<(String, String, String)> {
+        let mut given: Vec<_> =
+            self.set.iter().map(|(key, value)| (key.clone(), value.clone(), "--set".to_string())).collect();
+        let flags = [
+            ("listen", self.listen.map(|listen| listen.to_string()), "--listen"),
+            ("data", self.data.as_ref().map(|data| data.display().to_string()), "--data"),
+            ("jobs.workers", self.workers.map(|workers| workers.to_string()), "--workers"),
+            ("auth.allow_remote", self.allow_remote.then(|| "true".to_string()), "--allow-remote"),
+        ];
+        given.extend(flags.into_iter().filter_map(|(key, value, flag)| Some((key.into(), value?, flag.into()))));
+        given
+    }
+}
+
+/// `niwaki config`.
+#[derive(Debug, Subcommand)]
+pub enum ConfigVerb {
+    /// Shows every setting as a server that was started here and now would have it.
+    Show {
+        /// Also shows what set it: `default`, a file, a variable or a flag.
+        #[arg(long)]
+        origin: bool,
+        /// Settings.
+        #[command(flatten)]
+        settings: SettingsArgs,
+    },
+}
+
+/// `niwaki keys`.
+#[derive(Debug, Subcommand)]
+pub enum KeysVerb {
+    /// Makes a key and prints it. It is shown this once: the file keeps its digest only.
+    Create {
+        /// The file; it is made if it is not there.
+        #[arg(long, value_name = "FILE")]
+        file: PathBuf,
+        /// Whose resources the key opens: a-z, 0-9 and `-`.
+        #[arg(long, default_value = "default", value_name = "NAME")]
+        tenant: String,
+        /// What it allows: a reader may get, list, watch and download.
+        #[arg(long, value_enum, default_value_t = RoleArg::Writer)]
+        role: RoleArg,
+        /// It ends after so many days; without this never.
+        #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=36500))]
+        days: Option<u32>,
+    },
+    /// Lists the keys, without what would open anything.
+    #[command(alias = "list")]
+    Ls {
+        /// The file.
+        #[arg(long, value_name = "FILE")]
+        file: PathBuf,
+    },
+    /// Takes a key out of the file; a server that runs knows it within a second.
+    Revoke {
+        /// The file.
+        #[arg(long, value_name = "FILE")]
+        file: PathBuf,
+        /// The key's id, as `ls` shows it.
+        id: String,
+    },
+}
+
+/// What a key allows.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
+pub enum RoleArg {
+    /// Get, list, watch and download.
+    Reader,
+    /// Everything.
+    Writer,
 }
 
 /// `niwaki demo`.
@@ -148,14 +290,6 @@ pub struct DemoArgs {
     /// Seed of the drawn data set.
     #[arg(long, default_value_t = 1)]
     pub seed: u64,
-}
-
-/// `NAME=VALUE`.
-fn named(text: &str) -> Result<(String, String), String> {
-    match text.split_once('=') {
-        Some((name, value)) if !name.is_empty() && !value.is_empty() => Ok((name.to_string(), value.to_string())),
-        _ => Err("NAME=VALUE is expected".to_string()),
-    }
 }
 
 /// `niwaki run`.
@@ -237,112 +371,6 @@ pub struct InspectArgs {
     /// Prints the graph in niwaki's JSON form, to edit and to pass as --graph.
     #[arg(long)]
     pub graph_json: bool,
-}
-
-/// `niwaki models`.
-#[derive(Debug, Subcommand)]
-pub enum ModelsVerb {
-    /// Uploads a model and prints its id.
-    Put {
-        /// The `.safetensors` file.
-        file: PathBuf,
-        /// The model's graph, where the file has none: a built-in network or a file with graph JSON.
-        #[arg(long, value_name = "PRESET|FILE")]
-        graph: Option<String>,
-        /// A label for people; the file's name if not given.
-        #[arg(long)]
-        name: Option<String>,
-    },
-    /// Lists the models, newest first.
-    #[command(alias = "list")]
-    Ls,
-    /// Shows a model.
-    Get {
-        /// Its id.
-        model: String,
-    },
-}
-
-/// `niwaki datasets`.
-#[derive(Debug, Subcommand)]
-pub enum DatasetsVerb {
-    /// Uploads a data set and prints its id.
-    Put {
-        /// A folder or a file.
-        path: PathBuf,
-        /// A label for people; the folder's or file's name if not given.
-        #[arg(long)]
-        name: Option<String>,
-        /// A JSON file that says which files are what, as a recipe's `data.source` does; if not given, they are looked at.
-        #[arg(long, value_name = "FILE")]
-        source: Option<PathBuf>,
-    },
-    /// Lists the data sets, newest first.
-    #[command(alias = "list")]
-    Ls,
-    /// Shows a data set.
-    Get {
-        /// Its id.
-        dataset: String,
-    },
-}
-
-/// `niwaki jobs`.
-#[derive(Debug, Subcommand)]
-pub enum JobsVerb {
-    /// Queues a job and prints its id.
-    Create {
-        /// The recipe: the proto3 JSON form of niwaki.v1.Recipe.
-        recipe: PathBuf,
-        /// The model to start from; without it the recipe starts from a built-in network.
-        #[arg(long)]
-        model: Option<String>,
-        /// Another model that the recipe speaks of, by the name it has there. May be given repeatedly.
-        #[arg(long, value_name = "NAME=MODEL", value_parser = named)]
-        extra_model: Vec<(String, String)>,
-        /// The data set.
-        #[arg(long)]
-        dataset: String,
-        /// Follows the job to its end.
-        #[arg(long)]
-        watch: bool,
-        /// Checks everything and queues nothing.
-        #[arg(long, conflicts_with = "watch")]
-        validate_only: bool,
-    },
-    /// Lists the jobs, newest first.
-    #[command(alias = "list")]
-    Ls,
-    /// Shows a job.
-    Get {
-        /// Its id.
-        job: String,
-    },
-    /// Follows a job to its end; Ctrl-C leaves it running.
-    Watch {
-        /// Its id.
-        job: String,
-    },
-    /// Asks a job to stop.
-    Cancel {
-        /// Its id.
-        job: String,
-    },
-    /// Downloads what a job has produced.
-    Download {
-        /// Its id.
-        job: String,
-        /// Folder for the files.
-        #[arg(long, value_name = "DIR")]
-        out: PathBuf,
-    },
-}
-
-/// `niwaki server`.
-#[derive(Debug, Subcommand)]
-pub enum ServerVerb {
-    /// Shows the server's version, limits and built-in networks.
-    Info,
 }
 
 impl Args {

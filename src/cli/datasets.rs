@@ -4,12 +4,12 @@ use std::path::Path;
 
 use serde_json::Value;
 
-use super::args::DatasetsVerb;
-use super::client::{Client, TENANT, id, request_id, resource};
+use super::client::{Client, all, id, persist, request_id};
 use super::failure::{Exit, Failure};
 use super::local;
 use super::models::file_name;
 use super::output::{Output, grouped, shape, table};
+use super::verbs::DatasetsVerb;
 use crate::api::{json, v1};
 
 /// Does what was asked for.
@@ -22,16 +22,22 @@ pub async fn run(client: &Client, verb: DatasetsVerb, output: Output) -> Result<
             output.note(describe(&dataset));
             output.next([format!("niwaki jobs create RECIPE --dataset {} --watch", id(&dataset.name))]);
         }
-        DatasetsVerb::Ls => {
-            let datasets = list(client).await?;
+        DatasetsVerb::Ls { filter } => {
+            let datasets = list(client, &filter).await?;
             output.answer(|| text(&datasets), || Value::Array(datasets.iter().map(to_json).collect()));
             output.next(["niwaki datasets put PATH".into()]);
         }
         DatasetsVerb::Get { dataset } => {
-            let request = v1::GetDatasetRequest { name: resource("datasets", &dataset) };
+            let request = v1::GetDatasetRequest { name: client.resource("datasets", &dataset) };
             let dataset = client.datasets().get_dataset(request).await?.into_inner();
             output.answer(|| text(std::slice::from_ref(&dataset)), || to_json(&dataset));
             output.next([format!("niwaki jobs create RECIPE --dataset {} --watch", id(&dataset.name))]);
+        }
+        DatasetsVerb::Rm { dataset } => {
+            let request =
+                v1::DeleteDatasetRequest { name: client.resource("datasets", &dataset), ..Default::default() };
+            client.datasets().delete_dataset(request.clone()).await?;
+            output.gone(&request.name);
         }
     }
     Ok(())
@@ -52,13 +58,13 @@ pub async fn put(
     let display_name = name.map_or_else(|| file_name(path), Ok)?;
     let dataset = v1::Dataset { display_name, files, source, ..Default::default() };
     let request = v1::CreateDatasetRequest {
-        parent: TENANT.into(),
+        parent: client.parent(),
         dataset: Some(dataset),
         request_id: request_id(),
         validate_only: false,
     };
-    let created = client.datasets().create_dataset(request).await;
-    Ok(created.map_err(|status| Failure::from(status).within(path.display()))?.into_inner())
+    let created = persist(|| async { client.datasets().create_dataset(request.clone()).await }).await;
+    Ok(created.map_err(|failure| failure.within(path.display()))?.into_inner())
 }
 
 fn read_source(path: &Path) -> Result<v1::DataSource, Failure> {
@@ -68,19 +74,14 @@ fn read_source(path: &Path) -> Result<v1::DataSource, Failure> {
     })
 }
 
-async fn list(client: &Client) -> Result<Vec<v1::Dataset>, Failure> {
-    let mut datasets = Vec::new();
-    let mut page_token = String::new();
-    loop {
+async fn list(client: &Client, filter: &str) -> Result<Vec<v1::Dataset>, Failure> {
+    all(|page_token| async move {
         let request =
-            v1::ListDatasetsRequest { parent: TENANT.into(), page_size: 500, page_token, filter: String::new() };
+            v1::ListDatasetsRequest { parent: client.parent(), page_size: 500, page_token, filter: filter.into() };
         let page = client.datasets().list_datasets(request).await?.into_inner();
-        datasets.extend(page.datasets);
-        page_token = page.next_page_token;
-        if page_token.is_empty() {
-            return Ok(datasets);
-        }
-    }
+        Ok((page.datasets, page.next_page_token))
+    })
+    .await
 }
 
 fn to_json(dataset: &v1::Dataset) -> Value {

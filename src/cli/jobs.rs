@@ -4,63 +4,68 @@ use std::path::{Path, PathBuf};
 
 use serde_json::{Value, json};
 
-use super::args::JobsVerb;
-use super::client::{Client, TENANT, back_off, id, is_passing, request_id, resource};
+use super::client::{ATTEMPTS, Client, all, back_off, id, is_passing, persist, request_id};
 use super::failure::{Exit, Failure};
 use super::local;
 use super::output::{Output, comparison, percent, points, table};
 use super::progress::Meter;
 use super::steps;
+use super::verbs::JobsVerb;
 use crate::api::{self, v1};
 use crate::recipe::run::Progress;
 use crate::report::{Latency, Metrics};
 use v1::job::State;
 
-/// How often a broken watch is taken up again in a row before it fails.
-const ATTEMPTS: u32 = 6;
-
 /// Does what was asked for.
 pub async fn run(client: &Client, verb: JobsVerb, output: Output) -> Result<(), Failure> {
     match verb {
-        JobsVerb::Create { recipe, model, extra_model, dataset, watch, validate_only } => {
-            let model = model.map(|model| resource("models", &model)).unwrap_or_default();
+        JobsVerb::Create { recipe, model, extra_model, dataset, priority, time_limit, watch, validate_only } => {
+            let model = model.map(|model| client.resource("models", &model)).unwrap_or_default();
             let recipe = recipe_message(&local::text(&recipe)?).map_err(|f| f.within(recipe.display()))?;
-            let extra = extra_model.iter().map(|(name, model)| (name.clone(), resource("models", model)));
-            let dataset = resource("datasets", &dataset);
-            let job =
-                v1::Job { model, dataset, recipe: Some(recipe), extra_models: extra.collect(), ..Default::default() };
+            let extra = extra_model.iter().map(|(name, model)| (name.clone(), client.resource("models", model)));
+            let dataset = client.resource("datasets", &dataset);
+            // A time that people can write fits.
+            let time_limit = time_limit.and_then(|limit| limit.try_into().ok());
+            let (recipe, extra_models) = (Some(recipe), extra.collect());
+            let job = v1::Job { model, dataset, recipe, extra_models, priority, time_limit, ..Default::default() };
             if validate_only {
                 let job = create(client, job, Purpose::Validate).await?;
                 output.answer(|| "the job may run\n".to_string(), || to_json(&job));
                 return Ok(());
             }
-            let job = create(client, job, Purpose::Queue).await?;
-            if watch {
-                return show_watched(client, &job.name, output).await;
-            }
-            output.answer(|| id(&job.name).to_string(), || to_json(&job));
-            output.next([format!("niwaki jobs watch {}", id(&job.name))]);
+            return queue(client, job, watch, output).await;
         }
-        JobsVerb::Ls => {
-            let jobs = list(client).await?;
+        JobsVerb::Retry { job, watch } => {
+            let first = get(client, &job).await?;
+            let v1::Job { model, dataset, recipe, extra_models, priority, time_limit, .. } = first;
+            let job = v1::Job { model, dataset, recipe, extra_models, priority, time_limit, ..Default::default() };
+            return queue(client, job, watch, output).await;
+        }
+        JobsVerb::Ls { filter } => {
+            let jobs = list(client, &filter).await?;
             output.answer(|| overview(&jobs), || Value::Array(jobs.iter().map(to_json).collect()));
             if let Some(job) = jobs.first() {
                 output.next([format!("niwaki jobs get {}", id(&job.name))]);
             }
         }
-        JobsVerb::Get { job } => {
-            let request = v1::GetJobRequest { name: resource("jobs", &job) };
-            show(&client.jobs().get_job(request).await?.into_inner(), output);
+        JobsVerb::Get { job } => show(&get(client, &job).await?, output),
+        JobsVerb::Wait { job } => {
+            let name = client.resource("jobs", &job);
+            show(&watch_to_end(client, &name, &mut Meter::silent(output)).await?, output);
         }
-        JobsVerb::Watch { job } => return show_watched(client, &resource("jobs", &job), output).await,
+        JobsVerb::Rm { job } => {
+            let request = v1::DeleteJobRequest { name: client.resource("jobs", &job), ..Default::default() };
+            client.jobs().delete_job(request.clone()).await?;
+            output.gone(&request.name);
+        }
+        JobsVerb::Watch { job } => return show_watched(client, &client.resource("jobs", &job), output).await,
         JobsVerb::Cancel { job } => {
-            let request = v1::CancelJobRequest { name: resource("jobs", &job) };
+            let request = v1::CancelJobRequest { name: client.resource("jobs", &job) };
             show(&client.jobs().cancel_job(request).await?.into_inner(), output);
         }
         JobsVerb::Download { job, out } => {
             local::out(&out)?;
-            let request = v1::GetJobRequest { name: resource("jobs", &job) };
-            let job = client.jobs().get_job(request).await?.into_inner();
+            let job = get(client, &job).await?;
             let files = download(client, &job, &out).await?;
             let lines = || files.iter().map(|file| format!("{}\n", file.display())).collect();
             output.answer(lines, || json!({"files": files}));
@@ -68,6 +73,22 @@ pub async fn run(client: &Client, verb: JobsVerb, output: Output) -> Result<(), 
         }
     }
     Ok(())
+}
+
+/// Queues a job and tells its id, or follows it to its end.
+async fn queue(client: &Client, job: v1::Job, watch: bool, output: Output) -> Result<(), Failure> {
+    let job = create(client, job, Purpose::Queue).await?;
+    if watch {
+        return show_watched(client, &job.name, output).await;
+    }
+    output.answer(|| id(&job.name).to_string(), || to_json(&job));
+    output.next([format!("niwaki jobs watch {}", id(&job.name))]);
+    Ok(())
+}
+
+async fn get(client: &Client, job: &str) -> Result<v1::Job, Failure> {
+    let request = v1::GetJobRequest { name: client.resource("jobs", job) };
+    Ok(persist(|| async { client.jobs().get_job(request.clone()).await }).await?.into_inner())
 }
 
 /// What a job is sent for.
@@ -82,8 +103,8 @@ pub enum Purpose {
 /// Sends a job; its model and data set go by their full names.
 pub async fn create(client: &Client, job: v1::Job, purpose: Purpose) -> Result<v1::Job, Failure> {
     let (job, validate_only) = (Some(job), purpose == Purpose::Validate);
-    let request = v1::CreateJobRequest { parent: TENANT.into(), job, request_id: request_id(), validate_only };
-    Ok(client.jobs().create_job(request).await?.into_inner())
+    let request = v1::CreateJobRequest { parent: client.parent(), job, request_id: request_id(), validate_only };
+    Ok(persist(|| async { client.jobs().create_job(request.clone()).await }).await?.into_inner())
 }
 
 /// Reads a recipe as the API sends it. What it means is checked by the server.
@@ -94,7 +115,7 @@ pub fn recipe_message(text: &str) -> Result<v1::Recipe, Failure> {
 
 /// Follows a job to its end, over broken connections too, and gives it as it then is: SUCCEEDED. A job that ended
 /// otherwise is a failure.
-pub async fn watch(client: &Client, name: &str, meter: &mut Meter) -> Result<v1::Job, Failure> {
+pub async fn watch_to_end(client: &Client, name: &str, meter: &mut Meter) -> Result<v1::Job, Failure> {
     let mut job = v1::Job::default();
     let mut attempt = 0;
     while !is_terminal(job.state()) {
@@ -198,7 +219,7 @@ async fn show_watched(client: &Client, name: &str, output: Output) -> Result<(),
     let mut meter = Meter::new(output);
     output.note(format!("job {} (Ctrl-C leaves it running)", id(name)));
     let watched = tokio::select! {
-        watched = watch(client, name, &mut meter) => Some(watched),
+        watched = watch_to_end(client, name, &mut meter) => Some(watched),
         _ = tokio::signal::ctrl_c() => None,
     };
     meter.finish();
@@ -233,18 +254,14 @@ fn show(job: &v1::Job, output: Output) {
     }
 }
 
-async fn list(client: &Client) -> Result<Vec<v1::Job>, Failure> {
-    let mut jobs = Vec::new();
-    let mut page_token = String::new();
-    loop {
-        let request = v1::ListJobsRequest { parent: TENANT.into(), page_size: 500, page_token, filter: String::new() };
+async fn list(client: &Client, filter: &str) -> Result<Vec<v1::Job>, Failure> {
+    all(|page_token| async move {
+        let request =
+            v1::ListJobsRequest { parent: client.parent(), page_size: 500, page_token, filter: filter.into() };
         let page = client.jobs().list_jobs(request).await?.into_inner();
-        jobs.extend(page.jobs);
-        page_token = page.next_page_token;
-        if page_token.is_empty() {
-            return Ok(jobs);
-        }
-    }
+        Ok((page.jobs, page.next_page_token))
+    })
+    .await
 }
 
 fn overview(jobs: &[v1::Job]) -> String {

@@ -5,13 +5,17 @@
 
 pub mod args;
 mod client;
+mod config;
 mod datasets;
 mod demo;
+mod doctor;
 mod eval;
 pub mod failure;
 mod inspect;
 mod jobs;
+mod keys;
 mod local;
+pub mod log;
 mod models;
 mod output;
 mod progress;
@@ -19,22 +23,31 @@ mod run;
 mod serve;
 mod server;
 mod steps;
+mod transfer;
+mod uploads;
+pub mod verbs;
 
+use std::collections::BTreeMap;
 use std::future::Future;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
-use args::{Args, Verb};
+use args::{AccessArgs, Args, Verb};
+use clap::CommandFactory;
 use client::Client;
 use failure::{Exit, Failure};
 use output::Output;
+use serde_json::json;
+use verbs::ApiVerb;
+
+use crate::api;
 
 /// Does what the command line asks for.
 pub fn run(args: Args) -> ExitCode {
     let output = if args.json { Output::json() } else { Output::text() };
-    let server = &args.server;
+    let server = &args.access;
     let done = match args.verb {
         Verb::Serve(args) => serve::run(&args, output),
         Verb::Demo(args) => demo::run(&args, output),
@@ -44,7 +57,24 @@ pub fn run(args: Args) -> ExitCode {
         Verb::Models(verb) => connected(server, async |client| models::run(&client, verb, output).await),
         Verb::Datasets(verb) => connected(server, async |client| datasets::run(&client, verb, output).await),
         Verb::Jobs(verb) => connected(server, async |client| jobs::run(&client, verb, output).await),
+        Verb::Uploads(verb) => connected(server, async |client| uploads::run(&client, verb, output).await),
         Verb::Server(verb) => connected(server, async |client| server::run(&client, verb, output).await),
+        Verb::Api(ApiVerb::Proto) => {
+            let text: String = api::PROTO.into_iter().map(|(name, text)| format!("// {name}\n\n{text}\n")).collect();
+            output.answer(|| text.clone(), || json!(BTreeMap::from(api::PROTO)));
+            Ok(())
+        }
+        Verb::Keys(verb) => keys::run(verb, output),
+        Verb::Config(verb) => config::run(&verb, output),
+        Verb::Doctor(settings) => doctor::run(&settings, server, output),
+        Verb::Completions { shell } => {
+            let mut script = Vec::new();
+            clap_complete::generate(shell, &mut Args::command(), "niwaki", &mut script);
+            let script = String::from_utf8_lossy(&script);
+            output.answer(|| script.to_string(), || json!(script));
+            Ok(())
+        }
+        Verb::Man { dir } => man(&dir, output),
         Verb::JobChild { folder } => return crate::jobs::child::main(&folder, read_recipe),
         Verb::ReadChild { folder } => return crate::jobs::reader::child::main(&folder, read_recipe),
     };
@@ -60,7 +90,7 @@ fn read_recipe(text: &str) -> Result<crate::recipe::Recipe, String> {
 }
 
 /// Connects to the server and lets `verb` talk to it.
-fn connected(server: &str, verb: impl AsyncFnOnce(Client) -> Result<(), Failure>) -> Result<(), Failure> {
+fn connected(server: &AccessArgs, verb: impl AsyncFnOnce(Client) -> Result<(), Failure>) -> Result<(), Failure> {
     block_on(async { verb(Client::connect(server).await?).await })
 }
 
@@ -93,6 +123,14 @@ where
             Err(panic) => Err(Failure::new(Exit::Failure, "PANIC", format!("a defect in niwaki: {panic}"))),
         }
     })
+}
+
+/// Writes a manual page for every verb.
+fn man(dir: &Path, output: Output) -> Result<(), Failure> {
+    std::fs::create_dir_all(dir).map_err(|error| Failure::io(dir, &error))?;
+    clap_mangen::generate_to(Args::command(), dir).map_err(|error| Failure::io(dir, &error))?;
+    output.answer(|| dir.join("niwaki.1").display().to_string(), || json!({"dir": dir}));
+    Ok(())
 }
 
 /// The path of this program, which the server starts again for each job.

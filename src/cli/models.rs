@@ -4,11 +4,11 @@ use std::path::Path;
 
 use serde_json::Value;
 
-use super::args::ModelsVerb;
-use super::client::{Client, TENANT, id, request_id, resource};
+use super::client::{Client, all, id, persist, request_id};
 use super::failure::{Exit, Failure};
 use super::local;
 use super::output::{Output, grouped, shape, table};
+use super::verbs::ModelsVerb;
 use crate::api::convert::catalogue;
 use crate::api::{json, v1};
 
@@ -21,16 +21,21 @@ pub async fn run(client: &Client, verb: ModelsVerb, output: Output) -> Result<()
             output.note(describe(&model));
             output.next([format!("niwaki jobs create RECIPE --model {} --dataset DATASET --watch", id(&model.name))]);
         }
-        ModelsVerb::Ls => {
-            let models = list(client).await?;
+        ModelsVerb::Ls { filter } => {
+            let models = list(client, &filter).await?;
             output.answer(|| text(&models), || Value::Array(models.iter().map(to_json).collect()));
             output.next(["niwaki models put FILE".into()]);
         }
         ModelsVerb::Get { model } => {
-            let request = v1::GetModelRequest { name: resource("models", &model) };
+            let request = v1::GetModelRequest { name: client.resource("models", &model) };
             let model = client.models().get_model(request).await?.into_inner();
             output.answer(|| text(std::slice::from_ref(&model)), || to_json(&model));
             output.next([format!("niwaki jobs create RECIPE --model {} --dataset DATASET --watch", id(&model.name))]);
+        }
+        ModelsVerb::Rm { model } => {
+            let request = v1::DeleteModelRequest { name: client.resource("models", &model), ..Default::default() };
+            client.models().delete_model(request.clone()).await?;
+            output.gone(&request.name);
         }
     }
     Ok(())
@@ -49,13 +54,13 @@ pub async fn put(
     let model =
         v1::Model { display_name: name.unwrap_or(file_name), files: vec![upload], architecture, ..Default::default() };
     let request = v1::CreateModelRequest {
-        parent: TENANT.into(),
+        parent: client.parent(),
         model: Some(model),
         request_id: request_id(),
         validate_only: false,
     };
-    let created = client.models().create_model(request).await;
-    Ok(created.map_err(|status| Failure::from(status).within(file.display()))?.into_inner())
+    let created = persist(|| async { client.models().create_model(request.clone()).await }).await;
+    Ok(created.map_err(|failure| failure.within(file.display()))?.into_inner())
 }
 
 /// The last part of a path, as uploads are named.
@@ -65,19 +70,14 @@ pub fn file_name(path: &Path) -> Result<String, Failure> {
         .ok_or_else(|| Failure::new(Exit::Invalid, "FILE_NAME", format!("{}: no file name in UTF-8", path.display())))
 }
 
-async fn list(client: &Client) -> Result<Vec<v1::Model>, Failure> {
-    let mut models = Vec::new();
-    let mut page_token = String::new();
-    loop {
+async fn list(client: &Client, filter: &str) -> Result<Vec<v1::Model>, Failure> {
+    all(|page_token| async move {
         let request =
-            v1::ListModelsRequest { parent: TENANT.into(), page_size: 500, page_token, filter: String::new() };
+            v1::ListModelsRequest { parent: client.parent(), page_size: 500, page_token, filter: filter.into() };
         let page = client.models().list_models(request).await?.into_inner();
-        models.extend(page.models);
-        page_token = page.next_page_token;
-        if page_token.is_empty() {
-            return Ok(models);
-        }
-    }
+        Ok((page.models, page.next_page_token))
+    })
+    .await
 }
 
 fn to_json(model: &v1::Model) -> Value {

@@ -63,6 +63,11 @@ impl Output {
         }
     }
 
+    /// Says that a resource has been removed.
+    pub fn gone(self, name: &str) {
+        self.answer(|| format!("{name} is removed"), || serde_json::json!({"removed": name}));
+    }
+
     /// A remark for people.
     pub fn note(self, text: impl AsRef<str>) {
         let _ = writeln!(std::io::stderr(), "{}", plain(text.as_ref()));

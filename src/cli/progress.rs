@@ -22,6 +22,7 @@ pub struct Meter {
     /// The step, its phase, and whether a total is known.
     phase: (u32, String, bool),
     said: Instant,
+    silent: bool,
 }
 
 impl Meter {
@@ -32,13 +33,18 @@ impl Meter {
             bar.set_style(style(PHASE));
             bar
         });
-        Self { output, bar, phase: (0, String::new(), false), said: Instant::now() }
+        Self { output, bar, phase: (0, String::new(), false), said: Instant::now(), silent: false }
+    }
+
+    /// A meter that never says anything.
+    pub fn silent(output: Output) -> Self {
+        Self { output, bar: None, phase: (0, String::new(), false), said: Instant::now(), silent: true }
     }
 
     /// Shows where the work stands.
     pub fn update(&mut self, progress: &Progress) {
         // A job that waits in the queue has no phase yet.
-        if progress.phase.is_empty() {
+        if progress.phase.is_empty() || self.silent {
             return;
         }
         let phase = (progress.step, progress.phase.clone(), progress.total > 0);
@@ -67,6 +73,7 @@ impl Meter {
     /// Says something above the bar.
     pub fn say(&self, text: &str) {
         match &self.bar {
+            _ if self.silent => {}
             Some(bar) => bar.suspend(|| self.output.note(text)),
             None => self.output.note(text),
         }
@@ -93,6 +100,11 @@ impl Transfer {
         bar.set_style(style("{prefix} {wide_bar} {bytes}/{total_bytes} {bytes_per_sec} {eta}"));
         bar.set_prefix(label.to_string());
         Self { bar }
+    }
+
+    /// Says something above the bar, where people look.
+    pub fn say(&self, text: &str) {
+        self.bar.println(text);
     }
 
     /// So many bytes have gone through.

@@ -9,43 +9,44 @@ use tokio::signal::unix::{SignalKind, signal};
 use super::args::ServeArgs;
 use super::failure::{Exit, Failure};
 use super::output::Output;
-use super::this_program;
-use crate::api::server::{Server, ServerConfig};
-use crate::settings::Settings;
+use super::{config, this_program};
+use crate::api::server::{ServeError, Server, ServerConfig};
 
 /// Serves until it is told to stop.
 pub fn run(args: &ServeArgs, output: Output) -> Result<(), Failure> {
-    if !args.listen.ip().is_loopback() && !args.allow_remote {
-        let message = format!(
-            "--listen {}: other machines could reach this address, and there is no authentication yet",
-            args.listen
-        );
-        return Err(Failure::new(Exit::Invalid, "REMOTE_ADDRESS", message)
-            .hint("--allow-remote allows it, for networks where everybody may use the server"));
-    }
+    let settings = config::load(&args.settings)?.settings;
     let failed = |error: std::io::Error| Failure::new(Exit::Failure, "RUNTIME", error.to_string());
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build().map_err(failed)?;
     runtime.block_on(async {
-        let listener = TcpListener::bind(args.listen)
+        let (listen, data) = (settings.listen, settings.data.clone());
+        let scheme = if settings.tls.certificate.is_some() { "https" } else { "http" };
+        let server = Server::open(ServerConfig { settings, job_program: this_program()? }).await.map_err(refused)?;
+        let listener = TcpListener::bind(listen)
             .await
-            .map_err(|error| Failure::new(Exit::Failure, "LISTEN", format!("--listen {}: {error}", args.listen)))?;
+            .map_err(|error| Failure::new(Exit::Failure, "LISTEN", format!("listen {listen}: {error}")))?;
         let address = listener.local_addr().map_err(failed)?;
-        let mut settings = Settings { listen: args.listen, data: args.data.clone(), ..Settings::default() };
-        settings.jobs.workers = args.workers.into();
-        let config = ServerConfig { settings, job_program: this_program()? };
-        let server = Server::open(config).await?;
+        let url = format!("{scheme}://{address}");
         let stop = stop().map_err(failed)?;
-        output.answer(
-            || format!("http://{address}"),
-            || json!({"listening": format!("http://{address}"), "data": args.data}),
-        );
-        output.note(format!("niwaki {} listens until Ctrl-C", env!("CARGO_PKG_VERSION")));
-        output.next([
-            format!("niwaki --server http://{address} server info"),
-            format!("niwaki --server http://{address} datasets put PATH"),
-        ]);
+        output.answer(|| url.clone(), || json!({"listening": &url, "data": &data}));
+        tracing::info!(version = env!("CARGO_PKG_VERSION"), url, ?data, "listening");
+        // Where nobody looks, stderr is the log alone, in its own form.
+        if output.draws() {
+            output.note("until Ctrl-C");
+            output.next([
+                format!("niwaki --server {url} server info"),
+                format!("niwaki --server {url} datasets put PATH"),
+            ]);
+        }
         Ok(server.serve(listener, stop).await?)
     })
+}
+
+/// A server that would not be safe has settings that cannot be used.
+fn refused(error: ServeError) -> Failure {
+    match error {
+        ServeError::Unsafe(error) => Failure::new(Exit::Settings, "UNSAFE_SETTINGS", error.to_string()),
+        other => other.into(),
+    }
 }
 
 /// Ends at the first Ctrl-C or SIGTERM.

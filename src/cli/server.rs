@@ -1,9 +1,12 @@
-//! `niwaki server`: what the server says of itself. Its exit code serves as a health check.
+//! `niwaki server`: what the server says of itself.
 
-use super::args::ServerVerb;
+use tonic_health::pb::HealthCheckRequest;
+use tonic_health::pb::health_check_response::ServingStatus;
+
 use super::client::Client;
-use super::failure::Failure;
+use super::failure::{Exit, Failure};
 use super::output::{Output, grouped, table};
+use super::verbs::ServerVerb;
 use crate::api::{json, v1};
 
 /// Does what was asked for.
@@ -13,6 +16,13 @@ pub async fn run(client: &Client, verb: ServerVerb, output: Output) -> Result<()
             let info = client.server().get_server_info(v1::GetServerInfoRequest {}).await?.into_inner();
             output.answer(|| text(&info), || json::to_value("ServerInfo", &info));
             output.next(["niwaki datasets put PATH".into(), "niwaki models put FILE".into()]);
+        }
+        ServerVerb::Health => {
+            let health = client.health().check(HealthCheckRequest::default()).await?.into_inner();
+            if health.status() != ServingStatus::Serving {
+                return Err(Failure::new(Exit::Unavailable, "NOT_SERVING", "the server is stopping"));
+            }
+            output.answer(|| "serving".into(), || serde_json::json!({"status": "SERVING"}));
         }
     }
     Ok(())

@@ -72,8 +72,9 @@ fn enter(folder: &Path) -> Result<JobFile, Failure> {
         .map_err(|error| Failure::crashed(format!("{JOB_FILE}: {error}")))?;
     // Whoever answers calls comes first.
     let _ = rustix::process::nice(NICENESS);
-    let room = sandbox::enter(folder, &job.limits)
-        .map_err(|error| Failure::new(Kind::Internal, "INTERNAL", format!("the process could not be limited: {error}")))?;
+    let room = sandbox::enter(folder, &job.limits).map_err(|error| {
+        Failure::new(Kind::Internal, "INTERNAL", format!("the process could not be limited: {error}"))
+    })?;
     for gap in room.gaps() {
         tracing::debug!(gap, "a wall is missing");
     }

@@ -5,12 +5,13 @@
 //! - [`worker`] claims a job, stages its inputs, watches over its process, publishes what it made
 //! - [`runner`] the process from outside, [`child`] from inside, [`protocol`] what they say to each other
 //! - [`reaper`] takes jobs away from workers that were lost
-//! - [`census`] counts jobs for operators
+//! - [`census`] counts jobs for operators, [`account`] tells them of those at work
 //! - [`supervise`] keeps workers and the reaper going
 //! - [`reader`] reads what came from outside, in a process of its own
 //! - [`emitted`] looks over what a process left before anybody else sees it; what it saved on the way is stored by a task
 //!   beside the worker
 
+pub mod account;
 pub mod census;
 pub mod child;
 pub mod emitted;

@@ -27,8 +27,10 @@ use tokio::sync::watch;
 use tokio::task::JoinSet;
 use tokio::time::{Instant, MissedTickBehavior, interval, sleep_until, timeout};
 use tokio_util::sync::CancellationToken;
+use tracing::Instrument;
 
 use super::JobError;
+use super::account::{self, Steps};
 use super::emitted::{self, Taken};
 use super::job::{Directive, Failure, Job, JobResult, Lease, Outcome};
 use super::protocol::{DATA_FOLDER, JOB_FILE, JobFile, Line, MODELS_FOLDER, ModelFile, OUT_FOLDER, RESUME_FILE};
@@ -94,7 +96,9 @@ impl Worker {
         let mut changes = self.queue.changes();
         while !shutdown.is_cancelled() {
             match self.queue.claim(&self.name, now_ms(), self.lease_ms()).await {
-                Ok(Some((job, lease))) => self.work(&job, &lease, &shutdown).await,
+                Ok(Some((job, lease))) => {
+                    self.work(&job, &lease, &shutdown).instrument(account::attempt(&lease)).await;
+                }
                 Ok(None) => tokio::select! {
                     () = changes.any() => {}
                     () = shutdown.cancelled() => {}
@@ -109,13 +113,14 @@ impl Worker {
 
     async fn work(&self, job: &Job, lease: &Lease, shutdown: &CancellationToken) {
         tracing::info!(job = job.key.id, attempt = lease.attempt, worker = self.name, "job started");
+        let begun = Instant::now();
         let (progress, latest) = watch::channel(None);
         let (director, directive) = watch::channel(Directive::Continue);
         let (queue, lease_ms) = (self.queue.clone(), self.lease_ms());
         let heart = Heart { queue, lease: lease.clone(), lease_ms, progress: latest, director };
         // The set ends the heart when it is dropped.
         let mut beating = JoinSet::new();
-        beating.spawn(heart.beat());
+        beating.spawn(heart.beat().in_current_span());
         let outcome = match self.outcome(job, lease, &progress, directive, shutdown).await {
             Some(outcome) => outcome,
             None => {
@@ -125,6 +130,7 @@ impl Worker {
         };
         // The last progress must not be written after the end.
         drop(beating);
+        account::ended(begun, &outcome);
         self.finish(lease, outcome).await;
     }
 
@@ -389,12 +395,16 @@ async fn attend(
     shutdown: &CancellationToken,
 ) -> Ended {
     let mut last: Option<Line> = None;
+    let mut steps = Steps::default();
     let mut stopping: Option<(End, Instant)> = None;
     loop {
         let deadline = stopping.as_ref().map_or_else(Instant::now, |(_, deadline)| *deadline);
         tokio::select! {
             line = process.next() => match line {
-                Some(Ok(Line::Progress(now))) => { progress.send_replace(Some(now)); }
+                Some(Ok(Line::Progress(now))) => {
+                    steps.at(&now);
+                    progress.send_replace(Some(now));
+                }
                 Some(Ok(Line::Checkpoint)) => { announce.send_replace(()); }
                 Some(Ok(line)) => last = Some(line),
                 Some(Err(problem)) => {

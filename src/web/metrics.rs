@@ -1,13 +1,15 @@
 //! Figures for Prometheus. They are those of the whole process and name no tenant.
 //!
-//! Whoever has something to count calls `metrics::counter!` with a name from here; nothing is counted before
-//! [`install`] has been called.
+//! Whoever has something to count calls `metrics::counter!` with a name from here or, below this module, with one of its own
+//! that is described here; nothing is counted before [`install`] has been called.
 
 use std::collections::BTreeMap;
 use std::sync::OnceLock;
 
 use metrics::{describe_counter, describe_gauge, describe_histogram, gauge};
 use metrics_exporter_prometheus::{Matcher, PrometheusBuilder, PrometheusHandle};
+
+use crate::jobs::account::{JOB_DURATION, READERS};
 
 /// How long calls took, by `method` and `code`.
 pub const RPC_DURATION: &str = "niwaki_rpc_duration_seconds";
@@ -19,12 +21,8 @@ pub const CONNECTIONS_REFUSED: &str = "niwaki_connections_refused_total";
 pub const JOBS: &str = "niwaki_jobs";
 /// Jobs that wait.
 pub const QUEUE_DEPTH: &str = "niwaki_queue_depth";
-/// How long attempts of jobs ran, by `outcome`.
-pub const JOB_DURATION: &str = "niwaki_job_duration_seconds";
 /// Bytes of uploads that were stored.
 pub const UPLOAD_BYTES: &str = "niwaki_upload_bytes_total";
-/// Processes that read what was uploaded.
-pub const READERS: &str = "niwaki_reader_processes";
 /// Free bytes of the data folder.
 pub const ROOM: &str = "niwaki_data_free_bytes";
 /// 1, with the `version`.

@@ -1,6 +1,7 @@
 //! HTTP beside gRPC, on the same port: `/healthz` (alive), `/readyz` (fit for work) and `/metrics`.
 
 pub mod metrics;
+pub mod trace;
 
 use std::path::Path;
 use std::time::Duration;

@@ -1,9 +1,8 @@
 //! From the listener to the end.
 
+use super::raw::Raw;
 use super::*;
-use bytes::{Buf, BufMut};
 use tonic::Request;
-use tonic::codec::{Codec, DecodeBuf, Decoder, EncodeBuf, Encoder};
 use tonic::codegen::http::uri::PathAndQuery;
 use tonic_health::pb::health_check_response::ServingStatus;
 use tonic_health::pb::health_client::HealthClient;
@@ -52,51 +51,16 @@ async fn a_stopping_server_says_so_and_ends_the_watches_of_its_health() {
 }
 
 #[tokio::test]
-async fn a_stopping_server_ends_although_a_stream_stays_open() {
+async fn a_stopping_server_ends_although_a_client_keeps_a_stream_open_and_does_not_wait_for_its_limit() {
     let data = tempfile::tempdir().unwrap();
-    let server = Server::start(data.path(), 0).await;
+    let mut settings = Settings { data: data.path().into(), ..Settings::default() };
+    // The limit is not what ends it: it is further away than the patience of this test.
+    settings.calls.stop_seconds = 3600;
+    let server = Server::start_set(settings, "/bin/true".into()).await;
     let mut reflection = ServerReflectionClient::new(server.channel.clone());
     let never = futures::stream::pending::<ServerReflectionRequest>();
     let _answers = reflection.server_reflection_info(never).await.unwrap();
     server.stop().await;
-}
-
-/// Sends bytes as they are.
-#[derive(Default)]
-struct Raw;
-
-impl Codec for Raw {
-    type Encode = Bytes;
-    type Decode = Bytes;
-    type Encoder = Raw;
-    type Decoder = Raw;
-
-    fn encoder(&mut self) -> Raw {
-        Raw
-    }
-
-    fn decoder(&mut self) -> Raw {
-        Raw
-    }
-}
-
-impl Encoder for Raw {
-    type Item = Bytes;
-    type Error = Status;
-
-    fn encode(&mut self, bytes: Bytes, out: &mut EncodeBuf<'_>) -> Result<(), Status> {
-        out.put(bytes);
-        Ok(())
-    }
-}
-
-impl Decoder for Raw {
-    type Item = Bytes;
-    type Error = Status;
-
-    fn decode(&mut self, bytes: &mut DecodeBuf<'_>) -> Result<Option<Bytes>, Status> {
-        Ok(Some(bytes.copy_to_bytes(bytes.remaining())))
-    }
 }
 
 #[tokio::test]

@@ -109,9 +109,16 @@ async fn a_server_that_stops_saves_its_jobs_and_the_next_one_ends_them_with_the_
     let expected = digest(&server.ended(&undisturbed.name).await);
     let job = server.create_job(&model, &dataset, TRAIN, "").await.unwrap();
     let mut watch = server.watch(&job.name, 0).await;
-    while timeout(LIMIT, watch.message()).await.unwrap().unwrap().unwrap().job.unwrap().progress.is_none_or(|p| p.done == 0)
-    {
-    }
+    while timeout(LIMIT, watch.message())
+        .await
+        .unwrap()
+        .unwrap()
+        .unwrap()
+        .job
+        .unwrap()
+        .progress
+        .is_none_or(|p| p.done == 0)
+    {}
     server.stop().await;
     let server = Server::start_set(seldom(), niwaki()).await;
     let ended = server.ended(&job.name).await;
@@ -169,7 +176,8 @@ async fn hostile_104_a_job_that_allocates_without_end_is_out_of_memory_and_the_n
     assert_eq!(error.code, Code::ResourceExhausted as i32);
     assert!(error.message.contains("50331648 bytes"), "{}", error.message);
     let small = r#""start": {"preset": "mlp:input=1x4x4,hidden=4,classes=2", "train": {"epochs": 1}}"#;
-    let next = server.create_job("", &dataset, &format!(r#"{{"version": 1, {small}, "steps": []}}"#), "").await.unwrap();
+    let next =
+        server.create_job("", &dataset, &format!(r#"{{"version": 1, {small}, "steps": []}}"#), "").await.unwrap();
     assert_eq!(server.ended(&next.name).await.state(), State::Succeeded);
     server.stop().await;
 }

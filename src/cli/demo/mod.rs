@@ -13,7 +13,7 @@ use std::time::Instant;
 use serde_json::json;
 use tokio::net::TcpListener;
 
-use super::args::DemoArgs;
+use super::args::{AccessArgs, DemoArgs};
 use super::client::Client;
 use super::eval::{Measured, Task};
 use super::failure::{Exit, Failure};
@@ -88,7 +88,8 @@ impl Demo<'_> {
         write_data(&data, self.args.seed)?;
         self.said("draw", clock, format!("{TRAIN_SAMPLES} digits to train on, {TEST_SAMPLES} to test with"));
 
-        let client = Client::connect(&self.server).await?;
+        let access = AccessArgs::plain(self.server.clone());
+        let client = Client::connect(&access).await?;
         let clock = Instant::now();
         let dataset = datasets::put(&client, &data, Some("digits".into()), None).await?;
         self.said("upload", clock, "the data set".into());
@@ -139,7 +140,7 @@ impl Demo<'_> {
         let job = v1::Job { model, dataset: dataset.name.clone(), recipe, ..Default::default() };
         let job = jobs::create(client, job, Purpose::Queue).await?;
         let mut meter = Meter::new(self.output);
-        let watched = jobs::watch(client, &job.name, &mut meter).await;
+        let watched = jobs::watch_to_end(client, &job.name, &mut meter).await;
         meter.finish();
         watched
     }

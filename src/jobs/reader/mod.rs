@@ -35,6 +35,7 @@ use tokio::process::Command;
 use tokio::sync::Semaphore;
 use tokio::time::timeout;
 
+use super::account::Reading;
 use super::job::Failure;
 use super::protocol::{DATA_FOLDER, MODELS_FOLDER, ModelFile};
 use super::runner;
@@ -320,6 +321,7 @@ impl Reader {
 /// Runs a process to its end: its answer, if it is one, the end of its log, and how it ended.
 async fn talk(command: &mut Command) -> io::Result<(Option<Answer>, String, ExitStatus)> {
     let mut child = command.spawn()?;
+    let _counted = Reading::begin();
     let (stdout, stderr) = (child.stdout.take(), child.stderr.take());
     let (answer, log, status) = tokio::join!(answer(stdout), tail(stderr), child.wait());
     Ok((answer, log, status?))

@@ -16,6 +16,8 @@ use niwaki::tensor::{DType, TensorData};
 use rand::Rng;
 use serde_json::{Value, json};
 
+mod operator;
+
 /// A folder with the program.
 struct Scratch(tempfile::TempDir);
 
@@ -29,14 +31,26 @@ impl Scratch {
     }
 
     fn niwaki(&self, args: &[&str]) -> Output {
-        Command::new(env!("CARGO_BIN_EXE_niwaki"))
-            .args(args)
-            .current_dir(self.0.path())
-            .env_remove("NIWAKI_SERVER")
-            .env_remove("NIWAKI_LISTEN")
-            .env_remove("NIWAKI_ALLOW_REMOTE")
-            .output()
-            .unwrap()
+        self.command(args).output().unwrap()
+    }
+
+    /// The program, which is told nothing by the machine it runs on.
+    fn command(&self, args: &[&str]) -> Command {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_niwaki"));
+        command.args(args).current_dir(self.0.path()).env("XDG_CONFIG_HOME", self.path("config"));
+        for (name, _) in std::env::vars_os().filter(|(name, _)| name.to_string_lossy().starts_with("NIWAKI_")) {
+            command.env_remove(name);
+        }
+        command
+    }
+
+    /// A server and its address.
+    fn serve(&self, more: &[&str]) -> (Server, String) {
+        let args = [&["serve", "--listen", "127.0.0.1:0", "--data", "server"], more].concat();
+        let mut child = self.command(&args).stdout(Stdio::piped()).stderr(Stdio::null()).spawn().unwrap();
+        let mut line = String::new();
+        BufReader::new(child.stdout.take().unwrap()).read_line(&mut line).unwrap();
+        (Server(child), line.trim().to_string())
     }
 
     /// Runs the program, which must do well, with `--json`.
@@ -85,7 +99,24 @@ fn help_shows_examples_and_exit_codes() {
     let bare = Scratch::new().niwaki(&["--json"]);
     assert_eq!(bare.status.code(), Some(2));
     assert!(!text(&bare.stderr).contains("job-child"), "{}", text(&bare.stderr));
-    for verb in ["serve", "demo", "run", "eval", "inspect", "models", "datasets", "jobs", "server"] {
+    for verb in [
+        "serve",
+        "demo",
+        "run",
+        "eval",
+        "inspect",
+        "models",
+        "datasets",
+        "uploads",
+        "jobs",
+        "server",
+        "api",
+        "keys",
+        "config",
+        "doctor",
+        "completions",
+        "man",
+    ] {
         let help = text(&Scratch::new().niwaki(&[verb, "--help"]).stdout);
         assert!(help.contains("Examples:"), "{help}");
     }
@@ -328,17 +359,8 @@ impl Drop for Server {
 fn the_verbs_lead_from_files_to_a_smaller_model_on_a_server() {
     let scratch = Scratch::new();
     write_task(&scratch);
-    let mut child = Command::new(env!("CARGO_BIN_EXE_niwaki"))
-        .args(["serve", "--listen", "127.0.0.1:0", "--data"])
-        .arg(scratch.path("server"))
-        .stdout(Stdio::piped())
-        .stderr(Stdio::null())
-        .spawn()
-        .unwrap();
-    let mut line = String::new();
-    BufReader::new(child.stdout.take().unwrap()).read_line(&mut line).unwrap();
-    let _server = Server(child);
-    let url = line.trim();
+    let (_server, url) = scratch.serve(&[]);
+    let url = url.as_str();
     let id = |args: &[&str]| {
         let output = scratch.niwaki(&[&["--server", url], args].concat());
         assert!(output.status.success(), "{args:?}: {}", text(&output.stderr));
@@ -354,8 +376,12 @@ fn the_verbs_lead_from_files_to_a_smaller_model_on_a_server() {
     let eval = scratch.json(&["eval", "out/model.safetensors", "--data", "data"]);
     assert_eq!(eval["accuracy"], done["result"]["result"]["accuracy"]);
 
-    for listing in ["datasets", "models", "jobs"] {
-        assert_eq!(scratch.json(&["--server", url, listing, "ls"]).as_array().unwrap().len(), 1);
+    assert_eq!(scratch.json(&["--server", url, "jobs", "wait", &job])["state"], "STATE_SUCCEEDED");
+    let again = scratch.json(&["--server", url, "jobs", "retry", &job, "--watch"]);
+    assert_eq!(again["result"]["result"]["accuracy"], done["result"]["result"]["accuracy"]);
+    assert_ne!(again["name"], done["name"]);
+    for (listing, count) in [("datasets", 1), ("models", 1), ("jobs", 2)] {
+        assert_eq!(scratch.json(&["--server", url, listing, "ls"]).as_array().unwrap().len(), count);
     }
     assert_eq!(scratch.json(&["--server", url, "server", "info"])["version"], env!("CARGO_PKG_VERSION"));
     let bad = json!({"version": 1, "steps": [{"quantize": {}}]});

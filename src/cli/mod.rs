@@ -69,7 +69,7 @@ pub fn run(args: Args) -> ExitCode {
         Verb::Doctor(settings) => doctor::run(&settings, server, output),
         Verb::Completions { shell } => {
             let mut script = Vec::new();
-            clap_complete::generate(shell, &mut Args::command(), "niwaki", &mut script);
+            clap_complete::generate(shell, &mut public_verbs(), "niwaki", &mut script);
             let script = String::from_utf8_lossy(&script);
             output.answer(|| script.to_string(), || json!(script));
             Ok(())
@@ -123,6 +123,13 @@ where
             Err(panic) => Err(Failure::new(Exit::Failure, "PANIC", format!("a defect in niwaki: {panic}"))),
         }
     })
+}
+
+/// The command line without what only niwaki itself types: shells complete hidden verbs too.
+fn public_verbs() -> clap::Command {
+    let all = Args::command();
+    let verbs = all.get_subcommands().filter(|verb| !verb.is_hide_set());
+    clap::Command::new("niwaki").version(env!("CARGO_PKG_VERSION")).args(all.get_arguments()).subcommands(verbs)
 }
 
 /// Writes a manual page for every verb.

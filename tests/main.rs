@@ -6,6 +6,8 @@ mod architecture;
 mod cli;
 // Whole recipes, run by the engine without a server.
 mod recipe;
+// What the process that reads uploads says of hostile files, and what it costs.
+mod reader;
 // Runs that are broken off and gone on with end with the same bytes.
 mod resume;
 // A real server on a real socket, with the generated client.

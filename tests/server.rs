@@ -41,6 +41,7 @@ mod raw;
 mod steps;
 mod tls;
 mod uploads;
+mod validation;
 
 const PARENT: &str = "tenants/default";
 /// Nothing here takes this long; a test that hangs should say so.
@@ -138,8 +139,14 @@ impl Server {
 
     /// Uploads a whole file and returns the upload's name.
     async fn put(&self, file_name: &str, bytes: &[u8]) -> String {
+        self.put_in(file_name, bytes, 1000).await
+    }
+
+    /// Uploads a whole file in pieces of that size and returns the upload's name.
+    async fn put_in(&self, file_name: &str, bytes: &[u8], size: usize) -> String {
         let upload = self.announce(file_name, bytes.len(), &sha256(bytes), "").await.unwrap();
-        let chunks = bytes.chunks(1000).enumerate().map(|(i, piece)| chunk(&upload.name, i * 1000, piece)).collect();
+        let pieces = bytes.chunks(size).enumerate();
+        let chunks = pieces.map(|(i, piece)| chunk(&upload.name, i * size, piece)).collect();
         assert_eq!(self.write(chunks).await.unwrap(), bytes.len() as u64);
         self.complete(&upload.name).await.unwrap().name
     }

@@ -5,15 +5,16 @@ use tonic::{Request, Response, Status};
 use super::auth::Caller;
 use super::convert::catalogue::dataset as to_pb;
 use super::convert::{Checks, Path, source_from_pb};
-use super::files::refused;
 use super::limits::{MAX_DISPLAY_NAME, MAX_FILES};
 use super::names::Collection;
 use super::paging::{check_request_id, cut, page};
 use super::status::{self, RequestError};
 use super::v1::dataset_service_server::DatasetService;
+use super::validation::{Readable, placed, unnamed};
 use super::{Context, v1};
 use crate::data::DataSource;
-use crate::store::{self, DatasetDetail, NewEntry, now_ms};
+use crate::jobs::reader::{Reader, Refusal};
+use crate::store::{self, Begun, DatasetDetail, Entry, NewEntry, now_ms};
 
 #[derive(Debug, Clone)]
 pub(super) struct Datasets(pub Context);
@@ -25,22 +26,25 @@ impl DatasetService for Datasets {
         request: Request<v1::CreateDatasetRequest>,
     ) -> Result<Response<v1::Dataset>, Status> {
         let (caller, request) = Caller::of(request)?;
-        let v1::CreateDatasetRequest { parent, dataset, request_id, validate_only: _ } = request;
+        let v1::CreateDatasetRequest { parent, dataset, request_id, validate_only } = request;
         let tenant = caller.parent(&parent)?;
         let mut dataset = dataset.unwrap_or_default();
         let source = check(&mut dataset, &request_id)?;
         let files = self.0.references(&caller, &dataset.files, "dataset.files").await?;
         let request = store::Request::new(request_id, &(&dataset.display_name, &files, &source));
-        let catalogue = &self.0.store.catalogue;
-        if let Some(first) = catalogue.made_by::<DatasetDetail>(&tenant, &request).await? {
-            return Ok(Response::new(to_pb(first)));
+        let display_name = dataset.display_name;
+        let detail = DatasetDetail { data_source: source, ..DatasetDetail::default() };
+        let new = NewEntry { tenant, display_name, files, detail };
+        if validate_only {
+            let entry = unnamed(new);
+            let detail =
+                DatasetDetail::read(&self.0.reader, &entry).await.map_err(|r| status::refused(&r.failure()))?;
+            let dataset = to_pb(Entry { detail, ..entry });
+            let (name, etag) = (String::new(), String::new());
+            return Ok(Response::new(v1::Dataset { name, create_time: None, etag, ..dataset }));
         }
-        let names: Vec<String> = files.iter().map(|file| file.file_name.clone()).collect();
-        let read = self.0.reader.dataset(&files, source).await;
-        let detail =
-            read.map_err(|refusal| status::refused(&refused(refusal, |_, field| in_request(field, &names))))?;
-        let new = NewEntry { tenant, display_name: dataset.display_name, files, detail };
-        Ok(Response::new(to_pb(catalogue.create(&new, &request, now_ms()).await?)))
+        let (Begun::New(entry) | Begun::Before(entry)) = self.0.store.catalogue.begin(&new, &request, now_ms()).await?;
+        Ok(Response::new(to_pb(self.0.checked(entry).await?)))
     }
 
     async fn get_dataset(&self, request: Request<v1::GetDatasetRequest>) -> Result<Response<v1::Dataset>, Status> {
@@ -82,6 +86,14 @@ fn check(dataset: &mut v1::Dataset, request_id: &str) -> Result<Option<DataSourc
     let source = dataset.source.take().and_then(|source| source_from_pb(source, &at, &mut checks));
     checks.add(check_request_id(request_id));
     checks.finish(source).map_err(|violations| RequestError::Invalid { violations })
+}
+
+impl Readable for DatasetDetail {
+    async fn read(reader: &Reader, entry: &Entry<Self>) -> Result<Self, Refusal> {
+        let names: Vec<String> = entry.files.iter().map(|file| file.file_name.clone()).collect();
+        let read = reader.dataset(&entry.files, entry.detail.data_source.clone()).await;
+        read.map_err(|refusal| placed(refusal, |_, field| in_request(field, &names)))
+    }
 }
 
 /// Where a bad field of a data set stands in the request: the reader speaks of files by their names.

@@ -1,4 +1,4 @@
-//! The files that a new model or data set is made of: from the uploads a request names to what a reader says of them.
+//! The files that a new model or data set is made of: the uploads that a request names.
 
 use std::collections::HashSet;
 
@@ -9,9 +9,7 @@ use super::auth::Caller;
 use super::names::Collection;
 use super::status::RequestError;
 use super::{Context, v1};
-use crate::error::{Kind, Violation};
-use crate::jobs::job::Failure;
-use crate::jobs::reader::{Part, Refusal};
+use crate::error::Violation;
 use crate::store::{FileRef, UploadState};
 
 impl Context {
@@ -48,22 +46,6 @@ impl Context {
         }
         Ok(found)
     }
-}
-
-/// What a call hears of files that were refused. `in_request` says where the request has what the reader calls bad (empty:
-/// the whole of that part).
-pub(super) fn refused(refusal: Refusal, in_request: impl Fn(&Part, &str) -> String) -> Failure {
-    let (part, mut failure) = match refusal {
-        Refusal::Files { part, failure } => (part, failure),
-        Refusal::Server(failure) => return failure,
-    };
-    for violation in &mut failure.violations {
-        violation.field = in_request(&part, &violation.field);
-    }
-    if failure.violations.is_empty() && failure.kind == Kind::InvalidArgument {
-        failure.violations.push(Violation::new(in_request(&part, ""), failure.message.clone()));
-    }
-    failure
 }
 
 /// What a request hears whose task panicked.

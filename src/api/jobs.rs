@@ -10,19 +10,19 @@ use tonic::{Request, Response, Status};
 use super::auth::Caller;
 use super::convert::job::{job as to_pb, listed};
 use super::convert::{Path, recipe_from_pb};
-use super::files::refused;
 use super::limits::MAX_UPLOAD_BYTES;
 use super::names::Collection;
 use super::paging::{check_request_id, cut, page};
 use super::recipe::to_json;
 use super::status::{self, RequestError};
 use super::v1::job_service_server::JobService;
+use super::validation::placed;
 use super::{Context, v1};
 use crate::error::Violation;
 use crate::jobs::job::{Job, JobKey, NewJob};
 use crate::jobs::queue::{Changes, JobQueue};
 use crate::jobs::reader::{Fit, Part, StoredModel};
-use crate::store::{self, DatasetDetail, Entry, ModelDetail, StoreError, now_ms};
+use crate::store::{self, DatasetDetail, Detail, Entry, EntryState, ModelDetail, StoreError, now_ms};
 
 /// More models than a recipe has use for.
 const MAX_EXTRA_MODELS: usize = 8;
@@ -93,7 +93,7 @@ impl JobService for Jobs {
 impl Jobs {
     /// Whether model and data set are there and the recipe suits them.
     async fn check_fit(&self, new: &NewJob) -> Result<(), Status> {
-        let dataset: Entry<DatasetDetail> = self.0.store.catalogue.get(&new.tenant, &new.dataset).await?;
+        let dataset = self.ready::<DatasetDetail>(new, &new.dataset).await?;
         let mut model = None;
         if let Some(id) = &new.model {
             model = Some(self.found(new, id).await?);
@@ -106,7 +106,7 @@ impl Jobs {
         let (recipe, source) = (new.recipe.clone(), dataset.detail.data_source);
         let fit = Fit { recipe, model, extra_models, data: dataset.files, source };
         let read = self.0.reader.fit(&fit).await;
-        let mut violations = read.map_err(|refusal| status::refused(&refused(refusal, in_request)))?;
+        let mut violations = read.map_err(|refusal| status::refused(&placed(refusal, in_request).failure()))?;
         if violations.is_empty() {
             return Ok(());
         }
@@ -116,9 +116,18 @@ impl Jobs {
         Err(RequestError::Invalid { violations }.into())
     }
 
+    /// Finds a model or a data set that jobs may use.
+    async fn ready<D: Detail>(&self, new: &NewJob, id: &str) -> Result<Entry<D>, StoreError> {
+        let entry: Entry<D> = self.0.store.catalogue.get(&new.tenant, id).await?;
+        match entry.state {
+            EntryState::Ready => Ok(entry),
+            state => Err(StoreError::NotReady { what: D::WHAT, id: id.into(), state: state.name() }),
+        }
+    }
+
     /// Finds one of the job's models.
     async fn found(&self, new: &NewJob, id: &str) -> Result<StoredModel, StoreError> {
-        let Entry { files, detail, .. } = self.0.store.catalogue.get::<ModelDetail>(&new.tenant, id).await?;
+        let Entry { files, detail, .. } = self.ready::<ModelDetail>(new, id).await?;
         let file = files.into_iter().next();
         let file = file.ok_or_else(|| StoreError::Row { what: "a model without files".into() })?;
         Ok(StoredModel { file, architecture: detail.architecture })

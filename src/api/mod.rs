@@ -28,6 +28,7 @@ mod server_info;
 pub mod status;
 pub mod tls;
 mod uploads;
+mod validation;
 
 /// The messages, clients and servers generated from `proto/niwaki/v1`.
 #[allow(missing_docs, clippy::all, clippy::pedantic, rustdoc::all)]
@@ -70,6 +71,8 @@ struct Context {
     queue: JobQueue,
     /// Reads what was uploaded, in processes of their own.
     reader: Reader,
+    /// Models and data sets that are being read.
+    checks: validation::Running,
     /// Cancelled when the server stops: streams end.
     stop: CancellationToken,
     /// Tasks that go on when their caller has gone; the server waits for them.

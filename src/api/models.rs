@@ -5,16 +5,17 @@ use tonic::{Request, Response, Status};
 use super::auth::Caller;
 use super::convert::catalogue::model as to_pb;
 use super::convert::{Checks, Path};
-use super::files::refused;
 use super::limits::MAX_DISPLAY_NAME;
 use super::names::Collection;
 use super::paging::{check_request_id, cut, page};
 use super::status::{self, RequestError};
 use super::v1::model_service_server::ModelService;
+use super::validation::{Readable, placed, unnamed};
 use super::{Context, v1};
+use crate::error::Failure;
 use crate::format::Architecture;
-use crate::jobs::reader::{Part, StoredModel};
-use crate::store::{self, ModelDetail, NewEntry, now_ms};
+use crate::jobs::reader::{Part, Reader, Refusal, StoredModel};
+use crate::store::{self, Begun, Entry, ModelDetail, NewEntry, StoreError, now_ms};
 
 #[derive(Debug, Clone)]
 pub(super) struct Models(pub Context);
@@ -23,21 +24,28 @@ pub(super) struct Models(pub Context);
 impl ModelService for Models {
     async fn create_model(&self, request: Request<v1::CreateModelRequest>) -> Result<Response<v1::Model>, Status> {
         let (caller, request) = Caller::of(request)?;
-        let v1::CreateModelRequest { parent, model, request_id, validate_only: _ } = request;
+        let v1::CreateModelRequest { parent, model, request_id, validate_only } = request;
         let tenant = caller.parent(&parent)?;
         let model = model.unwrap_or_default();
         let architecture = check(&model, &request_id)?;
         let files = self.0.references(&caller, &model.files, "model.files").await?;
         let request = store::Request::new(request_id, &(&model.display_name, &files, &architecture));
-        let catalogue = &self.0.store.catalogue;
-        if let Some(first) = catalogue.made_by::<ModelDetail>(&tenant, &request).await? {
-            return Ok(Response::new(to_pb(first)));
+        let display_name = model.display_name;
+        let new =
+            NewEntry { tenant, display_name, files, detail: ModelDetail { architecture, ..ModelDetail::default() } };
+        if validate_only {
+            let entry = unnamed(new);
+            let detail = ModelDetail::read(&self.0.reader, &entry).await.map_err(|r| status::refused(&r.failure()))?;
+            let model = to_pb(Entry { detail, ..entry });
+            return Ok(Response::new(v1::Model {
+                name: String::new(),
+                create_time: None,
+                etag: String::new(),
+                ..model
+            }));
         }
-        let stored = StoredModel { file: files[0].clone(), architecture };
-        let read = self.0.reader.model(&stored).await;
-        let detail = read.map_err(|refusal| status::refused(&refused(refusal, in_request)))?;
-        let new = NewEntry { tenant, display_name: model.display_name, files, detail };
-        Ok(Response::new(to_pb(catalogue.create(&new, &request, now_ms()).await?)))
+        let (Begun::New(entry) | Begun::Before(entry)) = self.0.store.catalogue.begin(&new, &request, now_ms()).await?;
+        Ok(Response::new(to_pb(self.0.checked(entry).await?)))
     }
 
     async fn get_model(&self, request: Request<v1::GetModelRequest>) -> Result<Response<v1::Model>, Status> {
@@ -85,6 +93,17 @@ fn check(model: &v1::Model, request_id: &str) -> Result<Option<Architecture>, Re
     });
     checks.add(check_request_id(request_id));
     checks.finish(architecture).map_err(|violations| RequestError::Invalid { violations })
+}
+
+impl Readable for ModelDetail {
+    async fn read(reader: &Reader, entry: &Entry<Self>) -> Result<Self, Refusal> {
+        let Some(file) = entry.files.first().cloned() else {
+            let failure = Failure::of(&StoreError::Row { what: "a model without files".into() });
+            return Err(Refusal::Server(failure));
+        };
+        let stored = StoredModel { file, architecture: entry.detail.architecture.clone() };
+        reader.model(&stored).await.map_err(|refusal| placed(refusal, in_request))
+    }
 }
 
 /// Where a bad field of a model's file stands in the request: the reader speaks of tensors and of the architecture.

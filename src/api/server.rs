@@ -204,11 +204,13 @@ impl Server {
         let context = Context {
             settings: settings.clone(),
             reader,
+            checks: Default::default(),
             store: store.clone(),
             queue,
             stop: stop.clone(),
             tasks: tasks.clone(),
         };
+        context.take_up().await?;
 
         let (health, health_service) = tonic_health::server::health_reporter();
         let serving = |status: ServingStatus| {

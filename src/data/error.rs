@@ -84,6 +84,14 @@ pub enum DataError {
         /// The number of classes there may be.
         limit: u32,
     },
+    /// Training samples that are all of one class.
+    #[error("{samples} training samples, all with the label {label}: there is nothing to tell apart")]
+    OneClass {
+        /// The label.
+        label: u32,
+        /// The training samples.
+        samples: usize,
+    },
     /// Not one label a sample.
     #[error("{inputs} samples in '{inputs_file}', but {labels} labels in '{labels_file}'")]
     Count {
@@ -149,7 +157,7 @@ impl Classify for DataError {
             DataError::Truncated { .. } => "TRUNCATED",
             DataError::TooLarge { .. } => "DATASET_SIZE",
             DataError::Container { source, .. } => source.reason(),
-            DataError::Label { .. } | DataError::Count { .. } => "LABELS",
+            DataError::Label { .. } | DataError::Count { .. } | DataError::OneClass { .. } => "LABELS",
             DataError::NonFinite { .. } => "NON_FINITE",
             DataError::Spec { .. } => "DATA_SPEC",
         }
@@ -169,7 +177,7 @@ impl Classify for DataError {
             | DataError::NonFinite { file, .. }
             | DataError::Cell { file, .. } => vec![Violation::new(file, self.to_string())],
             DataError::Count { labels_file, .. } => vec![Violation::new(labels_file, self.to_string())],
-            DataError::Unreadable { .. } | DataError::Empty { .. } => Vec::new(),
+            DataError::Unreadable { .. } | DataError::Empty { .. } | DataError::OneClass { .. } => Vec::new(),
         }
     }
 }

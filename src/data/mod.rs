@@ -45,6 +45,18 @@ pub struct Dataset {
     pub test: Option<Arc<Part>>,
 }
 
+impl Dataset {
+    /// Whether there is something to learn: training samples of two classes or more.
+    pub fn check_teaches(&self) -> Result<(), DataError> {
+        match &self.train.labels[..] {
+            [first, rest @ ..] if rest.iter().all(|label| label == first) => {
+                Err(DataError::OneClass { label: *first, samples: self.train.labels.len() })
+            }
+            _ => Ok(()),
+        }
+    }
+}
+
 /// Reads a data set; `source` says which files are what, or else they are looked at.
 pub fn open(files: &Files, source: Option<&DataSource>) -> Result<Dataset, DataError> {
     match source {

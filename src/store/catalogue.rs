@@ -110,7 +110,7 @@ pub struct FileRef {
 }
 
 /// What a model has.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 pub struct ModelDetail {
     /// The graph, where the file does not carry it.
     pub architecture: Option<Architecture>,

@@ -45,7 +45,10 @@ fn read_in_a_room(folder: &Path, read_recipe: impl Fn(&str) -> Result<Recipe, St
     let room = sandbox::enter(folder, &limits)?;
     let verdict = match task {
         Task::Model(file) => model(folder, &file).map(Verdict::Model),
-        Task::Dataset(files) => dataset(folder, files).map(|found| Verdict::Dataset(summary(&found))),
+        Task::Dataset(files) => dataset(folder, files).and_then(|found| {
+            found.check_teaches().map_err(|error| (Part::Data, Failure::of(&error)))?;
+            Ok(Verdict::Dataset(summary(&found)))
+        }),
         Task::Fit { recipe, model, extra_models, data } => {
             fit(folder, read_recipe(&recipe), model, extra_models, data).map(Verdict::Fit)
         }
@@ -82,7 +85,11 @@ fn dataset(folder: &Path, files: DataFiles) -> Result<Dataset, Refused> {
     let folder = folder.join(DATA_FOLDER);
     let paths = files.names.into_iter().enumerate().map(|(place, name)| (name, folder.join(place.to_string())));
     let found = data::open(&Files(paths.collect()), files.source.as_ref());
-    found.map_err(|error| (Part::Data, Failure::of(&error)))
+    found.map_err(|error| {
+        let failure = Failure::of(&error);
+        let is_memory = failure.reason == "OUT_OF_MEMORY";
+        (Part::Data, if is_memory { Failure { reason: "READER_MEMORY".into(), ..failure } } else { failure })
+    })
 }
 
 fn fit(

@@ -178,6 +178,15 @@ pub enum Refusal {
     Server(Failure),
 }
 
+impl Refusal {
+    /// Why.
+    pub fn failure(self) -> Failure {
+        match self {
+            Refusal::Files { failure, .. } | Refusal::Server(failure) => failure,
+        }
+    }
+}
+
 /// Starts processes that read, a few at a time.
 #[derive(Debug, Clone)]
 pub struct Reader {

@@ -16,6 +16,7 @@ use niwaki::tensor::{DType, TensorData};
 use rand::Rng;
 use serde_json::{Value, json};
 
+mod interrupted;
 mod operator;
 
 /// A folder with the program.

@@ -118,6 +118,7 @@ where
             }
         };
         match done {
+            Ok(Err(failure)) if failure.reason == "INTERRUPTED" => Err(failure),
             Ok(_) if pressed.load(Ordering::Relaxed) => Err(Failure::interrupted("stopped")),
             Ok(result) => result,
             Err(panic) => Err(Failure::new(Exit::Failure, "PANIC", format!("a defect in niwaki: {panic}"))),

@@ -15,7 +15,7 @@ use super::failure::{Exit, Failure};
 use super::output::{Output, comparison};
 use super::progress::Meter;
 use super::{interruptible, local, steps};
-use crate::recipe::run::{MODEL_FILE, REPORT_FILE, Run};
+use crate::recipe::run::{BEST_FILE, MODEL_FILE, REPORT_FILE, Run};
 use crate::recipe::{CHECKPOINT_FILE, Given, Keep, Leaving, RecipeError, Upload};
 use crate::report::Report;
 
@@ -35,7 +35,8 @@ pub fn run(args: &RunArgs, output: Output) -> Result<(), Failure> {
     if args.resume && resume.is_none() {
         output.note("There is nothing to go on with: the run begins.");
     }
-    let (out, state) = (args.out.clone(), file.clone());
+    let best = args.out.join(BEST_FILE);
+    let (out, state, left) = (args.out.clone(), file.clone(), best.clone());
     let report = interruptible(move |pressed| {
         let mut meter = Meter::new(output);
         let leaving = Leaving::default();
@@ -65,13 +66,15 @@ pub fn run(args: &RunArgs, output: Output) -> Result<(), Failure> {
         meter.finish();
         report.map_err(|error| match error {
             RecipeError::Cancelled if is_kept.load(Ordering::Relaxed) => {
-                Failure::interrupted("stopped").hint("the same command with --resume goes on from here")
+                let best =
+                    if left.exists() { format!("; {} is the best so far", left.display()) } else { String::new() };
+                Failure::interrupted("stopped").hint(format!("the same command with --resume goes on from here{best}"))
             }
             error => failure(error),
         })
     })?;
-    // Only a file that nobody needs any more would be left.
-    let _ = std::fs::remove_file(file);
+    // What was left of an earlier run is of no use any more. It does no harm either, if it stays.
+    let _ = (std::fs::remove_file(file), std::fs::remove_file(best));
 
     output.answer(
         || text(&report, &args.out),

@@ -41,8 +41,8 @@ pub const BEST_FILE: &str = "best.safetensors";
 
 /// What a running recipe is given by whoever runs it.
 pub struct Run<'a> {
-    /// Asked often; once true, the run ends with [`RecipeError::Cancelled`] within a second, but for the
-    /// factorisation of large layers, which is not interrupted.
+    /// Asked often; once true, the run ends with [`RecipeError::Cancelled`] within a second. What takes longer in one
+    /// piece is not interrupted: a training step of a large network, the factorisation of a large layer.
     pub cancelled: &'a (dyn Fn() -> bool + Sync),
     /// Told often what the run is doing.
     pub progress: &'a mut (dyn FnMut(&Progress) + Send),

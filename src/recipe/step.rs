@@ -35,7 +35,9 @@ impl Course<'_, '_> {
             }
             StepKind::Quantize(quantize) => effect.quantize = Some(self.quantize(graph, quantize)?),
             StepKind::LowRank(pass) => {
-                let plan = pass.plan(graph).map_err(|source| self.failed(source))?;
+                let cancelled = self.run.cancelled;
+                let plan = pass.plan_unless(graph, &|| cancelled()).map_err(|source| self.failed(source))?;
+                let plan = plan.ok_or(RecipeError::Cancelled)?;
                 self.pass(graph, &plan)?;
                 effect.low_rank = plan.layers;
             }

@@ -6,9 +6,14 @@ use super::*;
 use v1::job::State;
 
 /// A training of some seconds, in whose every step chance has a part.
-const TRAIN: &str = r#"{"version": 1, "seed": 5, "steps": [
+const TRAIN: &str = r#"{"version": 1, "seed": 5, "data": {"transforms": [{"scale": {"factor": 0.01}}]}, "steps": [
     {"insert_dropout": {"after": ["flatten"], "rate": 0.2}},
     {"train": {"epochs": 60, "batch_size": 2, "ema": {"decay": 0.99}}}, {"fold": {}}]}"#;
+/// The same with so many epochs.
+fn train(epochs: u32) -> String {
+    TRAIN.replace("60", &epochs.to_string())
+}
+
 /// As many epochs as are allowed: it does not end by itself while a test runs.
 const LONG: &str = r#"{"version": 1, "steps": [{"train": {"epochs": 10000, "batch_size": 8}}]}"#;
 
@@ -59,7 +64,7 @@ async fn saved_again(server: &Server, job: &str, before: Option<prost_types::Tim
     loop {
         let message = timeout(LIMIT, watch.message()).await.unwrap().unwrap();
         let job = message.expect("the job has not ended").job.unwrap();
-        assert!(!matches!(job.state(), State::Succeeded | State::Failed), "{job:?}");
+        assert!(!matches!(job.state(), State::Succeeded | State::Failed), "it has ended: {:?}", job.error);
         if job.state() == State::Running && job.checkpoint_time.is_some() && job.checkpoint_time != before {
             return job;
         }
@@ -72,10 +77,10 @@ async fn a_job_whose_process_is_killed_again_and_again_ends_with_the_bytes_of_on
     let script = program(data.path(), "echo $$ > $2/../../../pid\nexec $NIWAKI job-child $2");
     let server = Server::start_set(settings(data.path()), script).await;
     let (model, dataset) = server.inputs().await;
-    let undisturbed = server.create_job(&model, &dataset, TRAIN, "").await.unwrap();
+    let undisturbed = server.create_job(&model, &dataset, &train(1500), "").await.unwrap();
     let expected = digest(&server.ended(&undisturbed.name).await);
 
-    let job = server.create_job(&model, &dataset, TRAIN, "").await.unwrap();
+    let job = server.create_job(&model, &dataset, &train(1500), "").await.unwrap();
     let mut before = None;
     // More often than a job may be lost that does not get on.
     for kill in 1..=5 {
@@ -195,7 +200,8 @@ async fn hostile_106_processes_that_die_or_lie_are_tried_three_times_and_then_ha
         ("head -c 1000000000 /dev/zero >&2; exit 1", "JOB_CRASHED", "exit status: 1"),
     ] {
         let (job, reason) = ended_by(script).await;
-        assert_eq!((job.state(), job.attempt, reason.as_str()), (State::Failed, 3, word), "{script}: {:?}", job.error);
+        let seen = (job.state(), job.attempt, reason.as_str());
+        assert_eq!(seen, (State::Failed, 3, word), "{script}: {:?}", job.error);
         let message = job.error.unwrap().message;
         assert!(message.contains(says), "{script}: {message}");
     }

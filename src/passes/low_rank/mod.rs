@@ -67,9 +67,17 @@ pub struct Plan {
 impl LowRank {
     /// Decides and computes everything; the decompositions are what takes time.
     pub fn plan(&self, graph: &Graph) -> Result<Plan, PassError> {
+        Ok(self.plan_unless(graph, &|| false)?.expect("nobody stops it"))
+    }
+
+    /// As [`LowRank::plan`]; `stopped` is asked before every decomposition, and once it is true there is no plan.
+    pub fn plan_unless(&self, graph: &Graph, stopped: &dyn Fn() -> bool) -> Result<Option<Plan>, PassError> {
         self.check(graph)?;
         let (mut spectra, mut reports) = (Vec::new(), Vec::new());
         for LookedAt { place, node, layer } in self.looked_at(graph)? {
+            if stopped() {
+                return Ok(None);
+            }
             match layer {
                 Ok(layer) => spectra.push(Spectrum::of(graph, place, node, layer)?),
                 Err(because) => reports.push((place, left_alone(graph, node, because.to_string()))),
@@ -83,7 +91,7 @@ impl LowRank {
             reports.push((spectrum.place, spectrum.report(graph, decision)));
         }
         reports.sort_by_key(|(place, _)| *place);
-        Ok(Plan { layers: reports.into_iter().map(|(_, report)| report).collect(), factors })
+        Ok(Some(Plan { layers: reports.into_iter().map(|(_, report)| report).collect(), factors }))
     }
 
     /// What becomes of every layer that is looked at.

@@ -12,9 +12,11 @@
 //!   beside the worker
 
 pub mod account;
+mod attend;
 pub mod census;
 pub mod child;
 pub mod emitted;
+mod heart;
 pub mod job;
 pub mod protocol;
 pub mod queue;

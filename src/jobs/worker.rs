@@ -25,20 +25,21 @@ use std::time::Duration;
 
 use tokio::sync::watch;
 use tokio::task::JoinSet;
-use tokio::time::{Instant, MissedTickBehavior, interval, sleep_until, timeout};
+use tokio::time::{Instant, timeout};
 use tokio_util::sync::CancellationToken;
 use tracing::Instrument;
 
 use super::JobError;
-use super::account::{self, Steps};
+use super::account;
+use super::attend::{End, Ended, STOP_GRACE, attend, called_off};
 use super::emitted::{self, Taken};
+use super::heart::Heart;
 use super::job::{Directive, Failure, Job, JobResult, Lease, Outcome};
 use super::protocol::{DATA_FOLDER, JOB_FILE, JobFile, Line, MODELS_FOLDER, ModelFile, OUT_FOLDER, RESUME_FILE};
 use super::queue::JobQueue;
 use super::reader::{Reader, Refusal};
 use super::runner::{OUT_OF_MEMORY, Process};
 use super::saver::Saver;
-use super::state::JobState;
 use crate::error::{Classify, Kind};
 use crate::recipe::run::{BEST_FILE, MODEL_FILE, Progress};
 use crate::report::EmittedFile;
@@ -46,14 +47,6 @@ use crate::sandbox::Limits;
 use crate::settings;
 use crate::store::{DatasetDetail, Entry, FileRef, ModelDetail, Store, StoreError, now_ms, stored_digest};
 
-/// How often a worker is heard of at least: often enough that a cancel is seen within a second.
-const BEAT_EVERY: Duration = Duration::from_secs(1);
-/// How often progress is written at most.
-const PROGRESS_EVERY: Duration = Duration::from_millis(250);
-/// How long a process may take to stop when it is asked to.
-const STOP_GRACE: Duration = Duration::from_secs(2);
-/// How long a process may take to save its work and stop.
-const LEAVE_GRACE: Duration = Duration::from_secs(5);
 /// Descriptors that a process may have: pipes, its folder, and for each thread a file.
 const OPEN_FILES: u64 = 256;
 /// How long a worker waits when the queue cannot be reached.
@@ -76,18 +69,6 @@ pub struct Worker {
     pub settings: settings::Jobs,
     /// The program that runs a job.
     pub job_program: PathBuf,
-}
-
-/// How the process of a job ended.
-#[derive(Debug, Clone, PartialEq)]
-enum End {
-    Done,
-    Failed(Failure),
-    Died(Failure),
-    Cancelled,
-    TimedOut,
-    Released,
-    Lost,
 }
 
 impl Worker {
@@ -147,7 +128,11 @@ impl Worker {
             Ok(folder) => folder,
             Err(error) => return Some(Outcome::Failed(ours("a folder for the job could not be made", &error))),
         };
-        if let Err(failure) = self.stage(job, &folder.room).await {
+        let staged = tokio::select! {
+            staged = self.stage(job, &folder.room) => staged,
+            called_off = called_off(&mut directive, shutdown) => return called_off,
+        };
+        if let Err(failure) = staged {
             return Some(Outcome::Failed(failure));
         }
         let mut process = match Process::start_with_threads(&self.job_program, &folder.room, self.threads()) {
@@ -378,133 +363,8 @@ impl Folder {
     }
 }
 
-/// How a process came to its end.
-enum Ended {
-    /// It was asked to stop, or killed, by us.
-    Stopped(End),
-    /// By itself, with this last line.
-    Alone(Option<Line>, std::io::Result<ExitStatus>),
-}
-
-/// Follows a process to its end.
-async fn attend(
-    process: &mut Process,
-    progress: &watch::Sender<Option<Progress>>,
-    announce: watch::Sender<()>,
-    directive: &mut watch::Receiver<Directive>,
-    shutdown: &CancellationToken,
-) -> Ended {
-    let mut last: Option<Line> = None;
-    let mut steps = Steps::default();
-    let mut stopping: Option<(End, Instant)> = None;
-    loop {
-        let deadline = stopping.as_ref().map_or_else(Instant::now, |(_, deadline)| *deadline);
-        tokio::select! {
-            line = process.next() => match line {
-                Some(Ok(Line::Progress(now))) => {
-                    steps.at(&now);
-                    progress.send_replace(Some(now));
-                }
-                Some(Ok(Line::Checkpoint)) => { announce.send_replace(()); }
-                Some(Ok(line)) => last = Some(line),
-                Some(Err(problem)) => {
-                    process.kill();
-                    let failure = Failure::crashed(format!("the job's process wrote {problem}"));
-                    stopping = Some((End::Died(failure), Instant::now()));
-                }
-                None => break,
-            },
-            told = directive.changed(), if stopping.is_none() => {
-                // Without a heart there is no lease to keep.
-                let directive = if told.is_err() { Directive::Lost } else { *directive.borrow() };
-                match directive {
-                    Directive::Continue => {}
-                    Directive::Cancel => {
-                        process.cancel().await;
-                        stopping = Some((End::Cancelled, Instant::now() + STOP_GRACE));
-                    }
-                    Directive::TimeOut => {
-                        process.cancel().await;
-                        stopping = Some((End::TimedOut, Instant::now() + STOP_GRACE));
-                    }
-                    Directive::Lost => {
-                        process.kill();
-                        stopping = Some((End::Lost, Instant::now()));
-                    }
-                }
-            }
-            () = shutdown.cancelled(), if stopping.is_none() => {
-                process.leave().await;
-                stopping = Some((End::Released, Instant::now() + LEAVE_GRACE));
-            }
-            () = sleep_until(deadline), if stopping.is_some() => {
-                process.kill();
-                break;
-            }
-        }
-    }
-    // Its output has ended; a process that goes on all the same is ended too.
-    let status = match timeout(STOP_GRACE, process.wait()).await {
-        Ok(status) => status,
-        Err(_) => {
-            process.kill();
-            process.wait().await
-        }
-    };
-    match stopping {
-        Some((end, _)) => Ended::Stopped(end),
-        None => Ended::Alone(last, status),
-    }
-}
-
 fn processors() -> usize {
     std::thread::available_parallelism().map_or(1, |processors| processors.get())
-}
-
-/// Keeps the lease, writes progress, and hears what to do.
-struct Heart {
-    queue: JobQueue,
-    lease: Lease,
-    lease_ms: i64,
-    progress: watch::Receiver<Option<Progress>>,
-    director: watch::Sender<Directive>,
-}
-
-impl Heart {
-    async fn beat(mut self) {
-        let mut changes = self.queue.changes();
-        let mut ticks = interval(PROGRESS_EVERY);
-        ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
-        let mut beaten = Instant::now();
-        loop {
-            let due = tokio::select! {
-                _ = ticks.tick() => self.progress.has_changed().unwrap_or(false) || beaten.elapsed() >= BEAT_EVERY,
-                // Most changes are our own progress; only a cancel is worth a beat at once.
-                () = changes.of(&self.lease.key) => self.is_cancelling().await,
-            };
-            if !due {
-                continue;
-            }
-            let news = self.progress.has_changed().unwrap_or(false);
-            let progress = if news { self.progress.borrow_and_update().clone() } else { None };
-            match self.queue.heartbeat(&self.lease, now_ms(), self.lease_ms, progress).await {
-                Ok(directive) => {
-                    beaten = Instant::now();
-                    self.director.send_if_modified(|now| std::mem::replace(now, directive) != directive);
-                }
-                Err(error) => {
-                    tracing::warn!(job = self.lease.key.id, %error, "a heartbeat failed");
-                    if beaten.elapsed() >= Duration::from_millis(self.lease_ms as u64) {
-                        self.director.send_replace(Directive::Lost);
-                    }
-                }
-            }
-        }
-    }
-
-    async fn is_cancelling(&self) -> bool {
-        self.queue.get(&self.lease.key).await.is_ok_and(|job| job.state == JobState::Cancelling)
-    }
 }
 
 /// A failure of the store, which the client sees by its kind; what is ours is told to the log alone.

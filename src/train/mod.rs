@@ -37,6 +37,9 @@ pub use checkpoint::TrainState;
 pub use fit::fit;
 pub use plan::check;
 
+/// Asked whether to keep the place where a training is; calling what it is given copies that place.
+pub type KeepState<'a> = dyn FnMut(&dyn Fn() -> TrainState) + 'a;
+
 /// What a training is given beside the graph and its configuration.
 pub struct TrainContext<'a> {
     /// The samples to learn from.
@@ -51,7 +54,7 @@ pub struct TrainContext<'a> {
     pub progress: &'a mut dyn FnMut(&TrainProgress),
     /// Asked before every step and every validation, where the training may go on from later. Whoever wants to keep that
     /// place calls what comes with the question, which copies all there is.
-    pub keep: Option<&'a mut dyn FnMut(&dyn Fn() -> TrainState)>,
+    pub keep: Option<&'a mut KeepState<'a>>,
     /// Where an earlier call with the same arguments was.
     pub resume: Option<TrainState>,
     /// Set when the training is cancelled and an epoch has been fit to be chosen: the network of the best one.

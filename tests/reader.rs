@@ -44,7 +44,10 @@ fn ask_within(folder: &Path, task: Task, limits: Limits) -> Result<Answer, Strin
     let read = serde_json::to_vec(&ReadFile { limits, task }).unwrap();
     std::fs::write(folder.join(READ_FILE), read).unwrap();
     let mut command = Command::new(env!("CARGO_BIN_EXE_niwaki"));
+    let begun = std::time::Instant::now();
     let ended = command.arg(VERB).arg(folder).env_clear().stdin(Stdio::null()).output().unwrap();
+    // For people, with --nocapture: no test depends on a clock.
+    eprintln!("{:?}: {} ms", std::thread::current().name().unwrap_or_default(), begun.elapsed().as_millis());
     if !ended.status.success() {
         return Err(format!("{}: {}", ended.status, String::from_utf8_lossy(&ended.stderr)));
     }

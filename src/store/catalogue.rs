@@ -438,7 +438,7 @@ mod tests {
         };
         assert_eq!((first.state, first.revision), (EntryState::Validating, 1));
         assert_eq!(catalogue.begin(&new("a"), &call, 8).await.unwrap(), Begun::Before(first.clone()));
-        assert_eq!(catalogue.validating::<ModelDetail>().await.unwrap(), [first.clone()]);
+        assert_eq!(catalogue.validating::<ModelDetail>().await.unwrap(), std::slice::from_ref(&first));
         let found = ModelDetail { params: 99, ..new("a").detail };
         let ready = catalogue.ready("default", &first.id, &found).await.unwrap();
         assert_eq!((ready.state, ready.revision, ready.detail.params), (EntryState::Ready, 2, 99));

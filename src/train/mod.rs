@@ -37,7 +37,7 @@ pub use checkpoint::TrainState;
 pub use fit::fit;
 pub use plan::check;
 
-/// Asked where a training may go on from later; what comes with the question copies the training's state.
+/// Asked whether to keep the place where a training is; calling what it is given copies that place.
 pub type KeepState<'a> = dyn FnMut(&dyn Fn() -> TrainState) + 'a;
 
 /// What a training is given beside the graph and its configuration.

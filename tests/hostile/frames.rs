@@ -50,6 +50,7 @@ impl Attacker {
         self.stream.write_all(&frame(kind, flags, stream, payload)).await
     }
 
+    #[allow(dead_code)]
     pub async fn send_bytes(&mut self, bytes: &[u8]) -> std::io::Result<()> {
         self.stream.write_all(bytes).await
     }

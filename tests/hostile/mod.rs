@@ -34,6 +34,7 @@ async fn neighbours_are_served(channel: &Channel) {
 }
 
 /// Settings with small bounds.
+#[allow(dead_code)]
 fn settings(data: &Path, change: impl FnOnce(&mut Settings)) -> Settings {
     let mut settings = Settings { data: data.into(), ..Settings::default() };
     settings.jobs.workers = 0;

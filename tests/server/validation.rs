@@ -158,7 +158,7 @@ async fn time_and_memory_of_a_reader_are_limits_that_are_told() {
 }
 
 #[tokio::test]
-async fn bytes_that_the_store_has_lost_are_no_models_mistake() {
+async fn n16_bytes_that_the_store_has_lost_are_no_models_mistake() {
     let data = tempfile::tempdir().unwrap();
     let server = Server::start(data.path(), 0).await;
     let upload = server.put("small", &model_file()).await;
@@ -168,5 +168,17 @@ async fn bytes_that_the_store_has_lost_are_no_models_mistake() {
     std::fs::OpenOptions::new().write(true).open(blob).unwrap().set_len(50).unwrap();
     let error = server.create_model(&upload, "").await.unwrap_err();
     assert_eq!(error.code(), Code::DataLoss);
+    server.stop().await;
+}
+
+#[tokio::test]
+async fn n53_a_data_set_has_so_many_files_and_their_names_are_short() {
+    let data = tempfile::tempdir().unwrap();
+    let server = Server::start(data.path(), 0).await;
+    let error = server.announce(&"n".repeat(4096), 1, &sha256(b"x"), "").await.unwrap_err();
+    assert_eq!((error.code(), fields(&error)), (Code::InvalidArgument, vec!["upload.file_name".to_string()]));
+    let upload = server.put("small", &dataset_file(20)).await;
+    let error = server.create_dataset(&vec![upload; 10_001]).await.unwrap_err();
+    assert_eq!((error.code(), fields(&error)), (Code::InvalidArgument, vec!["dataset.files".to_string()]));
     server.stop().await;
 }

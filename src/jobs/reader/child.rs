@@ -47,7 +47,7 @@ fn read_in_a_room(folder: &Path, read_recipe: impl Fn(&str) -> Result<Recipe, St
         Task::Model(file) => model(folder, &file).map(Verdict::Model),
         Task::Dataset(files) => dataset(folder, files).and_then(|found| {
             found.check_teaches().map_err(|error| (Part::Data, Failure::of(&error)))?;
-            Ok(Verdict::Dataset(summary(&found)))
+            Ok(Verdict::Dataset(Box::new(summary(&found))))
         }),
         Task::Fit { recipe, model, extra_models, data } => {
             fit(folder, read_recipe(&recipe), model, extra_models, data).map(Verdict::Fit)

@@ -114,7 +114,7 @@ pub enum Verdict {
     /// A model. Its `architecture` is left to whoever asked.
     Model(ModelDetail),
     /// A data set. Its `data_source` is left to whoever asked.
-    Dataset(DatasetDetail),
+    Dataset(Box<DatasetDetail>),
     /// What keeps a recipe from running on what was given; nothing: it suits.
     Fit(Vec<Violation>),
     /// The files are not what they are said to be.
@@ -220,7 +220,7 @@ impl Reader {
         let (_permit, folder) = self.room().await?;
         let data = self.stage_data(files, source.clone(), folder.path()).await?;
         match self.ask(folder.path(), Task::Dataset(data)).await? {
-            Verdict::Dataset(detail) => Ok(DatasetDetail { data_source: source, ..detail }),
+            Verdict::Dataset(detail) => Ok(DatasetDetail { data_source: source, ..*detail }),
             other => Err(unexpected(other)),
         }
     }

@@ -50,6 +50,20 @@ fn a_file_cut_anywhere_is_refused() {
 }
 
 #[test]
+fn n16_a_file_on_disk_is_read_as_bytes_are_and_may_become_shorter_meanwhile() {
+    let path = tempfile::NamedTempFile::new().unwrap();
+    let whole = file(br#"{"t":{"dtype":"U8","shape":[4],"data_offsets":[0,4]}}"#, &[1, 2, 3, 4]);
+    for length in 0..=whole.len() {
+        std::fs::write(path.path(), &whole[..length]).unwrap();
+        assert_eq!(open(path.path()).unwrap(), read(whole.slice(..length)), "{length} bytes");
+    }
+    // Between the look at its size and the reading: an error and no signal, for it is not mapped.
+    let mut shorter = File::open(path.path()).unwrap();
+    let cut = super::whole(&mut shorter, "the data", 1 << 20).unwrap().unwrap_err();
+    assert!(matches!(cut, FormatError::Truncated { what: "the data", .. }));
+}
+
+#[test]
 fn a_header_length_past_the_end_is_refused_without_allocating_it() {
     for length in [u64::MAX, 1 << 62, 11] {
         let mut bytes = length.to_le_bytes().to_vec();

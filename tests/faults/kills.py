@@ -167,10 +167,8 @@ def data(niwaki, folder):
 def share_done(job):
     """About how much of a job is done, from 0 to 1: its trainings are four fifths and one fifth of it."""
     progress = job.get("progress") or {}
-    if progress.get("phase") != "train" and progress.get("phase") != "start":
-        return 0.0
     done = int(progress.get("done", 0)) / max(1, int(progress.get("total", 0)))
-    return 0.8 * done if progress.get("phase") == "start" else 0.8 + 0.2 * done
+    return {"start": 0.8 * done, "prune-weights": 0.8, "train": 0.8 + 0.2 * done, "measure": 1}.get(progress.get("phase"), 0)
 
 
 def one_long_job(server, dataset, args, rng):
@@ -180,10 +178,11 @@ def one_long_job(server, dataset, args, rng):
     seconds = time.monotonic() - begun
     say(f"undisturbed: {seconds:.1f} s, {expected}")
     job = server.create(dataset, recipe, "long")
-    begun = time.monotonic()
+    begun, done = time.monotonic(), 0
     for kill in range(1, args.kills + 1):
-        # Such that what is left is enough for the kills that are left.
-        left = seconds * (1 - share_done(server.job(job)))
+        # Such that what is left is enough for the kills that are left. A job that was just begun anew says nothing yet.
+        done = max(done, share_done(server.job(job)))
+        left = seconds * (1 - done)
         wait = rng.uniform(0, 2 * left / (args.kills + 2 - kill))
         time.sleep(wait)
         state = server.job(job)

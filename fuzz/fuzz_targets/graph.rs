@@ -15,7 +15,8 @@ fn weights(json: &Value) -> Option<BTreeMap<String, TensorData>> {
     let mut left = MAX_BYTES;
     let mut found = BTreeMap::new();
     for param in json.get("params")?.as_array()? {
-        let shape: Option<Vec<usize>> = param.get("shape")?.as_array()?.iter().map(|d| Some(d.as_u64()? as usize)).collect();
+        let shape: Option<Vec<usize>> =
+            param.get("shape")?.as_array()?.iter().map(|d| Some(d.as_u64()? as usize)).collect();
         let shape = shape?;
         let bytes = shape.iter().try_fold(4usize, |n, d| n.checked_mul(*d)).filter(|bytes| *bytes <= left)?;
         left -= bytes;

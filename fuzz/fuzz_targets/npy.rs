@@ -4,7 +4,8 @@
 use libfuzzer_sys::fuzz_target;
 use niwaki::data::{BySplit, DataSource, Layout, NpzPair};
 
-const LABELS: &[u8] = b"\x93NUMPY\x01\x00\x3c\x00{'descr': '|u1', 'fortran_order': False, 'shape': (2,), }   \n\x00\x01";
+const LABELS: &[u8] =
+    b"\x93NUMPY\x01\x00\x3c\x00{'descr': '|u1', 'fortran_order': False, 'shape': (2,), }   \n\x00\x01";
 
 fuzz_target!(|bytes: &[u8]| {
     let pair = NpzPair { file: "a.npz".into(), inputs: "x".into(), labels: "y".into() };

@@ -84,7 +84,12 @@ fn indexed() -> Vec<Vec<u8>> {
 }
 
 fn tables() -> Vec<Vec<u8>> {
-    let texts = ["1,0.5,0.25\n0,1,2\n", "label,a,b\ncat,1,2\r\ndog,3,4\n", "\"a\",1e3\n\"b\",-0.5\n", "\u{feff}x,y\n1,0\n2,1\n"];
+    let texts = [
+        "1,0.5,0.25\n0,1,2\n",
+        "label,a,b\ncat,1,2\r\ndog,3,4\n",
+        "\"a\",1e3\n\"b\",-0.5\n",
+        "\u{feff}x,y\n1,0\n2,1\n",
+    ];
     texts.iter().map(|text| text.as_bytes().to_vec()).collect()
 }
 

@@ -154,6 +154,7 @@ async fn time_and_memory_of_a_reader_are_limits_that_are_told() {
     let large = native::write(&graph, &Default::default()).unwrap();
     let error = server.create_model(&server.put_in("large", &large, 1 << 20).await, "").await.unwrap_err();
     assert_eq!((error.code(), reason(&error).as_str()), (Code::ResourceExhausted, "READER_MEMORY"));
+    assert!(error.message().contains("'large'") && error.message().contains("16777216"), "{error}");
     server.stop().await;
 }
 

@@ -7,7 +7,7 @@ use std::path::Path;
 use std::process::ExitCode;
 use std::sync::Arc;
 
-use super::{Answer, DataFiles, Part, READ_FILE, ReadFile, Task, Verdict};
+use super::{Answer, DataFiles, MEMORY, Part, READ_FILE, ReadFile, Task, Verdict};
 use crate::data::{self, Dataset, Files, transform};
 use crate::error::{Kind, Violation};
 use crate::format::{self, Model};
@@ -74,8 +74,8 @@ fn open(folder: &Path, file: &ModelFile, part: Part) -> Result<(u64, Model), Ref
         Ok((size, Ok(model))) => Ok((size, model)),
         Ok((_, Err(error))) => Err((part, Failure::of(&error))),
         Err(error) if error.kind() == io::ErrorKind::OutOfMemory => {
-            let text = "the file does not fit into the memory that this server gives its readers";
-            Err((part, Failure::new(Kind::ResourceExhausted, "READER_MEMORY", text)))
+            // The server knows the limit, and finds the words.
+            Err((part, Failure::new(Kind::ResourceExhausted, MEMORY, "there is too little memory")))
         }
         Err(error) => Err((part, Failure::new(Kind::Internal, "INTERNAL", error.to_string()))),
     }
@@ -88,7 +88,7 @@ fn dataset(folder: &Path, files: DataFiles) -> Result<Dataset, Refused> {
     found.map_err(|error| {
         let failure = Failure::of(&error);
         let is_memory = failure.reason == "OUT_OF_MEMORY";
-        (Part::Data, if is_memory { Failure { reason: "READER_MEMORY".into(), ..failure } } else { failure })
+        (Part::Data, if is_memory { Failure { reason: MEMORY.into(), ..failure } } else { failure })
     })
 }
 

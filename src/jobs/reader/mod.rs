@@ -50,6 +50,8 @@ use crate::store::{DatasetDetail, FileRef, ModelDetail, Store, StoreError, store
 pub const VERB: &str = "read-child";
 /// The name of the file that says what is to be read.
 pub const READ_FILE: &str = "read.json";
+/// The reason where memory was too short.
+const MEMORY: &str = "READER_MEMORY";
 /// The longest verdict, in bytes: a thousand names of classes of a data set, or the violations of a recipe's every step.
 const MAX_ANSWER: u64 = 4 << 20;
 /// So much of the end of a process's log is kept, in bytes.
@@ -209,7 +211,7 @@ impl Reader {
     pub async fn model(&self, model: &StoredModel) -> Result<ModelDetail, Refusal> {
         let (_permit, folder) = self.room().await?;
         let file = self.stage_model(model, 0, folder.path()).await?;
-        match self.ask(folder.path(), Task::Model(file)).await? {
+        match self.ask(folder.path(), Task::Model(file), &named(std::slice::from_ref(&model.file))).await? {
             Verdict::Model(detail) => Ok(ModelDetail { architecture: model.architecture.clone(), ..detail }),
             other => Err(unexpected(other)),
         }
@@ -219,7 +221,7 @@ impl Reader {
     pub async fn dataset(&self, files: &[FileRef], source: Option<DataSource>) -> Result<DatasetDetail, Refusal> {
         let (_permit, folder) = self.room().await?;
         let data = self.stage_data(files, source.clone(), folder.path()).await?;
-        match self.ask(folder.path(), Task::Dataset(data)).await? {
+        match self.ask(folder.path(), Task::Dataset(data), &named(files)).await? {
             Verdict::Dataset(detail) => Ok(DatasetDetail { data_source: source, ..*detail }),
             other => Err(unexpected(other)),
         }
@@ -238,7 +240,7 @@ impl Reader {
         }
         let data = self.stage_data(&fit.data, fit.source.clone(), folder.path()).await?;
         let task = Task::Fit { recipe: fit.recipe.clone(), model, extra_models, data };
-        match self.ask(folder.path(), task).await? {
+        match self.ask(folder.path(), task, "what the job is given").await? {
             Verdict::Fit(violations) => Ok(violations),
             other => Err(unexpected(other)),
         }
@@ -247,8 +249,8 @@ impl Reader {
     /// Reads a model that a job's process left: `file`, which is to be read in `folder`, where nobody writes any more.
     pub async fn emitted(&self, folder: &Path, file: &str) -> Result<ModelDetail, Refusal> {
         let _permit = self.permits.acquire().await.map_err(|e| ours("the reader has ended", &e))?;
-        let file = ModelFile { path: file.into(), architecture: None };
-        match self.ask(folder, Task::Model(file)).await? {
+        let task = Task::Model(ModelFile { path: file.into(), architecture: None });
+        match self.ask(folder, task, &format!("'{file}'")).await? {
             Verdict::Model(detail) => Ok(detail),
             other => Err(unexpected(other)),
         }
@@ -291,8 +293,8 @@ impl Reader {
         Ok(())
     }
 
-    /// Has a process read what lies in `folder`. Dropped, it kills the process.
-    async fn ask(&self, folder: &Path, task: Task) -> Result<Verdict, Refusal> {
+    /// Has a process read what lies in `folder`, which people know as `what`. Dropped, it kills the process.
+    async fn ask(&self, folder: &Path, task: Task, what: &str) -> Result<Verdict, Refusal> {
         let wait = Duration::from_secs(self.settings.seconds.max(1).into());
         // Time is ours to measure: processor time only ends a process that nobody waits for any more.
         let processors = std::thread::available_parallelism().map_or(1, |n| n.get() as u64);
@@ -311,18 +313,23 @@ impl Reader {
         let (answer, log, status) = match timeout(wait, talk(command.stdin(Stdio::null()))).await {
             Ok(ended) => ended.map_err(|e| ours("a reader could not be started", &e))?,
             Err(_) => {
-                let text = format!("reading took more than {} s, which is the limit of this server", wait.as_secs());
+                let text = format!("reading {what} took more than {} s, which is this server's limit", wait.as_secs());
                 let failure = Failure::new(Kind::ResourceExhausted, "READER_TIME", text);
                 return Err(Refusal::Files { part, failure });
             }
         };
-        let Some(answer) = answer.filter(|_| status.success()) else {
-            return Err(Refusal::Files { part, failure: died(status, &log, limits.memory_bytes) });
+        let Some(mut answer) = answer.filter(|_| status.success()) else {
+            return Err(Refusal::Files { part, failure: died(status, &log, what, limits.memory_bytes) });
         };
         if !answer.gaps.is_empty() && !self.warned.swap(true, Ordering::Relaxed) {
             tracing::warn!("files of strangers are read with less protection than there could be: {:?}", answer.gaps);
         }
         tracing::debug!(peak_bytes = answer.peak_bytes, "files read");
+        if let Verdict::Refused { failure, .. } = &mut answer.verdict
+            && failure.reason == MEMORY
+        {
+            *failure = too_much_memory(what, limits.memory_bytes);
+        }
         Ok(answer.verdict)
     }
 }
@@ -358,15 +365,28 @@ async fn tail(output: Option<impl AsyncRead + Unpin>) -> String {
 }
 
 /// What is said of files that ended their reader.
-fn died(status: ExitStatus, log: &str, memory_bytes: u64) -> Failure {
+fn died(status: ExitStatus, log: &str, what: &str, memory_bytes: u64) -> Failure {
     // The allocator's words, before it aborts; and the kernel's way where memory is short.
     if log.contains("memory allocation of") || status.signal() == Some(9) {
-        let text = format!("reading takes more than {memory_bytes} bytes of memory, which is the limit of this server");
-        return Failure::new(Kind::ResourceExhausted, "READER_MEMORY", text);
+        return too_much_memory(what, memory_bytes);
     }
     tracing::error!(%status, log, "files ended the process that read them: this is a defect of niwaki");
-    let text = "the files cannot be read; they are damaged in a way that niwaki does not know";
+    let text = format!("{what} cannot be read: damaged in a way that niwaki does not know");
     Failure::new(Kind::InvalidArgument, "UNREADABLE", text)
+}
+
+fn too_much_memory(what: &str, memory_bytes: u64) -> Failure {
+    let text = format!("reading {what} takes more than {memory_bytes} bytes of memory, which is this server's limit");
+    Failure::new(Kind::ResourceExhausted, MEMORY, text)
+}
+
+/// The files that are read, as messages name them.
+fn named(files: &[FileRef]) -> String {
+    match files {
+        [] => "nothing".into(),
+        [file] => format!("'{}'", file.file_name),
+        [first, rest @ ..] => format!("'{}' and {} other files", first.file_name, rest.len()),
+    }
 }
 
 /// What a task as a whole is about.

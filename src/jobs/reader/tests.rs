@@ -10,7 +10,7 @@ async fn asked(script: &str, seconds: u32) -> Result<Verdict, Refusal> {
     let reader = Reader::new(store, Path::new("/bin/sh"), settings);
     let folder = tempfile::tempdir().unwrap();
     std::fs::write(folder.path().join(VERB), script).unwrap();
-    reader.ask(folder.path(), Task::Dataset(DataFiles { names: vec!["x".into()], source: None })).await
+    reader.ask(folder.path(), Task::Dataset(DataFiles { names: vec!["x".into()], source: None }), "'x'").await
 }
 
 async fn refused(script: &str) -> (Kind, String) {

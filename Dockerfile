@@ -1,5 +1,5 @@
 # niwaki in a small image: `docker build -t niwaki .`, then
-# `docker run --rm -p 127.0.0.1:7700:7700 -v niwaki:/var/lib/niwaki niwaki`. docs/operations.md has the rest.
+# `docker run --rm -e NIWAKI_ALLOW_REMOTE=true -p 127.0.0.1:7700:7700 -v niwaki:/var/lib/niwaki niwaki`. docs/operations.md has the rest.
 
 FROM rust:1.95-bookworm AS build
 WORKDIR /src
@@ -22,10 +22,9 @@ LABEL org.opencontainers.image.title="niwaki" \
 COPY --from=build --chmod=755 /niwaki /usr/local/bin/niwaki
 COPY --from=build --chown=65532:65532 /data /var/lib/niwaki
 USER 65532:65532
-# A container must listen on all its addresses. Without keys (NIWAKI_AUTH_KEYS, a file of `niwaki keys create`) everybody who
-# reaches the port may use the server: publish it to trusted networks only, or set the keys and NIWAKI_ALLOW_REMOTE=false.
+# A container must listen on all its addresses, so the server refuses to start without keys (NIWAKI_AUTH_KEYS, a file of
+# `niwaki keys create`), unless NIWAKI_ALLOW_REMOTE=true says that everybody who reaches the port may use it.
 ENV NIWAKI_LISTEN=0.0.0.0:7700 \
-    NIWAKI_ALLOW_REMOTE=true \
     NIWAKI_DATA=/var/lib/niwaki
 VOLUME /var/lib/niwaki
 EXPOSE 7700

@@ -20,7 +20,7 @@ fn weights(json: &Value) -> Option<BTreeMap<String, TensorData>> {
         let shape = shape?;
         let bytes = shape.iter().try_fold(4usize, |n, d| n.checked_mul(*d)).filter(|bytes| *bytes <= left)?;
         left -= bytes;
-        let data = TensorData::new(DType::F32, shape, vec![0; bytes].into()).ok()?;
+        let data = TensorData::new(DType::F32, shape, vec![0u8; bytes]).ok()?;
         found.insert(param.get("name")?.as_str()?.to_string(), data);
     }
     Some(found)

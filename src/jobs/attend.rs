@@ -60,6 +60,8 @@ pub(super) async fn attend(
                 }
                 Some(Ok(Line::Checkpoint)) => { announce.send_replace(()); }
                 Some(Ok(line)) => last = Some(line),
+                // Who was asked to stop may be killed in the middle of a line.
+                Some(Err(_)) if stopping.is_some() => break,
                 Some(Err(problem)) => {
                     process.kill();
                     let failure = Failure::crashed(format!("the job's process wrote {problem}"));
@@ -105,6 +107,8 @@ pub(super) async fn attend(
         }
     };
     match stopping {
+        // It was faster than the request to leave.
+        Some((End::Released, _)) if last == Some(Line::Done) => Ended::Alone(last, status),
         Some((end, _)) => Ended::Stopped(end),
         None => Ended::Alone(last, status),
     }

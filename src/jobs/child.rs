@@ -27,6 +27,10 @@ use crate::sandbox;
 const PROGRESS_EVERY: Duration = Duration::from_millis(100);
 /// How much a job steps back behind whoever else wants the processors, from 0 to 19.
 const NICENESS: i32 = 10;
+/// Of a failure at most so much is said, in bytes a text and in violations: JSON may make six bytes of one, and a line has
+/// at most [`MAX_LINE`](super::protocol::MAX_LINE).
+const MAX_TEXT: usize = 400;
+const MAX_VIOLATIONS: usize = 12;
 /// When the worker is gone, a computation that does not stop is ended after this.
 const ORPHAN_GRACE: Duration = Duration::from_secs(5);
 
@@ -39,12 +43,24 @@ pub fn main(folder: &Path, read_recipe: impl Fn(&str) -> Result<Recipe, String>)
     }) {
         Ok(()) => Line::Done,
         Err(Failure { kind: Kind::Cancelled, .. }) => Line::Cancelled,
-        Err(failure) => Line::Failed(failure),
+        Err(failure) => Line::Failed(short(failure)),
     };
     match say(&last) {
         Ok(()) => ExitCode::SUCCESS,
         Err(_) => ExitCode::FAILURE,
     }
+}
+
+/// A failure that fits into a line.
+fn short(mut failure: Failure) -> Failure {
+    let cut = |text: &mut String| text.truncate(text.floor_char_boundary(MAX_TEXT));
+    cut(&mut failure.message);
+    failure.violations.truncate(MAX_VIOLATIONS);
+    for violation in &mut failure.violations {
+        cut(&mut violation.field);
+        cut(&mut violation.description);
+    }
+    failure
 }
 
 /// What the worker asks for.

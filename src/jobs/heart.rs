@@ -4,7 +4,7 @@
 use std::time::Duration;
 
 use tokio::sync::watch;
-use tokio::time::{Instant, MissedTickBehavior, interval};
+use tokio::time::{Instant, MissedTickBehavior, interval, timeout};
 
 use super::job::{Directive, Lease};
 use super::queue::JobQueue;
@@ -44,16 +44,24 @@ impl Heart {
             }
             let news = self.progress.has_changed().unwrap_or(false);
             let progress = if news { self.progress.borrow_and_update().clone() } else { None };
-            match self.queue.heartbeat(&self.lease, now_ms(), self.lease_ms, progress).await {
-                Ok(directive) => {
+            // A queue that does not answer keeps no lease.
+            let lease = Duration::from_millis(self.lease_ms as u64);
+            let beat = self.queue.heartbeat(&self.lease, now_ms(), self.lease_ms, progress);
+            let beat = timeout(lease.saturating_sub(beaten.elapsed()), beat).await;
+            match beat {
+                Ok(Ok(directive)) => {
                     beaten = Instant::now();
                     self.director.send_if_modified(|now| std::mem::replace(now, directive) != directive);
                 }
-                Err(error) => {
+                Ok(Err(error)) => {
                     tracing::warn!(job = self.lease.key.id, %error, "a heartbeat failed");
-                    if beaten.elapsed() >= Duration::from_millis(self.lease_ms as u64) {
+                    if beaten.elapsed() >= lease {
                         self.director.send_replace(Directive::Lost);
                     }
+                }
+                Err(_) => {
+                    tracing::warn!(job = self.lease.key.id, "the queue did not take a heartbeat in time");
+                    self.director.send_replace(Directive::Lost);
                 }
             }
         }

@@ -115,12 +115,13 @@ impl Process {
     }
 }
 
-/// `PROGRAM VERB FOLDER`, with pipes, in that folder, with an empty environment but for what computing needs.
+/// `PROGRAM VERB FOLDER`, with pipes, in that folder, with an empty environment but for what computing needs, and in a group
+/// of its own: Ctrl-C at a terminal is meant for the server, which tells the process what to do.
 pub(super) fn command(program: &Path, verb: &str, folder: &Path) -> Command {
     let mut command = Command::new(program);
     command.arg(verb).arg(folder).current_dir(folder).env_clear();
     command.envs(ENVIRONMENT.iter().filter_map(|name| Some((name, std::env::var_os(name)?))));
-    command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped()).kill_on_drop(true);
+    command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped()).kill_on_drop(true).process_group(0);
     command
 }
 
@@ -134,6 +135,8 @@ async fn read_lines(output: impl AsyncRead + Unpin, lines: mpsc::Sender<Result<L
         let parsed = match read {
             Ok(0) => return,
             Ok(_) if line.len() > MAX_LINE => Err(format!("a line of more than {MAX_LINE} bytes")),
+            // It was ended while it wrote.
+            Ok(_) if !line.ends_with(b"\n") => return,
             Ok(_) => serde_json::from_slice(&line).map_err(|error| format!("no line of the protocol: {error}")),
             Err(error) => Err(error.to_string()),
         };

@@ -13,6 +13,7 @@
 //! |---|---|
 //! | says that it is done, and left what it says | SUCCEEDED |
 //! | says why it cannot go on | FAILED; to try again would end the same |
+//! | cannot be started, or its results not be stored: the disk is full, say | QUEUED; this worker rests before the next |
 //! | dies without a word, or says what is no line | lost: QUEUED, and the next process goes on from the last checkpoint |
 //! | stops because of a cancel or the time limit, or is killed two seconds later | CANCELLED or FAILED, with the best model |
 //! | stops because the server does, or is killed five seconds later | QUEUED, with a fresh checkpoint and no loss counted |
@@ -51,6 +52,10 @@ use crate::store::{DatasetDetail, Entry, FileRef, ModelDetail, Store, StoreError
 const OPEN_FILES: u64 = 256;
 /// How long a worker waits when the queue cannot be reached.
 const RETRY_AFTER: Duration = Duration::from_secs(1);
+/// How long a worker rests that gave a job back because something of this server is in the way.
+const REST: Duration = Duration::from_secs(10);
+/// How long the best model of a job that was stopped may take to be looked at and stored.
+const BEST_LIMIT: Duration = Duration::from_secs(60);
 /// How often the end of a job is tried to be written; after that its lease runs out.
 const FINISH_TRIES: u32 = 5;
 
@@ -78,7 +83,13 @@ impl Worker {
         while !shutdown.is_cancelled() {
             match self.queue.claim(&self.name, now_ms(), self.lease_ms()).await {
                 Ok(Some((job, lease))) => {
-                    self.work(&job, &lease, &shutdown).instrument(account::attempt(&lease)).await;
+                    let worked = self.work(&job, &lease, &shutdown).instrument(account::attempt(&lease)).await;
+                    if worked == Worked::InTheWay {
+                        tokio::select! {
+                            () = tokio::time::sleep(REST) => {}
+                            () = shutdown.cancelled() => {}
+                        }
+                    }
                 }
                 Ok(None) => tokio::select! {
                     () = changes.any() => {}
@@ -92,7 +103,7 @@ impl Worker {
         }
     }
 
-    async fn work(&self, job: &Job, lease: &Lease, shutdown: &CancellationToken) {
+    async fn work(&self, job: &Job, lease: &Lease, shutdown: &CancellationToken) -> Worked {
         tracing::info!(job = job.key.id, attempt = lease.attempt, worker = self.name, "job started");
         let begun = Instant::now();
         let (progress, latest) = watch::channel(None);
@@ -102,20 +113,29 @@ impl Worker {
         // The set ends the heart when it is dropped.
         let mut beating = JoinSet::new();
         beating.spawn(heart.beat().in_current_span());
+        let mut worked = Worked::Ended;
         let outcome = match self.outcome(job, lease, &progress, directive, shutdown).await {
-            Some(outcome) => outcome,
-            None => {
+            Ok(Some(outcome)) => outcome,
+            Ok(None) => {
                 tracing::warn!(job = job.key.id, attempt = lease.attempt, "lease lost, nothing is published");
-                return;
+                return worked;
             }
+            // To fail the job, and then the next, for a disk that is full would empty the queue.
+            Err(failure) if is_in_the_way(&failure) => {
+                tracing::error!(job = job.key.id, reason = failure.reason, message = failure.message, "given back");
+                worked = Worked::InTheWay;
+                Outcome::Released
+            }
+            Err(failure) => Outcome::Failed(failure),
         };
-        // The last progress must not be written after the end.
-        drop(beating);
         account::ended(begun, &outcome);
         self.finish(lease, outcome).await;
+        // The lease is kept until the end is written; a beat after that changes nothing.
+        drop(beating);
+        worked
     }
 
-    /// How the job ended; `None` if it is no longer ours.
+    /// How the job ended; `None` if it is no longer ours. An error is what kept it from ending so.
     async fn outcome(
         &self,
         job: &Job,
@@ -123,27 +143,33 @@ impl Worker {
         progress: &watch::Sender<Option<Progress>>,
         mut directive: watch::Receiver<Directive>,
         shutdown: &CancellationToken,
-    ) -> Option<Outcome> {
-        let folder = match Folder::make(&self.store.work, &job.key.id) {
-            Ok(folder) => folder,
-            Err(error) => return Some(Outcome::Failed(ours("a folder for the job could not be made", &error))),
-        };
+    ) -> Result<Option<Outcome>, Failure> {
+        let folder = Folder::make(&self.store.work, &job.key.id);
+        let folder = folder.map_err(|e| ours("a folder for the job could not be made", &e))?;
         let staged = tokio::select! {
             staged = self.stage(job, &folder.room) => staged,
-            called_off = called_off(&mut directive, shutdown) => return called_off,
+            called_off = called_off(&mut directive, shutdown) => return Ok(called_off),
         };
-        if let Err(failure) = staged {
-            return Some(Outcome::Failed(failure));
-        }
-        let mut process = match Process::start_with_threads(&self.job_program, &folder.room, self.threads()) {
-            Ok(process) => process,
-            Err(error) => return Some(Outcome::Failed(ours("the job's process could not be started", &error))),
-        };
+        staged?;
+        let process = Process::start_with_threads(&self.job_program, &folder.room, self.threads());
+        let mut process = process.map_err(|e| ours("the job's process could not be started", &e))?;
         let (queue, store, lease) = (self.queue.clone(), self.store.clone(), lease.clone());
         let saver = Saver { queue, store, lease, room: folder.room.clone(), kept: folder.kept.clone() };
         let (announce, announced) = watch::channel(());
         let attending = attend(&mut process, progress, announce, &mut directive, shutdown);
-        let (ended, ()) = tokio::join!(attending, saver.run(announced));
+        let ended = {
+            let saving = saver.run(announced);
+            tokio::pin!(attending, saving);
+            let ended = tokio::select! {
+                ended = &mut attending => ended,
+                () = &mut saving => attending.await,
+            };
+            // Who asked for a stop does not wait for what is saved on the way.
+            if !matches!(ended, Ended::Stopped(End::Cancelled | End::TimedOut | End::Lost)) {
+                saving.await;
+            }
+            ended
+        };
         let end = match ended {
             Ended::Stopped(end) => end,
             Ended::Alone(last, status) => {
@@ -151,26 +177,28 @@ impl Worker {
                 self.judge(last, status, &last_words)
             }
         };
-        match end {
-            End::Done => {}
-            End::Failed(failure) => return Some(Outcome::Failed(failure)),
+        // A finished job is published even while the server stops.
+        let going_on = CancellationToken::new();
+        Ok(Some(match end {
+            End::Done => tokio::select! {
+                published = self.publish(&folder) => Outcome::Succeeded(Box::new(published?)),
+                called_off = called_off(&mut directive, &going_on) => return Ok(called_off),
+            },
+            End::Failed(failure) if failure.kind != Kind::Internal && is_in_the_way(&failure) => return Err(failure),
+            End::Failed(failure) => Outcome::Failed(failure),
             End::Died(failure) => {
                 // It may have saved something without having come to say so.
                 saver.save().await;
-                return Some(Outcome::Lost(failure));
+                Outcome::Lost(failure)
             }
             End::Released => {
                 saver.save().await;
-                return Some(Outcome::Released);
+                Outcome::Released
             }
-            End::Cancelled => return Some(Outcome::Cancelled(self.best(&folder).await)),
-            End::TimedOut => return Some(Outcome::TimedOut(self.best(&folder).await)),
-            End::Lost => return None,
-        }
-        Some(match self.publish(&folder).await {
-            Ok(result) => Outcome::Succeeded(Box::new(result)),
-            Err(failure) => Outcome::Failed(failure),
-        })
+            End::Cancelled => Outcome::Cancelled(self.best(&folder).await),
+            End::TimedOut => Outcome::TimedOut(self.best(&folder).await),
+            End::Lost => return Ok(None),
+        }))
     }
 
     /// What it means that a process ended so without having been asked to.
@@ -305,9 +333,13 @@ impl Worker {
             self.store.blobs.put_file(&path, &digest).await.map_err(|e| of_store(&e))?;
             Ok::<_, Failure>(Some(file))
         };
-        match kept.await {
-            Ok(file) => file.into_iter().collect(),
-            Err(failure) => {
+        match timeout(BEST_LIMIT, kept).await {
+            Ok(Ok(file)) => file.into_iter().collect(),
+            Err(_) => {
+                tracing::warn!("the best model so far is not kept: it took too long to look at");
+                Vec::new()
+            }
+            Ok(Err(failure)) => {
                 tracing::warn!(problem = failure.message, "the best model so far is not kept");
                 Vec::new()
             }
@@ -318,6 +350,8 @@ impl Worker {
     async fn read(&self, folder: &Folder, name: &str) -> Result<(), Failure> {
         match self.reader.emitted(&folder.kept, name).await {
             Ok(_detail) => Ok(()),
+            // Larger or slower than the reader may be is not damaged.
+            Err(Refusal::Files { failure, .. }) if failure.kind == Kind::ResourceExhausted => Err(failure),
             Err(Refusal::Files { failure, .. }) => {
                 Err(Failure::crashed(format!("the job's {name} cannot be read: {}", failure.message)))
             }
@@ -344,6 +378,20 @@ impl Worker {
             }
         }
     }
+}
+
+/// Whether a worker may take the next job at once.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Worked {
+    Ended,
+    /// Something of this server was in the way, and would be in the way of the next job too.
+    InTheWay,
+}
+
+/// Whether a failure says something of this server at this time, and nothing of the job.
+fn is_in_the_way(failure: &Failure) -> bool {
+    matches!(failure.kind, Kind::Internal | Kind::Unavailable)
+        || ["DISK_FULL", "STORAGE_FULL"].contains(&failure.reason.as_str())
 }
 
 /// A job's folder, which is removed when this is dropped: what its process may write to, and what it may not.

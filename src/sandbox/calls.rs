@@ -48,6 +48,9 @@ const DENIED: &[c_long] = &[
     SYS_rt_tgsigqueueinfo,
     SYS_setpriority,
     SYS_ioprio_set,
+    SYS_sched_setscheduler,
+    SYS_sched_setparam,
+    SYS_sched_setattr,
     SYS_move_pages,
     SYS_migrate_pages,
     // identity and namespaces
@@ -104,8 +107,15 @@ const DENIED: &[c_long] = &[
     SYS_userfaultfd,
     SYS_shmget,
     SYS_shmat,
+    SYS_shmctl,
     SYS_semget,
+    SYS_semop,
+    SYS_semtimedop,
+    SYS_semctl,
     SYS_msgget,
+    SYS_msgsnd,
+    SYS_msgrcv,
+    SYS_msgctl,
     SYS_mq_open,
     SYS_vmsplice,
     // the kernel itself
@@ -185,14 +195,14 @@ fn filters() -> Result<[BpfProgram; 2], BackendError> {
     #[cfg(target_arch = "x86_64")]
     {
         let (bit, own) = X32;
-        let doubled: Vec<c_long> = calls.keys().copied().chain(own).map(|call| call | bit).collect();
+        let doubled: Vec<c_long> = calls.keys().copied().chain(own).chain([SYS_clone3]).map(|call| call | bit).collect();
         calls.extend(doubled.into_iter().map(|call| (call, Vec::new())));
     }
     Ok([unknown, filter(calls, EPERM)?])
 }
 
 /// Calls that are denied where an argument asks for too much.
-fn by_argument() -> Result<[(c_long, Vec<Rule>); 5], BackendError> {
+fn by_argument() -> Result<[(c_long, Vec<Rule>); 7], BackendError> {
     let rule = |argument, len, op, value| Rule::new(vec![Condition::new(argument, len, op, value)?]);
     let own = u64::from(std::process::id());
     let thread = CLONE_THREAD as u64;
@@ -202,6 +212,10 @@ fn by_argument() -> Result<[(c_long, Vec<Rule>); 5], BackendError> {
         // Signals to itself, which is how a process aborts.
         (SYS_kill, vec![rule(0, Len::Dword, Op::Ne, own)?]),
         (SYS_tgkill, vec![rule(0, Len::Dword, Op::Ne, own)?]),
+        // Its own threads may be put on processors, not others'.
+        (SYS_sched_setaffinity, vec![rule(0, Len::Dword, Op::Ne, 0)?]),
+        // It dies with its parent, whatever it thinks of that.
+        (SYS_prctl, vec![rule(0, Len::Dword, Op::Eq, PR_SET_PDEATHSIG as u64)?]),
         // Its own limits may be looked at.
         (SYS_prlimit64, vec![rule(0, Len::Dword, Op::Ne, 0)?, rule(2, Len::Qword, Op::Ne, 0)?]),
         // Terminals: pushing characters into one types commands for whoever sits there.

@@ -28,8 +28,11 @@ mod limits;
 
 use std::io;
 use std::path::Path;
+use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
 
 use serde::{Deserialize, Serialize};
+use signal_hook::consts::{SIGINT, SIGTERM};
 
 pub use limits::{Limits, peak_bytes};
 
@@ -69,13 +72,18 @@ impl Room {
     }
 }
 
-/// Locks this process, or what there is of it: the calling thread, and all threads and only those that it starts from now on. A process
-/// calls this before it starts any and before it opens a stranger's file. It cannot be undone.
+/// Locks this process in: the calling thread and all that it starts from now on. A process calls this before it starts any
+/// and before it opens a stranger's file. It cannot be undone. SIGINT and SIGTERM, by which a service or a terminal ends
+/// all processes of a server at once, do nothing from then on: the server tells each what to do.
 ///
 /// The process keeps what is open already (its pipes), may read and, if `limits.file_bytes` is not 0, write in `folder`,
 /// and may read what tells how many processors it has. An error is one of the limits: these exist on every kernel.
 pub fn enter(folder: &Path, limits: &Limits) -> io::Result<Room> {
     limits.apply()?;
+    let unread = Arc::new(AtomicBool::new(false));
+    for signal in [SIGINT, SIGTERM] {
+        signal_hook::flag::register(signal, unread.clone())?;
+    }
     Ok(lock(folder, limits))
 }
 

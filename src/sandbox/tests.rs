@@ -1,5 +1,5 @@
 //! Walls stand around a thread, so each test builds them around one of its own. What limits a whole process is tested
-//! on processes, in `tests/sandbox.rs`.
+//! on processes, in `tests/reader/room.rs`.
 
 use std::fs;
 use std::io::ErrorKind;
@@ -72,6 +72,10 @@ fn no_network_no_programs_no_processes() {
         assert!(std::net::UdpSocket::bind("127.0.0.1:0").is_err());
         assert!(std::os::unix::net::UnixStream::pair().is_err());
         assert!(Command::new("/bin/true").status().is_err());
+        let own = rustix::process::getpid();
+        let scheduled = rustix::process::setpriority_process(Some(own), 5);
+        assert!(scheduled.is_err());
+        assert!(rustix::process::set_parent_process_death_signal(None).is_err());
         let parent = rustix::process::getppid().unwrap();
         assert!(rustix::process::kill_process(parent, rustix::process::Signal::CONT).is_err());
         let more = rustix::process::Rlimit { current: None, maximum: None };

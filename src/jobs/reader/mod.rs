@@ -29,6 +29,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
+use rustix::process::Signal;
 use serde::{Deserialize, Serialize};
 use tokio::io::{AsyncRead, AsyncReadExt};
 use tokio::process::Command;
@@ -319,7 +320,7 @@ impl Reader {
             }
         };
         let Some(mut answer) = answer.filter(|_| status.success()) else {
-            return Err(Refusal::Files { part, failure: died(status, &log, what, limits.memory_bytes) });
+            return Err(died(status, &log, part, what, limits.memory_bytes));
         };
         if !answer.gaps.is_empty() && !self.warned.swap(true, Ordering::Relaxed) {
             tracing::warn!("files of strangers are read with less protection than there could be: {:?}", answer.gaps);
@@ -364,15 +365,23 @@ async fn tail(output: Option<impl AsyncRead + Unpin>) -> String {
     String::from_utf8_lossy(&kept).into_owned()
 }
 
-/// What is said of files that ended their reader.
-fn died(status: ExitStatus, log: &str, what: &str, memory_bytes: u64) -> Failure {
-    // The allocator's words, before it aborts; and the kernel's way where memory is short.
-    if log.contains("memory allocation of") || status.signal() == Some(9) {
-        return too_much_memory(what, memory_bytes);
+/// What is said when a reader ended without an answer.
+fn died(status: ExitStatus, log: &str, part: Part, what: &str, memory_bytes: u64) -> Refusal {
+    // The allocator's words, before it aborts.
+    if log.contains(runner::OUT_OF_MEMORY) {
+        return Refusal::Files { part, failure: too_much_memory(what, memory_bytes) };
+    }
+    // Nothing that a file holds makes a process end so: somebody ended it (the kernel, where the machine's memory is short;
+    // whoever stops the service), or it is not our program.
+    let by_others = [Signal::KILL, Signal::TERM, Signal::INT, Signal::HUP].map(Signal::as_raw);
+    if status.signal().is_some_and(|signal| by_others.contains(&signal)) || status.success() {
+        tracing::error!(%status, log, "a reader ended before its answer");
+        let text = format!("the process that read {what} was ended; try again");
+        return Refusal::Server(Failure::new(Kind::Unavailable, "READER_LOST", text));
     }
     tracing::error!(%status, log, "files ended the process that read them: this is a defect of niwaki");
     let text = format!("{what} cannot be read: damaged in a way that niwaki does not know");
-    Failure::new(Kind::InvalidArgument, "UNREADABLE", text)
+    Refusal::Files { part, failure: Failure::new(Kind::InvalidArgument, "UNREADABLE", text) }
 }
 
 fn too_much_memory(what: &str, memory_bytes: u64) -> Failure {

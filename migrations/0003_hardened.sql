@@ -22,7 +22,8 @@ UPDATE uploads SET expire_ms = create_ms + 86400000 WHERE state = 'OPEN';
 UPDATE uploads SET complete_ms = create_ms WHERE state = 'COMPLETE';
 CREATE INDEX uploads_digest ON uploads (tenant, digest) WHERE state = 'COMPLETE';
 -- What a tenant has: counted and added up from the index alone.
-CREATE INDEX uploads_usage ON uploads (tenant, state, size_bytes);
+CREATE INDEX uploads_usage ON uploads (tenant, state, expire_ms, size_bytes);
+CREATE INDEX uploads_open ON uploads (expire_ms) WHERE state = 'OPEN';
 
 -- Why a model or a data set is REJECTED. One that is DELETED stays as long as jobs name it, and is shown to nobody.
 ALTER TABLE models ADD COLUMN failure TEXT;

@@ -161,7 +161,7 @@ impl Server {
     /// Opens the data folder. Once this has gone well, an address may be announced.
     pub async fn open(config: ServerConfig) -> Result<Self, ServeError> {
         let (keys, transport) = secured(&config.settings)?;
-        let store = Store::open(&config.settings.data).await?;
+        let store = Store::open(&config.settings.data).await?.limited(config.settings.uploads.clone());
         Ok(Self { config, store, keys, transport })
     }
 

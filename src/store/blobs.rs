@@ -2,10 +2,10 @@
 //!
 //! A blob is never changed, so writing one twice is harmless and heals a damaged copy. Every way out of the store
 //! compares the bytes with the digest. Writes are durable when they return: `object_store` syncs files and folders only
-//! if it is asked to.
+//! if it is asked to. Whoever writes or reads a blob holds it, so that the collector leaves it alone.
 
 use std::ops::Range;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use bytes::{Bytes, BytesMut};
@@ -15,8 +15,10 @@ use object_store::path::Path as Key;
 use object_store::{ObjectStore, ObjectStoreExt};
 use tokio::fs::File;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::sync::Mutex;
 
 use super::StoreError;
+use super::holds::{Hold, Holds};
 use crate::digest::{Digest, Hasher};
 
 /// Bytes that are written at once: large enough for a remote store's parts.
@@ -28,17 +30,27 @@ const READ_BYTES: u64 = 1 << 20;
 #[derive(Debug, Clone)]
 pub struct Blobs {
     store: Arc<dyn ObjectStore>,
+    folder: PathBuf,
+    holds: Holds,
+    /// Held while blobs are removed, and by whoever wants none removed for a while.
+    pub(super) removing: Arc<Mutex<()>>,
 }
+
+/// A file of the blob store that is no blob: `object_store` writes `NAME#1` and renames it.
+const STAGING: char = '#';
 
 impl Blobs {
     /// The store in a folder that exists.
     pub fn open(folder: &Path) -> Result<Self, StoreError> {
         let store = LocalFileSystem::new_with_prefix(folder).map_err(StoreError::Blobs)?.with_fsync(true);
-        Ok(Self { store: Arc::new(store) })
+        let (holds, removing) = (Holds::default(), Arc::default());
+        Ok(Self { store: Arc::new(store), folder: folder.to_path_buf(), holds, removing })
     }
 
-    /// Stores the bytes of a file, if they have this digest; otherwise nothing is stored.
-    pub async fn put_file(&self, path: &Path, digest: &Digest) -> Result<(), StoreError> {
+    /// Stores the bytes of a file, if they have this digest; otherwise nothing is stored. They stay while they are held:
+    /// until a row names them.
+    pub async fn put_file(&self, path: &Path, digest: &Digest) -> Result<Hold, StoreError> {
+        let hold = self.holds.hold(digest).await;
         let mut file = File::open(path).await.map_err(StoreError::file(path))?;
         let mut upload = self.store.put_multipart(&key(digest)).await.map_err(disk)?;
         let result = async {
@@ -63,19 +75,57 @@ impl Blobs {
             // The error that matters is the first one; a leftover staging file is only lost room.
             let _ = upload.abort().await;
         }
-        result.map(|_| ())
-    }
-
-    /// Stores bytes that are in memory.
-    pub async fn put(&self, bytes: Bytes) -> Result<Digest, StoreError> {
-        let digest = Digest::of(&bytes);
-        self.store.put(&key(&digest), bytes.into()).await.map_err(disk)?;
-        Ok(digest)
+        result.map(|_| hold)
     }
 
     /// The size of a blob in bytes.
     pub async fn size(&self, digest: &Digest) -> Result<u64, StoreError> {
         Ok(self.store.head(&key(digest)).await.map_err(|e| lost(digest, e))?.size)
+    }
+
+    /// Whether a blob of this size is there, as far as that shows without reading it; it stays while it is held.
+    pub async fn find(&self, digest: &Digest, size: u64) -> Option<Hold> {
+        let hold = self.holds.hold(digest).await;
+        self.size(digest).await.is_ok_and(|found| found == size).then_some(hold)
+    }
+
+    /// Begins a collection: what is held from now on is not removed. To be called before the names of blobs are read.
+    pub(super) fn begin_collection(&self) {
+        self.holds.begin();
+    }
+
+    /// All blobs, and the digests of those that were being written when a process died. What is neither is left out: it is
+    /// not ours.
+    pub(super) async fn list(&self) -> Result<Listed, StoreError> {
+        let folder = self.folder.join("sha256");
+        let listed = tokio::task::spawn_blocking(move || {
+            let mut listed = Listed::default();
+            for_each_file(&folder, |begin, name, path, size| {
+                let (rest, staged) = name.split_once(STAGING).map_or((name, false), |(rest, _)| (rest, true));
+                match Digest::parse(&format!("sha256:{begin}{rest}")) {
+                    Some(digest) if staged => listed.staged.push((digest, path)),
+                    Some(digest) => listed.blobs.push((digest, size)),
+                    None => tracing::warn!(path = %path.display(), "a file that is no blob"),
+                }
+            })?;
+            Ok(listed)
+        });
+        listed.await.map_err(|_| StoreError::Row { what: "the list of blobs".into() })?
+    }
+
+    /// Removes a blob; not one that is, or was, held since [`Blobs::begin_collection`]. Says whether it did.
+    pub(super) async fn remove(&self, digest: &Digest) -> Result<bool, StoreError> {
+        let Some(_removal) = self.holds.removal(digest) else { return Ok(false) };
+        match self.store.delete(&key(digest)).await {
+            Ok(()) | Err(object_store::Error::NotFound { .. }) => Ok(true),
+            Err(error) => Err(disk(error)),
+        }
+    }
+
+    /// Removes what is left of a blob that was being written; not if somebody is at it.
+    pub(super) async fn remove_staged(&self, digest: &Digest, path: &Path) -> Result<bool, StoreError> {
+        let Some(_removal) = self.holds.removal(digest) else { return Ok(false) };
+        super::remove_file(path).await
     }
 
     /// Copies a blob into a file, which must not exist yet. If the bytes are not what was written, the file is removed.
@@ -138,6 +188,36 @@ impl Blobs {
     }
 }
 
+/// What [`Blobs::list`] found.
+#[derive(Debug, Default)]
+pub(super) struct Listed {
+    /// The blobs, with their sizes.
+    pub blobs: Vec<(Digest, u64)>,
+    /// What was being written.
+    pub staged: Vec<(Digest, PathBuf)>,
+}
+
+/// Calls `found` with the name of each file's folder, its own, its path and its size. Files may come and go meanwhile.
+pub(super) fn for_each_file(folder: &Path, mut found: impl FnMut(&str, &str, PathBuf, u64)) -> Result<(), StoreError> {
+    let read = |folder: &Path| match std::fs::read_dir(folder) {
+        Ok(entries) => Ok(Some(entries)),
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(None),
+        Err(error) => Err(StoreError::file(folder)(error)),
+    };
+    for outer in read(folder)?.into_iter().flatten().flatten() {
+        if !outer.file_type().is_ok_and(|kind| kind.is_dir()) {
+            continue;
+        }
+        for inner in read(&outer.path())?.into_iter().flatten().flatten() {
+            if let Ok(metadata) = inner.metadata() {
+                let (outer, inner_name) = (outer.file_name(), inner.file_name());
+                found(&outer.to_string_lossy(), &inner_name.to_string_lossy(), inner.path(), metadata.len());
+            }
+        }
+    }
+    Ok(())
+}
+
 /// Reads a blob from its beginning; the end is only reached if the bytes have their digest.
 struct Reader {
     store: Arc<dyn ObjectStore>,
@@ -145,12 +225,16 @@ struct Reader {
     size: u64,
     offset: u64,
     hasher: Hasher,
+    /// Who is sent a file is sent all of it, although the row that named it may go meanwhile.
+    _hold: Hold,
 }
 
 impl Reader {
     async fn open(blobs: &Blobs, digest: &Digest) -> Result<Self, StoreError> {
+        let hold = blobs.holds.hold(digest).await;
         let size = blobs.size(digest).await?;
-        Ok(Self { store: blobs.store.clone(), digest: *digest, size, offset: 0, hasher: Hasher::default() })
+        let store = blobs.store.clone();
+        Ok(Self { store, digest: *digest, size, offset: 0, hasher: Hasher::default(), _hold: hold })
     }
 
     async fn next(&mut self) -> Result<Option<Bytes>, StoreError> {
@@ -206,8 +290,16 @@ mod tests {
     async fn stored(bytes: &[u8]) -> (tempfile::TempDir, Blobs, Digest) {
         let folder = tempfile::tempdir().unwrap();
         let blobs = Blobs::open(folder.path()).unwrap();
-        let digest = blobs.put(Bytes::copy_from_slice(bytes)).await.unwrap();
+        let digest = put(&blobs, bytes).await;
         (folder, blobs, digest)
+    }
+
+    async fn put(blobs: &Blobs, bytes: &[u8]) -> Digest {
+        let file = tempfile::NamedTempFile::new().unwrap();
+        std::fs::write(file.path(), bytes).unwrap();
+        let digest = Digest::of(bytes);
+        let _hold = blobs.put_file(file.path(), &digest).await.unwrap();
+        digest
     }
 
     fn damage(folder: &tempfile::TempDir, digest: &Digest) {
@@ -228,7 +320,7 @@ mod tests {
         let error = blobs.put_file(source.path(), &declared).await.unwrap_err();
         assert!(matches!(error, StoreError::DigestMismatch { actual, .. } if actual == Digest::of(b"what was sent")));
         assert!(matches!(blobs.size(&declared).await, Err(StoreError::Corrupt { .. })));
-        blobs.put_file(source.path(), &Digest::of(b"what was sent")).await.unwrap();
+        let _hold = blobs.put_file(source.path(), &Digest::of(b"what was sent")).await.unwrap();
         assert_eq!(blobs.get(&Digest::of(b"what was sent")).await.unwrap(), "what was sent");
     }
 
@@ -242,7 +334,7 @@ mod tests {
         assert!(blobs.get(&digest).await.is_err());
         let stream = blobs.read(&digest, 3, 0).await.unwrap();
         assert!(stream.try_collect::<Vec<_>>().await.is_err());
-        blobs.put(Bytes::from_static(b"weights")).await.unwrap();
+        put(&blobs, b"weights").await;
         blobs.get_to_file(&digest, &copy).await.unwrap();
         assert_eq!(std::fs::read(copy).unwrap(), b"weights");
     }

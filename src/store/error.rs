@@ -99,6 +99,38 @@ pub enum StoreError {
         /// Bytes that were declared.
         declared: u64,
     },
+    /// The tenant has as many open uploads as it may.
+    #[error("{limit} uploads of this tenant are open, which is as many as it may have")]
+    TooManyUploads {
+        /// How many it may have.
+        limit: u32,
+    },
+    /// The tenant has no room for a file.
+    #[error(
+        "this tenant's uploads have {bytes} bytes, with {asked} more they would have more than the {limit} they may"
+    )]
+    TooManyTenantBytes {
+        /// What it has: declared by open uploads, stored in complete ones.
+        bytes: u64,
+        /// What it asks for.
+        asked: u64,
+        /// What it may have.
+        limit: u64,
+    },
+    /// Bytes could not be made durable.
+    #[error("upload '{id}' could not be written to the disk; go on from its committed_size")]
+    SyncFailed {
+        /// The upload.
+        id: String,
+        /// What the system says.
+        source: io::Error,
+    },
+    /// A writer that has failed before.
+    #[error("upload '{id}' could not be written before; go on from its committed_size with another call")]
+    WriterBroken {
+        /// The upload.
+        id: String,
+    },
     /// Somebody else is at it.
     #[error("upload '{id}' is being written or completed by another call")]
     UploadBusy {
@@ -219,7 +251,11 @@ impl Classify for StoreError {
             | StoreError::SqliteTooOld { .. } => Kind::FailedPrecondition,
             StoreError::DigestMismatch { .. } | StoreError::Folder { .. } => Kind::InvalidArgument,
             StoreError::Corrupt { .. } => Kind::DataLoss,
-            StoreError::DiskFull | StoreError::OutOfMemory => Kind::ResourceExhausted,
+            StoreError::TooManyUploads { .. }
+            | StoreError::TooManyTenantBytes { .. }
+            | StoreError::DiskFull
+            | StoreError::OutOfMemory => Kind::ResourceExhausted,
+            StoreError::SyncFailed { .. } | StoreError::WriterBroken { .. } => Kind::Unavailable,
             StoreError::Database(sqlx::Error::PoolTimedOut | sqlx::Error::PoolClosed) => Kind::Unavailable,
             StoreError::Row { .. }
             | StoreError::Database(_)
@@ -241,6 +277,10 @@ impl Classify for StoreError {
             StoreError::TooManyBytes { .. } => "TOO_MANY_BYTES",
             StoreError::UploadComplete { .. } => "UPLOAD_COMPLETE",
             StoreError::UploadIncomplete { .. } => "UPLOAD_INCOMPLETE",
+            StoreError::TooManyUploads { .. } => "TOO_MANY_UPLOADS",
+            StoreError::TooManyTenantBytes { .. } => "TENANT_BYTES",
+            StoreError::SyncFailed { .. } => "SYNC_FAILED",
+            StoreError::WriterBroken { .. } => "WRITER_BROKEN",
             StoreError::UploadBusy { .. } => "UPLOAD_BUSY",
             StoreError::DigestMismatch { .. } => "DIGEST_MISMATCH",
             StoreError::Corrupt { .. } => "STORED_BYTES_CORRUPT",
@@ -264,6 +304,11 @@ impl Classify for StoreError {
             StoreError::OffsetMismatch { committed_size, .. } | StoreError::UploadIncomplete { committed_size, .. } => {
                 vec![("committed_size", committed_size.to_string())]
             }
+            StoreError::TooManyUploads { limit } => vec![("limit", limit.to_string())],
+            StoreError::TooManyTenantBytes { bytes, limit, .. } => {
+                vec![("bytes", bytes.to_string()), ("limit", limit.to_string())]
+            }
+            StoreError::InUse { jobs, .. } => vec![("jobs", jobs.join(","))],
             StoreError::ChunkChecksum { offset, .. } => vec![("committed_size", offset.to_string())],
             StoreError::DigestMismatch { declared, actual } => {
                 vec![("declared", declared.to_string()), ("actual", actual.to_string())]

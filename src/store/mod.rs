@@ -17,6 +17,7 @@ mod catalogue;
 mod database;
 mod error;
 mod filter;
+mod holds;
 mod request;
 mod uploads;
 
@@ -27,12 +28,14 @@ use std::sync::{Arc, OnceLock};
 use std::time::{Instant, SystemTime, UNIX_EPOCH};
 
 use crate::digest::Digest;
+use crate::settings;
 
 pub use blobs::Blobs;
 pub use catalogue::{Begun, Catalogue, DatasetDetail, Detail, Entry, EntryState, FileRef, ModelDetail, NewEntry};
 pub use database::Database;
 pub use error::StoreError;
 pub use filter::{Condition, Filter, Operator, Value};
+pub use holds::Hold;
 pub use request::Request;
 pub use uploads::{Chunk, NewUpload, Upload, UploadState, UploadWriter, Uploads};
 
@@ -83,13 +86,18 @@ impl Store {
         let database = Database::open_file(&data.join("niwaki.sqlite")).await?;
         let blobs = Blobs::open(&blobs)?;
         Ok(Self {
-            uploads: Uploads::new(database.clone(), blobs.clone(), uploads),
+            uploads: Uploads::new(database.clone(), blobs.clone(), uploads, settings::Uploads::default()),
             catalogue: Catalogue::new(database.clone()),
             database,
             blobs,
             work,
             lock: Arc::new(lock),
         })
+    }
+
+    /// The same store with other limits on uploads than the usual ones.
+    pub fn limited(self, uploads: settings::Uploads) -> Self {
+        Self { uploads: self.uploads.limited(uploads), ..self }
     }
 
     /// Closes the database and lets go of the folder, whoever still has a part of the store: nothing works there any more.
@@ -136,6 +144,15 @@ fn lock(data: &Path) -> Result<Lock, StoreError> {
         Ok(()) => Ok(Lock(file)),
         Err(TryLockError::WouldBlock) => Err(StoreError::FolderInUse { path: data.to_path_buf() }),
         Err(TryLockError::Error(source)) => Err(StoreError::File { path, source }),
+    }
+}
+
+/// Removes a file; says whether there was one.
+pub(crate) async fn remove_file(path: &Path) -> Result<bool, StoreError> {
+    match tokio::fs::remove_file(path).await {
+        Ok(()) => Ok(true),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(false),
+        Err(error) => Err(StoreError::file(path)(error)),
     }
 }
 

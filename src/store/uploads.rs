@@ -6,25 +6,34 @@
 //!
 //! ```text
 //! create ──▶ OPEN ──write, write, …──▶ OPEN ──complete──▶ COMPLETE   (file hashed, blob stored, then the row)
-//!                                       └─wrong digest──▶ OPEN, empty again
+//!   │                                   ├─wrong digest──▶ OPEN, empty again
+//!   │                                   └─nothing written for long──▶ gone
+//!   └─the tenant has a complete upload of these bytes──▶ COMPLETE
 //! ```
+//!
+//! Only a tenant's own uploads are looked at: whether another has sent these bytes shows neither in an answer nor in the
+//! time that it takes. What a tenant may have is counted in the transaction that adds an upload, so that it is exact.
+
+mod writer;
 
 use std::collections::HashSet;
-use std::io::SeekFrom;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use bytes::Bytes;
-use sqlx::Row;
 use sqlx::any::AnyRow;
-use tokio::fs::{File, OpenOptions};
-use tokio::io::{AsyncSeekExt, AsyncWriteExt};
+use sqlx::{AssertSqlSafe, Row};
 
-use super::{Blobs, Database, Request, StoreError, new_id, stored_digest};
+use super::{Blobs, Database, Page, Request, StoreError, check_etag, new_id, now_ms, remove_file, stored_digest};
 use crate::digest::Digest;
+use crate::settings;
 
-/// Bytes that may be lost, and must be sent again, when the server dies while writing.
-const COMMIT_EVERY: u64 = 16 << 20;
+pub use writer::UploadWriter;
+
+const COLUMNS: &str =
+    "tenant, id, file_name, size_bytes, digest, committed_size, state, revision, expire_ms, create_ms";
+/// Uploads that there still are at a time, which is parameter `$1`: one that has expired is gone, collected or not.
+const LIVE: &str = "(state = 'COMPLETE' OR expire_ms > $1)";
 
 /// A file on its way in, or arrived.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -43,6 +52,10 @@ pub struct Upload {
     pub committed_size: u64,
     /// Where it stands.
     pub state: UploadState,
+    /// Grows with every change.
+    pub revision: u64,
+    /// When it is removed, if it is still open and nothing is written to it until then.
+    pub expire_ms: Option<i64>,
     /// When it was announced.
     pub create_ms: i64,
 }
@@ -86,77 +99,129 @@ pub struct Uploads {
     database: Database,
     blobs: Blobs,
     folder: PathBuf,
-    /// Uploads, as `TENANT/ID`, that are being written or completed. This process has the folder to itself, so memory is the right place.
+    limits: settings::Uploads,
+    /// Uploads, as `TENANT/ID`, that are being written, completed or removed. This process has the folder to itself, so
+    /// memory is the right place.
     busy: Arc<Mutex<HashSet<String>>>,
 }
 
 impl Uploads {
-    pub(super) fn new(database: Database, blobs: Blobs, folder: PathBuf) -> Self {
-        Self { database, blobs, folder, busy: Arc::default() }
+    pub(super) fn new(database: Database, blobs: Blobs, folder: PathBuf, limits: settings::Uploads) -> Self {
+        Self { database, blobs, folder, limits, busy: Arc::default() }
     }
 
-    /// Announces a file.
+    /// The same uploads within other limits.
+    pub(super) fn limited(self, limits: settings::Uploads) -> Self {
+        Self { limits, ..self }
+    }
+
+    /// Announces a file. If the tenant has a complete upload of these bytes, the new one is complete too.
     pub async fn create(&self, new: &NewUpload, request: &Request, now: i64) -> Result<Upload, StoreError> {
-        let id = new_id();
-        let inserted = sqlx::query(
+        // What is found is held until the new row names it. A blob that is lost must not stand in the way of its return.
+        let held = match self.twin(new).await? {
+            true => self.blobs.find(&new.digest, new.size_bytes).await,
+            false => None,
+        };
+        let mut tx = self.database.begin().await?;
+        self.database.lock_name(&mut tx, &format!("uploads {}", new.tenant)).await?;
+        if !request.id.is_empty() {
+            let sql = format!(
+                "SELECT {COLUMNS}, request_digest FROM uploads WHERE {LIVE} AND tenant = $2 AND request_id = $3"
+            );
+            let query = sqlx::query(AssertSqlSafe(sql)).bind(now).bind(&new.tenant).bind(&request.id);
+            if let Some(first) = query.fetch_optional(&mut *tx).await? {
+                request.matches("upload", first.try_get("request_digest")?)?;
+                return from_row(&first);
+            }
+            // One that has expired and was not yet collected makes room; its file is collected as one that has no row.
+            let query = sqlx::query("DELETE FROM uploads WHERE tenant = $1 AND request_id = $2");
+            query.bind(&new.tenant).bind(&request.id).execute(&mut *tx).await?;
+        }
+        let usage = sqlx::query(AssertSqlSafe(format!(
+            "SELECT CAST(COALESCE(SUM(CASE WHEN state = 'OPEN' THEN 1 ELSE 0 END), 0) AS BIGINT),
+                    CAST(COALESCE(SUM(size_bytes), 0) AS BIGINT)
+             FROM uploads WHERE {LIVE} AND tenant = $2"
+        )));
+        let usage = usage.bind(now).bind(&new.tenant).fetch_one(&mut *tx).await?;
+        let (open, bytes) = (usage.try_get::<i64, _>(0)? as u64, usage.try_get::<i64, _>(1)? as u64);
+        let twin = match held {
+            Some(_) => self.twin(new).await?,
+            None => false,
+        };
+        if !twin && open >= u64::from(self.limits.max_open) {
+            return Err(StoreError::TooManyUploads { limit: self.limits.max_open });
+        }
+        let limit = self.limits.max_tenant_bytes;
+        if bytes.saturating_add(new.size_bytes) > limit {
+            return Err(StoreError::TooManyTenantBytes { bytes, asked: new.size_bytes, limit });
+        }
+        let (state, committed_size) =
+            if twin { (UploadState::Complete, new.size_bytes) } else { (UploadState::Open, 0) };
+        let upload = Upload {
+            tenant: new.tenant.clone(),
+            id: new_id(),
+            file_name: new.file_name.clone(),
+            size_bytes: new.size_bytes,
+            digest: new.digest,
+            committed_size,
+            state,
+            revision: 1,
+            expire_ms: (!twin).then(|| self.expire_ms(now)),
+            create_ms: now,
+        };
+        sqlx::query(
             "INSERT INTO uploads (tenant, id, request_id, request_digest, file_name, size_bytes, digest, committed_size,
-                 state, revision, create_ms)
-             VALUES ($1, $2, $3, $4, $5, $6, $7, 0, 'OPEN', 1, $8)
-             ON CONFLICT (tenant, request_id) WHERE request_id <> '' DO NOTHING",
+                 state, revision, create_ms, expire_ms, complete_ms)
+             VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, 1, $10, $11, $12)",
         )
-        .bind(&new.tenant)
-        .bind(&id)
+        .bind(&upload.tenant)
+        .bind(&upload.id)
         .bind(&request.id)
         .bind(&request.digest)
-        .bind(&new.file_name)
-        .bind(new.size_bytes as i64)
-        .bind(new.digest.to_string())
+        .bind(&upload.file_name)
+        .bind(upload.size_bytes as i64)
+        .bind(upload.digest.to_string())
+        .bind(upload.committed_size as i64)
+        .bind(upload.state.name())
         .bind(now)
-        .execute(self.database.pool())
+        .bind(upload.expire_ms)
+        .bind(twin.then_some(now))
+        .execute(&mut *tx)
         .await?;
-        if inserted.rows_affected() == 1 {
-            return self.get(&new.tenant, &id).await;
-        }
-        let first = sqlx::query("SELECT id, request_digest FROM uploads WHERE tenant = $1 AND request_id = $2")
-            .bind(&new.tenant)
-            .bind(&request.id)
-            .fetch_one(self.database.pool())
-            .await?;
-        request.matches("upload", first.try_get(1)?)?;
-        self.get(&new.tenant, first.try_get(0)?).await
+        tx.commit().await?;
+        Ok(upload)
+    }
+
+    /// Whether the tenant has a complete upload of these bytes.
+    async fn twin(&self, new: &NewUpload) -> Result<bool, StoreError> {
+        let query = sqlx::query(
+            "SELECT id FROM uploads WHERE tenant = $1 AND digest = $2 AND size_bytes = $3 AND state = 'COMPLETE' LIMIT 1",
+        );
+        let query = query.bind(&new.tenant).bind(new.digest.to_string()).bind(new.size_bytes as i64);
+        Ok(query.fetch_optional(self.database.pool()).await?.is_some())
     }
 
     /// Reads an upload's description.
     pub async fn get(&self, tenant: &str, id: &str) -> Result<Upload, StoreError> {
-        sqlx::query(
-            "SELECT tenant, id, file_name, size_bytes, digest, committed_size, state, create_ms
-             FROM uploads WHERE tenant = $1 AND id = $2",
-        )
-        .bind(tenant)
-        .bind(id)
-        .fetch_optional(self.database.pool())
-        .await?
-        .as_ref()
-        .map(from_row)
-        .ok_or_else(|| StoreError::NotFound { what: "upload", id: id.into() })?
+        let sql = format!("SELECT {COLUMNS} FROM uploads WHERE {LIVE} AND tenant = $2 AND id = $3");
+        let query = sqlx::query(AssertSqlSafe(sql)).bind(now_ms()).bind(tenant).bind(id);
+        let row = query.fetch_optional(self.database.pool()).await?;
+        from_row(&row.ok_or_else(|| not_found(id))?)
     }
 
-    /// Begins to write. There is one writer at a time.
-    pub async fn writer(&self, tenant: &str, id: &str) -> Result<UploadWriter, StoreError> {
-        let claim = self.claim(tenant, id)?;
-        let upload = self.get(tenant, id).await?;
-        if upload.state == UploadState::Complete {
-            return Err(StoreError::UploadComplete { id: upload.id });
-        }
-        let path = self.path(&upload);
-        if let Some(folder) = path.parent() {
-            tokio::fs::create_dir_all(folder).await.map_err(StoreError::file(folder))?;
-        }
-        let open = OpenOptions::new().create(true).truncate(false).write(true).open(&path).await;
-        let mut file = open.map_err(StoreError::file(&path))?;
-        file.set_len(upload.committed_size).await.map_err(StoreError::file(&path))?;
-        file.seek(SeekFrom::End(0)).await.map_err(StoreError::file(&path))?;
-        Ok(UploadWriter { uploads: self.clone(), offset: upload.committed_size, upload, path, file, _claim: claim })
+    /// A page of a tenant's uploads.
+    pub async fn list(&self, tenant: &str, page: &Page) -> Result<Vec<Upload>, StoreError> {
+        let sql = format!(
+            "SELECT {COLUMNS} FROM uploads WHERE {LIVE} AND tenant = $2 AND ($3 = '' OR id < $3) {}
+             ORDER BY id DESC LIMIT $4",
+            page.filter.sql(5)
+        );
+        let query = sqlx::query(AssertSqlSafe(sql))
+            .bind(now_ms())
+            .bind(tenant)
+            .bind(page.before.as_deref().unwrap_or_default())
+            .bind(i64::from(page.size));
+        page.filter.bind(query).fetch_all(self.database.pool()).await?.iter().map(from_row).collect()
     }
 
     /// Verifies size and digest and makes the file a blob. A complete upload is returned as it is.
@@ -170,37 +235,113 @@ impl Uploads {
         if committed_size < declared {
             return Err(StoreError::UploadIncomplete { id: upload.id, committed_size, declared });
         }
-        let path = self.path(&upload);
-        if let Err(error) = self.blobs.put_file(&path, &upload.digest).await {
-            if matches!(error, StoreError::DigestMismatch { .. }) {
+        let path = self.path(tenant, id);
+        let _hold = match self.blobs.put_file(&path, &upload.digest).await {
+            Ok(hold) => hold,
+            Err(error @ StoreError::DigestMismatch { .. }) => {
                 // These bytes are of no use; the sender may begin again.
-                self.set(&upload, 0, UploadState::Open).await?;
+                self.set_committed(&upload, 0).await?;
+                remove_file(&path).await?;
+                return Err(error);
             }
-            return Err(error);
-        }
-        self.set(&upload, declared, UploadState::Complete).await?;
-        if let Err(error) = tokio::fs::remove_file(&path).await {
-            tracing::warn!(path = %path.display(), %error, "a complete upload's file could not be removed");
+            Err(error) => return Err(error),
+        };
+        let query = sqlx::query(
+            "UPDATE uploads SET state = 'COMPLETE', expire_ms = NULL, complete_ms = $1, revision = revision + 1
+             WHERE tenant = $2 AND id = $3 AND state = 'OPEN'",
+        );
+        query.bind(now_ms()).bind(tenant).bind(id).execute(self.database.pool()).await?;
+        if let Err(error) = remove_file(&path).await {
+            tracing::warn!(path = %path.display(), %error, "a complete upload's file is left to the collector");
         }
         self.get(tenant, id).await
     }
 
-    async fn set(&self, upload: &Upload, committed_size: u64, state: UploadState) -> Result<(), StoreError> {
-        sqlx::query(
-            "UPDATE uploads SET committed_size = $1, state = $2, revision = revision + 1
+    /// Removes an upload. What was made of it names its blob too, and keeps it.
+    pub async fn delete(&self, tenant: &str, id: &str, etag: &str) -> Result<(), StoreError> {
+        let _claim = self.claim(tenant, id)?;
+        let upload = self.get(tenant, id).await?;
+        check_etag("upload", id, etag, upload.revision)?;
+        let query = sqlx::query("DELETE FROM uploads WHERE tenant = $1 AND id = $2").bind(tenant).bind(id);
+        query.execute(self.database.pool()).await?;
+        remove_file(&self.path(tenant, id)).await?;
+        Ok(())
+    }
+
+    /// Removes the uploads that nothing was written to for too long; says how many.
+    pub(super) async fn remove_expired(&self, now: i64) -> Result<u64, StoreError> {
+        let sql = "SELECT tenant, id FROM uploads WHERE state = 'OPEN' AND expire_ms <= $1";
+        let mut removed = 0;
+        for row in sqlx::query(sql).bind(now).fetch_all(self.database.pool()).await? {
+            let (tenant, id): (&str, &str) = (row.try_get("tenant")?, row.try_get("id")?);
+            // One that somebody writes to is not forgotten.
+            let Ok(_claim) = self.claim(tenant, id) else { continue };
+            let query =
+                sqlx::query("DELETE FROM uploads WHERE tenant = $1 AND id = $2 AND state = 'OPEN' AND expire_ms <= $3");
+            let deleted = query.bind(tenant).bind(id).bind(now).execute(self.database.pool()).await?;
+            if deleted.rows_affected() == 1 {
+                remove_file(&self.path(tenant, id)).await?;
+                removed += 1;
+            }
+        }
+        Ok(removed)
+    }
+
+    /// Removes what no open upload has: files without a row, and bytes beyond the committed ones. Says how many files.
+    pub(super) async fn remove_leftovers(&self) -> Result<u64, StoreError> {
+        let folder = self.folder.clone();
+        let listed = tokio::task::spawn_blocking(move || {
+            let mut files = Vec::new();
+            super::blobs::for_each_file(&folder, |tenant, id, path, size| {
+                files.push((tenant.to_string(), id.to_string(), path, size));
+            })?;
+            Ok::<_, StoreError>(files)
+        });
+        let files =
+            listed.await.map_err(|_| StoreError::Row { what: "the list of files on their way in".into() })??;
+        let mut removed = 0;
+        for (tenant, id, path, size) in files {
+            // While it is claimed no writer opens it.
+            let Ok(_claim) = self.claim(&tenant, &id) else { continue };
+            let query =
+                sqlx::query("SELECT committed_size FROM uploads WHERE tenant = $1 AND id = $2 AND state = 'OPEN'");
+            let row = query.bind(&tenant).bind(&id).fetch_optional(self.database.pool()).await?;
+            let Some(row) = row else {
+                removed += u64::from(remove_file(&path).await?);
+                continue;
+            };
+            let committed = row.try_get::<i64, _>("committed_size")? as u64;
+            if size > committed {
+                let file =
+                    tokio::fs::OpenOptions::new().write(true).open(&path).await.map_err(StoreError::file(&path))?;
+                file.set_len(committed).await.map_err(StoreError::file(&path))?;
+            }
+        }
+        Ok(removed)
+    }
+
+    /// The row of an open upload now says that so many bytes are stored, and the time until it expires begins anew.
+    async fn set_committed(&self, upload: &Upload, committed_size: u64) -> Result<(), StoreError> {
+        let set = sqlx::query(
+            "UPDATE uploads SET committed_size = $1, expire_ms = $2, revision = revision + 1
              WHERE tenant = $3 AND id = $4 AND state = 'OPEN'",
         )
         .bind(committed_size as i64)
-        .bind(state.name())
+        .bind(self.expire_ms(now_ms()))
         .bind(&upload.tenant)
         .bind(&upload.id)
         .execute(self.database.pool())
         .await?;
-        Ok(())
+        // Its row went meanwhile: a new upload with its request_id has taken its place.
+        if set.rows_affected() == 0 { Err(not_found(&upload.id)) } else { Ok(()) }
     }
 
-    fn path(&self, upload: &Upload) -> PathBuf {
-        self.folder.join(&upload.tenant).join(&upload.id)
+    fn expire_ms(&self, now: i64) -> i64 {
+        now + i64::from(self.limits.expire_hours) * 3_600_000
+    }
+
+    fn path(&self, tenant: &str, id: &str) -> PathBuf {
+        self.folder.join(tenant).join(id)
     }
 
     fn claim(&self, tenant: &str, id: &str) -> Result<Claim, StoreError> {
@@ -222,7 +363,7 @@ impl UploadState {
     }
 }
 
-/// The right to write or complete an upload; ends when dropped.
+/// The right to write, complete or remove an upload; ends when dropped.
 #[derive(Debug)]
 struct Claim {
     busy: Arc<Mutex<HashSet<String>>>,
@@ -235,68 +376,12 @@ impl Drop for Claim {
     }
 }
 
-/// Appends to an upload.
-#[derive(Debug)]
-pub struct UploadWriter {
-    uploads: Uploads,
-    upload: Upload,
-    path: PathBuf,
-    file: File,
-    /// Bytes written; `upload.committed_size` of them are synced.
-    offset: u64,
-    _claim: Claim,
+fn not_found(id: &str) -> StoreError {
+    StoreError::NotFound { what: "upload", id: id.into() }
 }
 
-impl UploadWriter {
-    /// Takes the next chunk. After an error nothing of the chunk counts and no more chunks may follow; what was taken
-    /// before can still be committed.
-    pub async fn append(&mut self, chunk: &Chunk) -> Result<(), StoreError> {
-        if chunk.offset != self.offset {
-            return Err(StoreError::OffsetMismatch { offset: chunk.offset, committed_size: self.offset });
-        }
-        let end = self.offset + chunk.data.len() as u64;
-        if end > self.upload.size_bytes {
-            return Err(StoreError::TooManyBytes { end, declared: self.upload.size_bytes });
-        }
-        let actual = crc32c::crc32c(&chunk.data);
-        if actual != chunk.crc32c {
-            return Err(StoreError::ChunkChecksum { offset: chunk.offset, stated: chunk.crc32c, actual });
-        }
-        self.file.write_all(&chunk.data).await.map_err(StoreError::file(&self.path))?;
-        // Without this the write goes on in the background, and its failure (a full disk) would show at a later chunk,
-        // when this one counts already.
-        self.file.flush().await.map_err(StoreError::file(&self.path))?;
-        self.offset = end;
-        if self.offset - self.upload.committed_size >= COMMIT_EVERY {
-            self.commit().await?;
-        }
-        Ok(())
-    }
-
-    /// Makes all chunks taken durable and says how many bytes are stored.
-    pub async fn commit(&mut self) -> Result<u64, StoreError> {
-        if self.offset > self.upload.committed_size {
-            self.file.sync_all().await.map_err(StoreError::file(&self.path))?;
-            if self.upload.committed_size == 0 {
-                sync_folders(&self.path).await?;
-            }
-            self.uploads.set(&self.upload, self.offset, UploadState::Open).await?;
-            self.upload.committed_size = self.offset;
-        }
-        Ok(self.upload.committed_size)
-    }
-}
-
-/// Makes the name of an upload's new file durable: that of the file in its folder, and that of the folder.
-async fn sync_folders(file: &Path) -> Result<(), StoreError> {
-    for folder in file.ancestors().skip(1).take(2) {
-        let opened = File::open(folder).await.map_err(StoreError::file(folder))?;
-        opened.sync_all().await.map_err(StoreError::file(folder))?;
-    }
-    Ok(())
-}
-
-fn from_row(row: &AnyRow) -> Result<Upload, StoreError> {
+/// Reads a row of [`COLUMNS`].
+pub(super) fn from_row(row: &AnyRow) -> Result<Upload, StoreError> {
     let (digest, state): (&str, &str) = (row.try_get("digest")?, row.try_get("state")?);
     Ok(Upload {
         tenant: row.try_get("tenant")?,
@@ -310,91 +395,11 @@ fn from_row(row: &AnyRow) -> Result<Upload, StoreError> {
             "COMPLETE" => UploadState::Complete,
             other => return Err(StoreError::Row { what: format!("upload state {other:?}") }),
         },
+        revision: row.try_get::<i64, _>("revision")? as u64,
+        expire_ms: row.try_get("expire_ms")?,
         create_ms: row.try_get("create_ms")?,
     })
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::store::Store;
-
-    const BYTES: &[u8] = b"0123456789";
-
-    async fn announced(digest: Digest) -> (tempfile::TempDir, Store, Upload) {
-        let folder = tempfile::tempdir().unwrap();
-        let store = Store::open(folder.path()).await.unwrap();
-        let new = NewUpload { tenant: "default".into(), file_name: "digits".into(), size_bytes: 10, digest };
-        let upload = store.uploads.create(&new, &Request::new("", &0), 1).await.unwrap();
-        (folder, store, upload)
-    }
-
-    fn chunk(offset: usize, end: usize) -> Chunk {
-        let data = Bytes::from_static(&BYTES[offset..end]);
-        Chunk { offset: offset as u64, crc32c: crc32c::crc32c(&data), data }
-    }
-
-    #[tokio::test]
-    async fn bytes_of_a_writer_that_died_uncommitted_are_sent_again() {
-        let (_folder, store, upload) = announced(Digest::of(BYTES)).await;
-        let mut writer = store.uploads.writer("default", &upload.id).await.unwrap();
-        writer.append(&chunk(0, 4)).await.unwrap();
-        assert_eq!(writer.commit().await.unwrap(), 4);
-        writer.append(&chunk(4, 8)).await.unwrap();
-        drop(writer);
-        assert_eq!(store.uploads.get("default", &upload.id).await.unwrap().committed_size, 4);
-        let mut writer = store.uploads.writer("default", &upload.id).await.unwrap();
-        let error = writer.append(&chunk(8, 10)).await.unwrap_err();
-        assert!(matches!(error, StoreError::OffsetMismatch { offset: 8, committed_size: 4 }));
-        writer.append(&chunk(4, 10)).await.unwrap();
-        writer.commit().await.unwrap();
-        drop(writer);
-        let complete = store.uploads.complete("default", &upload.id).await.unwrap();
-        assert_eq!(complete.state, UploadState::Complete);
-        assert_eq!(store.blobs.get(&Digest::of(BYTES)).await.unwrap(), BYTES);
-        assert_eq!(store.uploads.complete("default", &upload.id).await.unwrap(), complete);
-        let error = store.uploads.writer("default", &upload.id).await.unwrap_err();
-        assert!(matches!(error, StoreError::UploadComplete { .. }));
-    }
-
-    #[tokio::test]
-    async fn a_chunk_that_did_not_reach_the_disk_does_not_count() {
-        let (_folder, store, upload) = announced(Digest::of(BYTES)).await;
-        let mut writer = store.uploads.writer("default", &upload.id).await.unwrap();
-        writer.file = OpenOptions::new().write(true).open("/dev/full").await.unwrap();
-        assert!(matches!(writer.append(&chunk(0, 4)).await, Err(StoreError::DiskFull)));
-        assert_eq!(writer.commit().await.unwrap(), 0);
-    }
-
-    #[tokio::test]
-    async fn one_writes_at_a_time_and_nobody_completes_meanwhile() {
-        let (_folder, store, upload) = announced(Digest::of(BYTES)).await;
-        let writer = store.uploads.writer("default", &upload.id).await.unwrap();
-        assert!(matches!(store.uploads.writer("default", &upload.id).await, Err(StoreError::UploadBusy { .. })));
-        assert!(matches!(store.uploads.complete("default", &upload.id).await, Err(StoreError::UploadBusy { .. })));
-        drop(writer);
-        store.uploads.writer("default", &upload.id).await.unwrap();
-    }
-
-    #[tokio::test]
-    async fn a_wrong_digest_publishes_nothing_and_the_upload_begins_again() {
-        let (_folder, store, upload) = announced(Digest::of(b"something else")).await;
-        let mut writer = store.uploads.writer("default", &upload.id).await.unwrap();
-        writer.append(&chunk(0, 10)).await.unwrap();
-        writer.commit().await.unwrap();
-        drop(writer);
-        let error = store.uploads.complete("default", &upload.id).await.unwrap_err();
-        assert!(matches!(error, StoreError::DigestMismatch { .. }));
-        let after = store.uploads.get("default", &upload.id).await.unwrap();
-        assert_eq!((after.committed_size, after.state), (0, UploadState::Open));
-        assert!(store.blobs.get(&Digest::of(BYTES)).await.is_err());
-    }
-
-    #[tokio::test]
-    async fn another_tenants_upload_does_not_exist() {
-        let (_folder, store, upload) = announced(Digest::of(BYTES)).await;
-        assert!(matches!(store.uploads.get("other", &upload.id).await, Err(StoreError::NotFound { .. })));
-        assert!(matches!(store.uploads.writer("other", &upload.id).await, Err(StoreError::NotFound { .. })));
-        assert!(matches!(store.uploads.complete("other", &upload.id).await, Err(StoreError::NotFound { .. })));
-    }
-}
+mod tests;

@@ -5,9 +5,10 @@ use tonic::{Request, Response, Status};
 use super::auth::Caller;
 use super::convert::catalogue::dataset as to_pb;
 use super::convert::{Checks, Path, source_from_pb};
+use super::filter::ENTRIES;
 use super::limits::{MAX_DISPLAY_NAME, MAX_FILES};
 use super::names::Collection;
-use super::paging::{check_request_id, cut, page};
+use super::paging::{Paging, check_request_id};
 use super::status::{self, RequestError};
 use super::v1::dataset_service_server::DatasetService;
 use super::validation::{Readable, placed, unnamed};
@@ -58,19 +59,23 @@ impl DatasetService for Datasets {
         request: Request<v1::ListDatasetsRequest>,
     ) -> Result<Response<v1::ListDatasetsResponse>, Status> {
         let (caller, request) = Caller::of(request)?;
-        let v1::ListDatasetsRequest { parent, page_size, page_token, filter: _ } = request;
-        let (tenant, page) = (caller.parent(&parent)?, page(page_size, &page_token)?);
-        let mut datasets = self.0.store.catalogue.list::<DatasetDetail>(&tenant, &page).await?;
-        let next_page_token = cut(&mut datasets, &page, |dataset| &dataset.id);
+        let v1::ListDatasetsRequest { parent, page_size, page_token, filter } = request;
+        let tenant = caller.parent(&parent)?;
+        let paging = Paging::read(&parent, page_size, &page_token, &filter, ENTRIES)?;
+        let mut datasets = self.0.store.catalogue.list::<DatasetDetail>(&tenant, &paging.page).await?;
+        let next_page_token = paging.cut(&mut datasets, |dataset| &dataset.id);
         let datasets = datasets.into_iter().map(to_pb).collect();
         Ok(Response::new(v1::ListDatasetsResponse { datasets, next_page_token }))
     }
 
     async fn delete_dataset(
         &self,
-        _request: Request<v1::DeleteDatasetRequest>,
+        request: Request<v1::DeleteDatasetRequest>,
     ) -> Result<Response<v1::DeleteDatasetResponse>, Status> {
-        Err(Status::unimplemented("not there yet"))
+        let (caller, request) = Caller::of(request)?;
+        let name = caller.parse(Collection::Datasets, &request.name, "name")?;
+        self.0.store.catalogue.delete::<DatasetDetail>(&name.tenant, &name.id, &request.etag).await?;
+        Ok(Response::new(v1::DeleteDatasetResponse {}))
     }
 }
 

@@ -1,6 +1,7 @@
 //! `niwaki.v1.JobService`: recipes at work.
 
 use std::collections::BTreeMap;
+use std::ops::RangeInclusive;
 use std::pin::Pin;
 
 use futures::{Stream, stream};
@@ -10,9 +11,10 @@ use tonic::{Request, Response, Status};
 use super::auth::Caller;
 use super::convert::job::{job as to_pb, listed};
 use super::convert::{Path, recipe_from_pb};
-use super::limits::MAX_UPLOAD_BYTES;
+use super::filter::JOBS;
+use super::limits::MAX_MODELS_BYTES;
 use super::names::Collection;
-use super::paging::{check_request_id, cut, page};
+use super::paging::{Paging, check_request_id};
 use super::recipe::to_json;
 use super::status::{self, RequestError};
 use super::v1::job_service_server::JobService;
@@ -26,6 +28,7 @@ use crate::store::{self, DatasetDetail, Detail, Entry, EntryState, ModelDetail, 
 
 /// More models than a recipe has use for.
 const MAX_EXTRA_MODELS: usize = 8;
+const PRIORITIES: RangeInclusive<i32> = -100..=100;
 
 #[derive(Debug, Clone)]
 pub(super) struct Jobs(pub Context);
@@ -34,7 +37,7 @@ pub(super) struct Jobs(pub Context);
 impl JobService for Jobs {
     async fn create_job(&self, request: Request<v1::CreateJobRequest>) -> Result<Response<v1::Job>, Status> {
         let (caller, v1::CreateJobRequest { parent, job, request_id, validate_only }) = Caller::of(request)?;
-        let new = new_job(&caller, caller.parent(&parent)?, job.unwrap_or_default(), &request_id)?;
+        let new = new_job(&caller, caller.parent(&parent)?, job.unwrap_or_default(), &request_id, self.longest_ms())?;
         if validate_only {
             self.check_fit(&new).await?;
             let job = to_pb(Job::new(String::new(), new, now_ms()));
@@ -56,10 +59,11 @@ impl JobService for Jobs {
 
     async fn list_jobs(&self, request: Request<v1::ListJobsRequest>) -> Result<Response<v1::ListJobsResponse>, Status> {
         let (caller, request) = Caller::of(request)?;
-        let v1::ListJobsRequest { parent, page_size, page_token, filter: _ } = request;
-        let (tenant, page) = (caller.parent(&parent)?, page(page_size, &page_token)?);
-        let mut jobs = self.0.queue.list(&tenant, &page).await?;
-        let next_page_token = cut(&mut jobs, &page, |job| &job.key.id);
+        let v1::ListJobsRequest { parent, page_size, page_token, filter } = request;
+        let tenant = caller.parent(&parent)?;
+        let paging = Paging::read(&parent, page_size, &page_token, &filter, JOBS)?;
+        let mut jobs = self.0.queue.list(&tenant, &paging.page).await?;
+        let next_page_token = paging.cut(&mut jobs, |job| &job.key.id);
         let jobs = jobs.into_iter().map(listed).collect();
         Ok(Response::new(v1::ListJobsResponse { jobs, next_page_token }))
     }
@@ -77,20 +81,31 @@ impl JobService for Jobs {
         let key: JobKey = caller.parse(Collection::Jobs, &name, "name")?.into();
         // Listening begins before the first look, so that no change falls between the two.
         let changes = self.0.queue.changes();
-        self.0.queue.get(&key).await?;
+        let job = self.0.queue.get(&key).await?;
+        if after_revision > job.revision {
+            return Err(RequestError::Revision { after: after_revision, revision: job.revision }.into());
+        }
         let (queue, stop) = (self.0.queue.clone(), self.0.stop.clone());
         Ok(Response::new(Box::pin(watch(Watch { queue, key, changes, stop, seen: after_revision, ended: false }))))
     }
 
     async fn delete_job(
         &self,
-        _request: Request<v1::DeleteJobRequest>,
+        request: Request<v1::DeleteJobRequest>,
     ) -> Result<Response<v1::DeleteJobResponse>, Status> {
-        Err(Status::unimplemented("not there yet"))
+        let (caller, request) = Caller::of(request)?;
+        let name = caller.parse(Collection::Jobs, &request.name, "name")?;
+        self.0.queue.delete(&name.into(), &request.etag).await?;
+        Ok(Response::new(v1::DeleteJobResponse {}))
     }
 }
 
 impl Jobs {
+    /// The longest time limit that a job may have, in milliseconds.
+    fn longest_ms(&self) -> i64 {
+        i64::from(self.0.settings.jobs.max_seconds).saturating_mul(1000)
+    }
+
     /// Whether model and data set are there and the recipe suits them.
     async fn check_fit(&self, new: &NewJob) -> Result<(), Status> {
         let dataset = self.ready::<DatasetDetail>(new, &new.dataset).await?;
@@ -134,23 +149,25 @@ impl Jobs {
     }
 }
 
-/// What makes a repeated call the same one. Jobs without other models have the digests that they had before there were any,
-/// so that a call may be repeated over an upgrade.
+/// What makes a repeated call the same one. Jobs without other models, priority and time limit have the digests that they
+/// had before there were any, so that a call may be repeated over an upgrade.
 fn identity(request_id: String, new: &NewJob) -> store::Request {
     let NewJob { model, extra_models, dataset, recipe, .. } = new;
-    if extra_models.is_empty() {
-        return store::Request::new(request_id, &(model, dataset, recipe));
+    let NewJob { priority, time_limit_ms, .. } = new;
+    match (extra_models.is_empty(), (priority, time_limit_ms)) {
+        (true, (0, None)) => store::Request::new(request_id, &(model, dataset, recipe)),
+        (false, (0, None)) => store::Request::new(request_id, &(model, extra_models, dataset, recipe)),
+        (_, rest) => store::Request::new(request_id, &(model, extra_models, dataset, recipe, rest)),
     }
-    store::Request::new(request_id, &(model, extra_models, dataset, recipe))
 }
 
 /// All models of a job are in memory at once when it is checked: together they may be as large as one.
 fn check_sizes(bytes: impl Iterator<Item = u64>) -> Result<(), RequestError> {
     let bytes = bytes.fold(0, u64::saturating_add);
-    if bytes <= MAX_UPLOAD_BYTES {
+    if bytes <= MAX_MODELS_BYTES {
         return Ok(());
     }
-    let text = format!("the job's models have {bytes} bytes together, at most {MAX_UPLOAD_BYTES} are allowed");
+    let text = format!("the job's models have {bytes} bytes together, at most {MAX_MODELS_BYTES} are allowed");
     Err(RequestError::Invalid { violations: vec![Violation::new("job.extra_models", text)] })
 }
 
@@ -166,7 +183,13 @@ fn in_request(part: &Part, field: &str) -> String {
 }
 
 /// Reads a request's job; all its bad fields at once otherwise.
-fn new_job(caller: &Caller, tenant: String, job: v1::Job, request_id: &str) -> Result<NewJob, RequestError> {
+fn new_job(
+    caller: &Caller,
+    tenant: String,
+    job: v1::Job,
+    request_id: &str,
+    longest_ms: i64,
+) -> Result<NewJob, RequestError> {
     let mut violations: Vec<Violation> = check_request_id(request_id).into_iter().collect();
     let mut resource = |collection: Collection, name: &str, field: &str| match caller.parse(collection, name, field) {
         Ok(found) => Ok(Some(found.id)),
@@ -188,6 +211,19 @@ fn new_job(caller: &Caller, tenant: String, job: v1::Job, request_id: &str) -> R
         }
     }
     violations.extend(refused);
+    if !PRIORITIES.contains(&job.priority) {
+        let text = format!("{} is not from {} to {}", job.priority, PRIORITIES.start(), PRIORITIES.end());
+        violations.push(Violation::new("job.priority", text));
+    }
+    let time_limit_ms = job
+        .time_limit
+        .map(|limit| limit.seconds.saturating_mul(1000).saturating_add(i64::from(limit.nanos) / 1_000_000));
+    if let Some(ms) = time_limit_ms
+        && !(1..=longest_ms).contains(&ms)
+    {
+        let text = format!("{ms} ms are not from 1 ms to {} s", longest_ms / 1000);
+        violations.push(Violation::new("job.time_limit", text));
+    }
     let recipe = match job.recipe {
         Some(recipe) => recipe_from_pb(recipe, &Path::root("job.recipe")),
         None => Err(vec![Violation::new("job.recipe", "is missing")]),
@@ -195,9 +231,8 @@ fn new_job(caller: &Caller, tenant: String, job: v1::Job, request_id: &str) -> R
     match (recipe, dataset) {
         (Ok(recipe), Some(dataset)) if violations.is_empty() => {
             let recipe_text = to_json(&recipe);
-            let new =
-                NewJob { tenant, model, extra_models, dataset, recipe: recipe_text, priority: 0, time_limit_ms: None };
-            Ok(new)
+            let (recipe, priority) = (recipe_text, job.priority);
+            Ok(NewJob { tenant, model, extra_models, dataset, recipe, priority, time_limit_ms })
         }
         (recipe, _) => {
             violations.extend(recipe.err().unwrap_or_default());
@@ -283,9 +318,9 @@ mod tests {
             _ => String::new(),
         };
         assert_eq!(refused(&[]), "");
-        assert_eq!(refused(&[MAX_UPLOAD_BYTES]), "");
-        assert_eq!(refused(&[MAX_UPLOAD_BYTES - 1, 1]), "");
-        assert_eq!(refused(&[MAX_UPLOAD_BYTES - 1, 1, 1]), "job.extra_models");
+        assert_eq!(refused(&[MAX_MODELS_BYTES]), "");
+        assert_eq!(refused(&[MAX_MODELS_BYTES - 1, 1]), "");
+        assert_eq!(refused(&[MAX_MODELS_BYTES - 1, 1, 1]), "job.extra_models");
         assert_eq!(refused(&[u64::MAX, u64::MAX]), "job.extra_models");
     }
 }

@@ -4,8 +4,8 @@
 pub const MAX_MESSAGE_BYTES: usize = 4 << 20;
 /// The largest chunk of an upload, in bytes; downloads come in chunks of at most this size too.
 pub const MAX_CHUNK_BYTES: usize = 1 << 20;
-/// The largest file, in bytes.
-pub const MAX_UPLOAD_BYTES: u64 = 4 << 30;
+/// What the models of one job may have together, in bytes.
+pub const MAX_MODELS_BYTES: u64 = 4 << 30;
 /// The longest `display_name`, in characters.
 pub const MAX_DISPLAY_NAME: usize = 200;
 /// The longest `request_id`, in bytes.

@@ -13,6 +13,7 @@ mod connections;
 pub mod convert;
 mod datasets;
 mod files;
+mod filter;
 mod jobs;
 pub mod json;
 pub mod keys;

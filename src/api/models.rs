@@ -5,9 +5,10 @@ use tonic::{Request, Response, Status};
 use super::auth::Caller;
 use super::convert::catalogue::model as to_pb;
 use super::convert::{Checks, Path};
+use super::filter::ENTRIES;
 use super::limits::MAX_DISPLAY_NAME;
 use super::names::Collection;
-use super::paging::{check_request_id, cut, page};
+use super::paging::{Paging, check_request_id};
 use super::status::{self, RequestError};
 use super::v1::model_service_server::ModelService;
 use super::validation::{Readable, placed, unnamed};
@@ -59,19 +60,23 @@ impl ModelService for Models {
         request: Request<v1::ListModelsRequest>,
     ) -> Result<Response<v1::ListModelsResponse>, Status> {
         let (caller, request) = Caller::of(request)?;
-        let v1::ListModelsRequest { parent, page_size, page_token, filter: _ } = request;
-        let (tenant, page) = (caller.parent(&parent)?, page(page_size, &page_token)?);
-        let mut models = self.0.store.catalogue.list::<ModelDetail>(&tenant, &page).await?;
-        let next_page_token = cut(&mut models, &page, |model| &model.id);
+        let v1::ListModelsRequest { parent, page_size, page_token, filter } = request;
+        let tenant = caller.parent(&parent)?;
+        let paging = Paging::read(&parent, page_size, &page_token, &filter, ENTRIES)?;
+        let mut models = self.0.store.catalogue.list::<ModelDetail>(&tenant, &paging.page).await?;
+        let next_page_token = paging.cut(&mut models, |model| &model.id);
         let models = models.into_iter().map(to_pb).collect();
         Ok(Response::new(v1::ListModelsResponse { models, next_page_token }))
     }
 
     async fn delete_model(
         &self,
-        _request: Request<v1::DeleteModelRequest>,
+        request: Request<v1::DeleteModelRequest>,
     ) -> Result<Response<v1::DeleteModelResponse>, Status> {
-        Err(Status::unimplemented("not there yet"))
+        let (caller, request) = Caller::of(request)?;
+        let name = caller.parse(Collection::Models, &request.name, "name")?;
+        self.0.store.catalogue.delete::<ModelDetail>(&name.tenant, &name.id, &request.etag).await?;
+        Ok(Response::new(v1::DeleteModelResponse {}))
     }
 }
 

@@ -1,40 +1,68 @@
-//! Lists in pages, newest first. A page's token is the id of its last entry: ids grow with time.
+//! Lists in pages, newest first. A page's token is the id of its last entry, ids growing with time, and what says which
+//! list it belongs to: the token of another list, or of none, is refused.
 
 use super::convert::{Checks, Path};
+use super::filter::{self, Field};
 use super::limits::{DEFAULT_PAGE, MAX_PAGE, MAX_REQUEST_ID};
 use super::status::RequestError;
-use crate::error::Violation;
+use crate::digest::Digest;
+use crate::error::{Classify, Violation};
 use crate::store::Page;
 
 /// What a list request asks for.
-pub fn page(page_size: i32, page_token: &str) -> Result<Page, RequestError> {
-    let mut checks = Checks::default();
-    let size = match u32::try_from(page_size) {
-        Ok(0) => DEFAULT_PAGE,
-        Ok(size) => size.min(MAX_PAGE),
-        Err(_) => {
-            checks.refuse(&Path::root("page_size"), format!("{page_size} is negative"));
-            DEFAULT_PAGE
-        }
-    };
-    let known = page_token.is_empty() || uuid::Uuid::try_parse(page_token).is_ok();
-    if !known {
-        checks.refuse(&Path::root("page_token"), "is not a next_page_token of this server");
-    }
-    // One more than is shown says whether there is a next page.
-    let page =
-        Page { size: size + 1, before: (!page_token.is_empty()).then(|| page_token.to_string()), ..Page::default() };
-    checks.finish(page).map_err(|violations| RequestError::Invalid { violations })
+pub struct Paging {
+    /// The page to read.
+    pub page: Page,
+    /// Which list it is one of.
+    list: String,
 }
 
-/// Cuts the one entry too many off, and says how to go on if it was there.
-pub fn cut<T>(entries: &mut Vec<T>, page: &Page, id: impl Fn(&T) -> &str) -> String {
-    let shown = page.size as usize - 1;
-    if entries.len() <= shown {
-        return String::new();
+impl Paging {
+    /// Reads what a request for a list of `parent`'s resources says; all its bad fields at once otherwise.
+    pub(super) fn read(
+        parent: &str,
+        page_size: i32,
+        page_token: &str,
+        filter: &str,
+        fields: &[Field],
+    ) -> Result<Self, RequestError> {
+        let mut checks = Checks::default();
+        let size = match u32::try_from(page_size) {
+            Ok(0) => DEFAULT_PAGE,
+            Ok(size) => size.min(MAX_PAGE),
+            Err(_) => {
+                checks.refuse(&Path::root("page_size"), format!("{page_size} is negative"));
+                DEFAULT_PAGE
+            }
+        };
+        let columns: Vec<&str> = fields.iter().map(|field| field.column).collect();
+        let list = Digest::of(format!("{parent}\n{filter}\n{columns:?}").as_bytes()).hex()[..16].to_string();
+        let before = match page_token.split_once('.') {
+            None if page_token.is_empty() => None,
+            Some((id, of)) if of == list && uuid::Uuid::try_parse(id).is_ok() => Some(id.to_string()),
+            _ => {
+                checks.refuse(&Path::root("page_token"), "is no next_page_token of this list");
+                None
+            }
+        };
+        let filter = filter::filter(filter, fields).unwrap_or_else(|error| {
+            error.violations().into_iter().for_each(|violation| checks.add(Some(violation)));
+            Default::default()
+        });
+        // One more than is shown says whether there is a next page.
+        let paging = Self { page: Page { size: size + 1, before, filter }, list };
+        checks.finish(paging).map_err(|violations| RequestError::Invalid { violations })
     }
-    entries.truncate(shown);
-    entries.last().map(|last| id(last).to_string()).unwrap_or_default()
+
+    /// Cuts the one entry too many off, and says how to go on if it was there.
+    pub(super) fn cut<T>(&self, entries: &mut Vec<T>, id: impl Fn(&T) -> &str) -> String {
+        let shown = self.page.size as usize - 1;
+        if entries.len() <= shown {
+            return String::new();
+        }
+        entries.truncate(shown);
+        entries.last().map(|last| format!("{}.{}", id(last), self.list)).unwrap_or_default()
+    }
 }
 
 /// Checks the key that a caller chose for a create call.
@@ -47,21 +75,37 @@ pub fn check_request_id(request_id: &str) -> Option<Violation> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::error::Classify;
+    use crate::api::filter::{ENTRIES, JOBS};
 
-    #[test]
-    fn sizes_are_clamped_and_nonsense_is_refused() {
-        assert_eq!(page(0, "").unwrap(), Page { size: 51, ..Page::default() });
-        assert_eq!(page(i32::MAX, "").unwrap().size, 501);
-        let violations = page(-1, "' OR 1=1 --").unwrap_err().violations();
-        assert_eq!(violations.iter().map(|v| v.field.as_str()).collect::<Vec<_>>(), ["page_size", "page_token"]);
+    fn read(parent: &str, size: i32, token: &str, filter: &str) -> Result<Paging, RequestError> {
+        Paging::read(parent, size, token, filter, ENTRIES)
     }
 
     #[test]
-    fn a_full_page_has_a_next_one_only_if_there_is_more() {
-        let page = page(2, "").unwrap();
-        let mut more = vec!["c", "b", "a"];
-        assert_eq!((cut(&mut more, &page, |e| e), more), ("b".to_string(), vec!["c", "b"]));
-        assert_eq!(cut(&mut vec!["b", "a"], &page, |e| e), "");
+    fn sizes_are_clamped_and_nonsense_is_refused() {
+        assert_eq!(read("p", 0, "", "").unwrap().page, Page { size: 51, ..Page::default() });
+        assert_eq!(read("p", i32::MAX, "", "").unwrap().page.size, 501);
+        let violations = read("p", -1, "' OR 1=1 --", "nonsense").err().unwrap().violations();
+        let fields: Vec<&str> = violations.iter().map(|v| v.field.as_str()).collect();
+        assert_eq!(fields, ["page_size", "page_token", "filter"]);
+    }
+
+    #[test]
+    fn a_full_page_has_a_next_one_only_if_there_is_more_and_its_token_is_of_no_other_list() {
+        let ids: Vec<String> = (0..3).map(|_| uuid::Uuid::now_v7().to_string()).collect();
+        let paging = read("p", 2, "", "state = READY").unwrap();
+        let mut more = ids.clone();
+        let token = paging.cut(&mut more, |id| id);
+        assert_eq!(more, ids[..2]);
+        assert_eq!(read("p", 2, &token, "state = READY").unwrap().page.before.as_ref(), Some(&ids[1]));
+        assert_eq!(paging.cut(&mut ids[..2].to_vec(), |id| id), "");
+        for refused in [
+            read("q", 2, &token, "state = READY"),
+            read("p", 2, &token, ""),
+            read("p", 2, &ids[1], "state = READY"),
+            Paging::read("p", 2, &token, "state = READY", JOBS),
+        ] {
+            assert!(refused.is_err());
+        }
     }
 }

@@ -43,6 +43,7 @@ use super::v1::model_service_server::ModelServiceServer;
 use super::v1::server_service_server::ServerServiceServer;
 use super::v1::upload_service_server::UploadServiceServer;
 use crate::error::{Classify, Kind};
+use crate::jobs::collector::collect;
 use crate::jobs::queue::JobQueue;
 use crate::jobs::reader::Reader;
 use crate::jobs::reaper::reap;
@@ -194,6 +195,11 @@ impl Server {
         let (reaped, reaper_stop) = (queue.clone(), stop.clone());
         tasks
             .spawn(supervise("reaper", stop.clone(), RESTART_AFTER, move || reap(reaped.clone(), reaper_stop.clone())));
+        let collector = (store.clone(), queue.clone(), config.settings.retention.clone(), stop.clone());
+        tasks.spawn(supervise("collector", stop.clone(), RESTART_AFTER, move || {
+            let (store, queue, retention, stop) = collector.clone();
+            collect(store, queue, retention, stop)
+        }));
         let figures_stop = stop.clone();
         tasks.spawn(async move {
             while timeout(UPKEEP_EVERY, figures_stop.cancelled()).await.is_err() {

@@ -117,6 +117,14 @@ pub enum RequestError {
         /// How much was allowed.
         allowed: Duration,
     },
+    /// A watch from a revision that there is not.
+    #[error("after_revision is {after}, the job has come to {revision}")]
+    Revision {
+        /// What was asked for.
+        after: u64,
+        /// The job's.
+        revision: u64,
+    },
     /// A `grpc-timeout` that is none.
     #[error("grpc-timeout: 1 to 8 digits and one of H, M, S, m, u, n are expected")]
     TimeoutHeader,
@@ -163,6 +171,7 @@ impl Classify for RequestError {
             RequestError::KeyMissing | RequestError::KeyInvalid => Kind::Unauthenticated,
             RequestError::Role { .. } => Kind::PermissionDenied,
             RequestError::Deadline { .. } | RequestError::Idle { .. } => Kind::DeadlineExceeded,
+            RequestError::Revision { .. } => Kind::OutOfRange,
         }
     }
 
@@ -182,6 +191,7 @@ impl Classify for RequestError {
             RequestError::Role { .. } => "ROLE",
             RequestError::Deadline { .. } => "DEADLINE_EXCEEDED",
             RequestError::TimeoutHeader => "TIMEOUT_HEADER",
+            RequestError::Revision { .. } => "REVISION",
             RequestError::Idle { .. } => "STREAM_IDLE",
         }
     }

@@ -7,9 +7,10 @@ use tonic::{Request, Response, Status, Streaming};
 
 use super::auth::Caller;
 use super::convert::catalogue::upload as to_pb;
-use super::limits::{MAX_CHUNK_BYTES, MAX_UPLOAD_BYTES};
+use super::filter::UPLOADS;
+use super::limits::MAX_CHUNK_BYTES;
 use super::names::{Collection, check_file_name};
-use super::paging::check_request_id;
+use super::paging::{Paging, check_request_id};
 use super::status::RequestError;
 use super::v1::upload_service_server::UploadService;
 use super::{Context, v1};
@@ -25,7 +26,12 @@ pub(super) struct Uploads(pub Context);
 impl UploadService for Uploads {
     async fn create_upload(&self, request: Request<v1::CreateUploadRequest>) -> Result<Response<v1::Upload>, Status> {
         let (caller, v1::CreateUploadRequest { parent, upload, request_id }) = Caller::of(request)?;
-        let new = new_upload(caller.parent(&parent)?, upload.unwrap_or_default(), &request_id)?;
+        let new = new_upload(
+            caller.parent(&parent)?,
+            upload.unwrap_or_default(),
+            &request_id,
+            self.0.settings.uploads.max_bytes,
+        )?;
         let content = (&new.file_name, new.size_bytes, new.digest.to_string());
         let request = store::Request::new(request_id, &content);
         Ok(Response::new(to_pb(self.0.store.uploads.create(&new, &request, now_ms()).await?)))
@@ -62,20 +68,30 @@ impl UploadService for Uploads {
 
     async fn delete_upload(
         &self,
-        _request: Request<v1::DeleteUploadRequest>,
+        request: Request<v1::DeleteUploadRequest>,
     ) -> Result<Response<v1::DeleteUploadResponse>, Status> {
-        Err(Status::unimplemented("not there yet"))
+        let (caller, request) = Caller::of(request)?;
+        let name = caller.parse(Collection::Uploads, &request.name, "name")?;
+        self.0.store.uploads.delete(&name.tenant, &name.id, &request.etag).await?;
+        Ok(Response::new(v1::DeleteUploadResponse {}))
     }
 
     async fn list_uploads(
         &self,
-        _request: Request<v1::ListUploadsRequest>,
+        request: Request<v1::ListUploadsRequest>,
     ) -> Result<Response<v1::ListUploadsResponse>, Status> {
-        Err(Status::unimplemented("not there yet"))
+        let (caller, request) = Caller::of(request)?;
+        let v1::ListUploadsRequest { parent, page_size, page_token, filter } = request;
+        let tenant = caller.parent(&parent)?;
+        let paging = Paging::read(&parent, page_size, &page_token, &filter, UPLOADS)?;
+        let mut uploads = self.0.store.uploads.list(&tenant, &paging.page).await?;
+        let next_page_token = paging.cut(&mut uploads, |upload| &upload.id);
+        let uploads = uploads.into_iter().map(to_pb).collect();
+        Ok(Response::new(v1::ListUploadsResponse { uploads, next_page_token }))
     }
 }
 
-fn new_upload(tenant: String, upload: v1::Upload, request_id: &str) -> Result<NewUpload, RequestError> {
+fn new_upload(tenant: String, upload: v1::Upload, request_id: &str, limit: u64) -> Result<NewUpload, RequestError> {
     let mut violations: Vec<Violation> = check_file_name(&upload.file_name, "upload.file_name").into_iter().collect();
     violations.extend(check_request_id(request_id));
     if upload.size_bytes == 0 {
@@ -89,8 +105,8 @@ fn new_upload(tenant: String, upload: v1::Upload, request_id: &str) -> Result<Ne
     let (Some(digest), true) = (digest, violations.is_empty()) else {
         return Err(RequestError::Invalid { violations });
     };
-    if upload.size_bytes > MAX_UPLOAD_BYTES {
-        return Err(RequestError::TooLarge { bytes: upload.size_bytes, limit: MAX_UPLOAD_BYTES });
+    if upload.size_bytes > limit {
+        return Err(RequestError::TooLarge { bytes: upload.size_bytes, limit });
     }
     Ok(NewUpload { tenant, file_name: upload.file_name, size_bytes: upload.size_bytes, digest })
 }

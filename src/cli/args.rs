@@ -12,7 +12,7 @@ use super::failure::{Exit, Failure};
 use super::output::Output;
 use super::verbs::{
     API_HELP, ApiVerb, DATASETS_HELP, DatasetsVerb, JOBS_HELP, JobsVerb, MODELS_HELP, ModelsVerb, SERVER_HELP,
-    ServerVerb, UPLOADS_HELP, UploadsVerb, named,
+    STORE_HELP, ServerVerb, StoreVerb, UPLOADS_HELP, UploadsVerb, named,
 };
 
 const AFTER_HELP: &str = "\
@@ -135,6 +135,9 @@ pub enum Verb {
     /// API keys: the file that `auth.keys` names.
     #[command(subcommand, after_help = KEYS_HELP)]
     Keys(KeysVerb),
+    /// The data folder of a server, from outside.
+    #[command(subcommand, after_help = STORE_HELP)]
+    Store(StoreVerb),
     /// Settings of the server, and where they come from.
     #[command(subcommand, after_help = CONFIG_HELP)]
     Config(ConfigVerb),

@@ -23,6 +23,7 @@ mod run;
 mod serve;
 mod server;
 mod steps;
+mod store;
 mod transfer;
 mod uploads;
 pub mod verbs;
@@ -65,6 +66,7 @@ pub fn run(args: Args) -> ExitCode {
             Ok(())
         }
         Verb::Keys(verb) => keys::run(verb, output),
+        Verb::Store(verb) => store::run(verb, output),
         Verb::Config(verb) => config::run(&verb, output),
         Verb::Doctor(settings) => doctor::run(&settings, server, output),
         Verb::Completions { shell } => {

@@ -52,6 +52,14 @@ Examples:
   niwaki uploads rm UPLOAD";
 
 /// The end of the help.
+pub(super) const STORE_HELP: &str = "\
+A backup may be taken while the server runs. To restore one, start a server on it.
+
+Examples:
+  niwaki store backup --data /var/lib/niwaki /backup/niwaki
+  niwaki store check --data /backup/niwaki";
+
+/// The end of the help.
 pub(super) const API_HELP: &str = "\
 Examples:
   niwaki api proto > niwaki.proto.txt";
@@ -279,4 +287,23 @@ mod tests {
             assert!(duration(text).is_err(), "{text}");
         }
     }
+}
+
+/// `niwaki store`.
+#[derive(Debug, Subcommand)]
+pub enum StoreVerb {
+    /// Reads everything in a data folder that no server is at, and says what is wrong.
+    Check {
+        /// The data folder.
+        #[arg(long, env = "NIWAKI_DATA", default_value = "niwaki-data", value_name = "DIR")]
+        data: PathBuf,
+    },
+    /// Copies a data folder. A folder with an earlier backup is brought up to date.
+    Backup {
+        /// The data folder.
+        #[arg(long, env = "NIWAKI_DATA", default_value = "niwaki-data", value_name = "DIR")]
+        data: PathBuf,
+        /// Where to.
+        to: PathBuf,
+    },
 }

@@ -4,7 +4,7 @@
 //! - [`queue`] jobs and leases in the database
 //! - [`worker`] claims a job, stages its inputs, watches over its process, publishes what it made
 //! - [`runner`] the process from outside, [`child`] from inside, [`protocol`] what they say to each other
-//! - [`reaper`] takes jobs away from workers that were lost
+//! - [`reaper`] takes jobs away from workers that were lost; [`collector`] removes what nobody needs any more
 //! - [`census`] counts jobs for operators, [`account`] tells them of those at work
 //! - [`supervise`] keeps workers and the reaper going
 //! - [`reader`] reads what came from outside, in a process of its own
@@ -15,6 +15,7 @@ pub mod account;
 mod attend;
 pub mod census;
 pub mod child;
+pub mod collector;
 pub mod emitted;
 mod heart;
 pub mod job;

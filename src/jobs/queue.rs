@@ -4,11 +4,12 @@
 //! therefore in one place, in Rust, and SQL only stores it. Whoever follows a job is told in this process at once;
 //! across processes they look again every second.
 
+use std::collections::HashSet;
 use std::error::Error;
 use std::time::Duration;
 
-use serde::Serialize;
 use serde::de::DeserializeOwned;
+use serde::{Deserialize, Serialize};
 use sqlx::any::AnyRow;
 use sqlx::{Any, AssertSqlSafe, Executor, Row, Transaction};
 use tokio::sync::broadcast;
@@ -17,10 +18,12 @@ use tokio::sync::broadcast::error::RecvError;
 use super::JobError;
 use super::job::{Checkpoint, Directive, Failure, Job, JobKey, Lease, NewJob, Outcome};
 use super::state::JobState;
+use crate::digest::Digest;
 use crate::error::Kind;
 use crate::recipe::run::Progress;
+use crate::report::EmittedFile;
 use crate::settings;
-use crate::store::{Database, EntryState, Page, Request, StoreError, check_etag, new_id};
+use crate::store::{Database, EntryState, Page, Request, StoreError, check_etag, new_id, stored_digest};
 
 /// How often whoever waits for a change looks without being told.
 const POLL: Duration = Duration::from_secs(1);
@@ -147,6 +150,46 @@ impl JobQueue {
         tx.commit().await?;
         self.tell(key);
         Ok(())
+    }
+
+    /// Removes jobs that ended before a time; says how many. Their artifacts become garbage.
+    pub async fn delete_ended(&self, before: i64) -> Result<u64, JobError> {
+        let query = sqlx::query("DELETE FROM jobs WHERE finish_ms IS NOT NULL AND finish_ms < $1").bind(before);
+        Ok(query.execute(self.database.pool()).await?.rows_affected())
+    }
+
+    /// The blobs that jobs of all tenants name: artifacts, what stopped jobs kept, checkpoints.
+    pub async fn names(&self) -> Result<HashSet<Digest>, StoreError> {
+        /// What of a result names blobs.
+        #[derive(Deserialize)]
+        struct Artifacts {
+            artifacts: Vec<EmittedFile>,
+        }
+        let mut names = HashSet::new();
+        let rows = sqlx::query("SELECT result, partial, checkpoint FROM jobs").fetch_all(self.database.pool()).await?;
+        for row in &rows {
+            let result: Option<Artifacts> = from_json(row, "result")?;
+            let partial: Option<Vec<EmittedFile>> = from_json(row, "partial")?;
+            let checkpoint: Option<Checkpoint> = from_json(row, "checkpoint")?;
+            let files = result.into_iter().flat_map(|result| result.artifacts).chain(partial.into_iter().flatten());
+            for file in files.chain(checkpoint.map(|checkpoint| checkpoint.file)) {
+                names.insert(stored_digest(&file.digest)?);
+            }
+        }
+        Ok(names)
+    }
+
+    /// The rows that cannot be read, in sentences.
+    pub async fn check(&self) -> Result<Vec<String>, JobError> {
+        let sql = format!("SELECT {COLUMNS} FROM jobs");
+        let rows = sqlx::query(AssertSqlSafe(sql)).fetch_all(self.database.pool()).await?;
+        let mut found = Vec::new();
+        for row in &rows {
+            if let Err(error) = from_row(row) {
+                found.push(format!("job {}: {error}", row.try_get::<&str, _>("id")?));
+            }
+        }
+        Ok(found)
     }
 
     /// Asks a job to stop.

@@ -62,7 +62,7 @@ impl Saver {
 
     async fn store(&self, taken: Taken) -> Result<u64, JobError> {
         let Taken { path, digest, file } = taken;
-        self.store.blobs.put_file(&path, &digest).await?;
+        let _named_below = self.store.blobs.put_file(&path, &digest).await?;
         let (bytes, now) = (file.bytes, now_ms());
         self.queue.checkpoint(&self.lease, Checkpoint { file, at_ms: now }, now).await?;
         Ok(bytes)

@@ -46,7 +46,7 @@ use crate::recipe::run::{BEST_FILE, MODEL_FILE, Progress};
 use crate::report::EmittedFile;
 use crate::sandbox::Limits;
 use crate::settings;
-use crate::store::{DatasetDetail, Entry, FileRef, ModelDetail, Store, StoreError, now_ms, stored_digest};
+use crate::store::{DatasetDetail, Entry, FileRef, Hold, ModelDetail, Store, StoreError, now_ms, stored_digest};
 
 /// Descriptors that a process may have: pipes, its folder, and for each thread a file.
 const OPEN_FILES: u64 = 256;
@@ -114,7 +114,9 @@ impl Worker {
         let mut beating = JoinSet::new();
         beating.spawn(heart.beat().in_current_span());
         let mut worked = Worked::Ended;
-        let outcome = match self.outcome(job, lease, &progress, directive, shutdown).await {
+        // What the end will name must not be collected before.
+        let mut held = Vec::new();
+        let outcome = match self.outcome(job, lease, &progress, directive, shutdown, &mut held).await {
             Ok(Some(outcome)) => outcome,
             Ok(None) => {
                 tracing::warn!(job = job.key.id, attempt = lease.attempt, "lease lost, nothing is published");
@@ -131,7 +133,7 @@ impl Worker {
         account::ended(begun, &outcome);
         self.finish(lease, outcome).await;
         // The lease is kept until the end is written; a beat after that changes nothing.
-        drop(beating);
+        drop((beating, held));
         worked
     }
 
@@ -143,6 +145,7 @@ impl Worker {
         progress: &watch::Sender<Option<Progress>>,
         mut directive: watch::Receiver<Directive>,
         shutdown: &CancellationToken,
+        held: &mut Vec<Hold>,
     ) -> Result<Option<Outcome>, Failure> {
         let folder = Folder::make(&self.store.work, &job.key.id);
         let folder = folder.map_err(|e| ours("a folder for the job could not be made", &e))?;
@@ -181,7 +184,7 @@ impl Worker {
         let going_on = CancellationToken::new();
         Ok(Some(match end {
             End::Done => tokio::select! {
-                published = self.publish(&folder) => Outcome::Succeeded(Box::new(published?)),
+                published = self.publish(&folder, held) => Outcome::Succeeded(Box::new(published?)),
                 called_off = called_off(&mut directive, &going_on) => return Ok(called_off),
             },
             End::Failed(failure) if failure.kind != Kind::Internal && is_in_the_way(&failure) => return Err(failure),
@@ -195,8 +198,8 @@ impl Worker {
                 saver.save().await;
                 Outcome::Released
             }
-            End::Cancelled => Outcome::Cancelled(self.best(&folder).await),
-            End::TimedOut => Outcome::TimedOut(self.best(&folder).await),
+            End::Cancelled => Outcome::Cancelled(self.best(&folder, held).await),
+            End::TimedOut => Outcome::TimedOut(self.best(&folder, held).await),
             End::Lost => return Ok(None),
         }))
     }
@@ -311,26 +314,26 @@ impl Worker {
     }
 
     /// Stores what the process made, after looking it over.
-    async fn publish(&self, folder: &Folder) -> Result<JobResult, Failure> {
+    async fn publish(&self, folder: &Folder, held: &mut Vec<Hold>) -> Result<JobResult, Failure> {
         let (room, kept) = (folder.room.clone(), folder.kept.clone());
         let looked_over = tokio::task::spawn_blocking(move || emitted::look_over(&room, &kept)).await;
         let emitted = looked_over.map_err(|e| ours("the job's files could not be looked over", &e))??;
         self.read(folder, MODEL_FILE).await?;
         for Taken { path, digest, .. } in &emitted.files {
-            self.store.blobs.put_file(path, digest).await.map_err(|e| of_store(&e))?;
+            held.push(self.store.blobs.put_file(path, digest).await.map_err(|e| of_store(&e))?);
         }
         Ok(emitted.result)
     }
 
     /// Stores the best model that a process which was stopped left, if it left one.
-    async fn best(&self, folder: &Folder) -> Vec<EmittedFile> {
+    async fn best(&self, folder: &Folder, held: &mut Vec<Hold>) -> Vec<EmittedFile> {
         let kept = async {
             let (out, kept) = (folder.room.join(OUT_FOLDER), folder.kept.clone());
             let taken = tokio::task::spawn_blocking(move || emitted::take(&out, BEST_FILE, &kept)).await;
             let taken = taken.map_err(|e| ours("the job's files could not be looked over", &e))??;
             let Some(Taken { path, digest, file }) = taken else { return Ok(None) };
             self.read(folder, BEST_FILE).await?;
-            self.store.blobs.put_file(&path, &digest).await.map_err(|e| of_store(&e))?;
+            held.push(self.store.blobs.put_file(&path, &digest).await.map_err(|e| of_store(&e))?);
             Ok::<_, Failure>(Some(file))
         };
         match timeout(BEST_LIMIT, kept).await {

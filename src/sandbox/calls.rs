@@ -195,7 +195,8 @@ fn filters() -> Result<[BpfProgram; 2], BackendError> {
     #[cfg(target_arch = "x86_64")]
     {
         let (bit, own) = X32;
-        let doubled: Vec<c_long> = calls.keys().copied().chain(own).chain([SYS_clone3]).map(|call| call | bit).collect();
+        let doubled: Vec<c_long> =
+            calls.keys().copied().chain(own).chain([SYS_clone3]).map(|call| call | bit).collect();
         calls.extend(doubled.into_iter().map(|call| (call, Vec::new())));
     }
     Ok([unknown, filter(calls, EPERM)?])

@@ -89,6 +89,18 @@ impl Blobs {
         self.size(digest).await.is_ok_and(|found| found == size).then_some(hold)
     }
 
+    /// Reads all of a blob and compares it with its digest.
+    pub async fn verify(&self, digest: &Digest) -> Result<(), StoreError> {
+        let mut reader = Reader::open(self, digest).await?;
+        while reader.next().await?.is_some() {}
+        Ok(())
+    }
+
+    /// Where a blob lies.
+    pub(super) fn path(&self, digest: &Digest) -> PathBuf {
+        self.folder.join(key(digest).as_ref())
+    }
+
     /// Begins a collection: what is held from now on is not removed. To be called before the names of blobs are read.
     pub(super) fn begin_collection(&self) {
         self.holds.begin();

@@ -17,8 +17,9 @@ use serde::{Deserialize, Serialize};
 use sqlx::any::AnyRow;
 use sqlx::{Any, AssertSqlSafe, Row, Transaction};
 
-use super::{Database, Page, Request, StoreError, check_etag, new_id};
+use super::{Database, Page, Request, StoreError, check_etag, new_id, stored_digest};
 use crate::data::DataSource;
+use crate::digest::Digest;
 use crate::error::Failure;
 use crate::format::Architecture;
 
@@ -318,6 +319,31 @@ impl Catalogue {
         page.filter.bind(query).fetch_all(self.database.pool()).await?.iter().map(from_row).collect()
     }
 
+    /// The blobs that uploads, models and data sets name.
+    pub(super) async fn names(&self) -> Result<HashSet<Digest>, StoreError> {
+        let mut names = HashSet::new();
+        let uploads = sqlx::query("SELECT digest FROM uploads WHERE state = 'COMPLETE'");
+        for row in uploads.fetch_all(self.database.pool()).await? {
+            names.insert(stored_digest(row.try_get("digest")?)?);
+        }
+        for file in self.files().await? {
+            names.insert(stored_digest(&file.digest)?);
+        }
+        Ok(names)
+    }
+
+    /// The files that models and data sets of all tenants are made of.
+    pub(super) async fn files(&self) -> Result<Vec<FileRef>, StoreError> {
+        let mut files = Vec::new();
+        for table in [ModelDetail::TABLE, DatasetDetail::TABLE] {
+            let sql = format!("SELECT files FROM {table} WHERE state <> 'DELETED'");
+            for row in sqlx::query(AssertSqlSafe(sql)).fetch_all(self.database.pool()).await? {
+                files.extend(from_json::<Vec<FileRef>>(&row, "files")?);
+            }
+        }
+        Ok(files)
+    }
+
     /// Takes an entry away. It is refused while jobs that wait or run need it. Its row stays until no job names it.
     pub async fn delete<D: Detail>(&self, tenant: &str, id: &str, etag: &str) -> Result<(), StoreError> {
         let mut tx = self.database.begin().await?;
@@ -370,7 +396,7 @@ impl EntryState {
     }
 }
 
-fn from_row<D: Detail>(row: &AnyRow) -> Result<Entry<D>, StoreError> {
+pub(super) fn from_row<D: Detail>(row: &AnyRow) -> Result<Entry<D>, StoreError> {
     let state: &str = row.try_get("state")?;
     Ok(Entry {
         tenant: row.try_get("tenant")?,

@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use sqlx::any::AnyPoolOptions;
 use sqlx::migrate::Migrator;
-use sqlx::{Any, AnyPool, Transaction};
+use sqlx::{Any, AnyPool, Row, Transaction};
 
 use super::StoreError;
 
@@ -90,6 +90,28 @@ impl Database {
             let lock = sqlx::query("SELECT pg_advisory_xact_lock(hashtextextended($1, 0))::text");
             lock.bind(name).execute(&mut **tx).await?;
         }
+        Ok(())
+    }
+
+    /// What the engine finds wrong with the file, in sentences. PostgreSQL looks after its own.
+    pub async fn check(&self) -> Result<Vec<String>, StoreError> {
+        if self.engine == Engine::Postgres {
+            return Ok(Vec::new());
+        }
+        let mut found = Vec::new();
+        let lines: Vec<(String,)> = sqlx::query_as("PRAGMA integrity_check").fetch_all(&self.pool).await?;
+        found.extend(lines.into_iter().map(|(line,)| line).filter(|line| line != "ok"));
+        for row in sqlx::query("PRAGMA foreign_key_check").fetch_all(&self.pool).await? {
+            let (table, parent): (&str, &str) = (row.try_get(0)?, row.try_get(2)?);
+            found.push(format!("a row of {table} names one of {parent} that is not there"));
+        }
+        Ok(found)
+    }
+
+    /// Copies a SQLite database as it stands into a file that does not exist yet.
+    pub(super) async fn copy_to(&self, path: &Path) -> Result<(), StoreError> {
+        let query = sqlx::query("VACUUM INTO $1").bind(path.to_string_lossy().into_owned());
+        query.execute(&self.pool).await?;
         Ok(())
     }
 

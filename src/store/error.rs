@@ -175,6 +175,12 @@ pub enum StoreError {
         /// Why.
         source: io::Error,
     },
+    /// A data folder without a database.
+    #[error("{} is not there: this is no data folder of a server", path.display())]
+    NoDatabase {
+        /// Where it should be.
+        path: PathBuf,
+    },
     /// Another server has the data folder.
     #[error("the data folder {} is in use by another niwaki server", path.display())]
     FolderInUse {
@@ -249,7 +255,9 @@ impl Classify for StoreError {
             | StoreError::UploadIncomplete { .. }
             | StoreError::FolderInUse { .. }
             | StoreError::SqliteTooOld { .. } => Kind::FailedPrecondition,
-            StoreError::DigestMismatch { .. } | StoreError::Folder { .. } => Kind::InvalidArgument,
+            StoreError::DigestMismatch { .. } | StoreError::Folder { .. } | StoreError::NoDatabase { .. } => {
+                Kind::InvalidArgument
+            }
             StoreError::Corrupt { .. } => Kind::DataLoss,
             StoreError::TooManyUploads { .. }
             | StoreError::TooManyTenantBytes { .. }
@@ -285,6 +293,7 @@ impl Classify for StoreError {
             StoreError::DigestMismatch { .. } => "DIGEST_MISMATCH",
             StoreError::Corrupt { .. } => "STORED_BYTES_CORRUPT",
             StoreError::ReadOffset { .. } => "READ_OFFSET",
+            StoreError::NoDatabase { .. } => "NO_DATABASE",
             StoreError::DiskFull => "DISK_FULL",
             StoreError::OutOfMemory => "OUT_OF_MEMORY",
             StoreError::Folder { .. } => "DATA_FOLDER",

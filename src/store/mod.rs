@@ -14,9 +14,11 @@
 
 mod blobs;
 mod catalogue;
+mod check;
 mod database;
 mod error;
 mod filter;
+mod garbage;
 mod holds;
 mod request;
 mod uploads;
@@ -32,9 +34,11 @@ use crate::settings;
 
 pub use blobs::Blobs;
 pub use catalogue::{Begun, Catalogue, DatasetDetail, Detail, Entry, EntryState, FileRef, ModelDetail, NewEntry};
+pub use check::{Backup, backup};
 pub use database::Database;
 pub use error::StoreError;
 pub use filter::{Condition, Filter, Operator, Value};
+pub use garbage::{Collected, Unnamed, before};
 pub use holds::Hold;
 pub use request::Request;
 pub use uploads::{Chunk, NewUpload, Upload, UploadState, UploadWriter, Uploads};

@@ -22,7 +22,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use bytes::Bytes;
 use sqlx::any::AnyRow;
-use sqlx::{AssertSqlSafe, Row};
+use sqlx::{Any, AssertSqlSafe, Executor, Row};
 
 use super::{Blobs, Database, Page, Request, StoreError, check_etag, new_id, now_ms, remove_file, stored_digest};
 use crate::digest::Digest;
@@ -118,7 +118,7 @@ impl Uploads {
     /// Announces a file. If the tenant has a complete upload of these bytes, the new one is complete too.
     pub async fn create(&self, new: &NewUpload, request: &Request, now: i64) -> Result<Upload, StoreError> {
         // What is found is held until the new row names it. A blob that is lost must not stand in the way of its return.
-        let held = match self.twin(new).await? {
+        let held = match twin(self.database.pool(), new).await? {
             true => self.blobs.find(&new.digest, new.size_bytes).await,
             false => None,
         };
@@ -145,7 +145,7 @@ impl Uploads {
         let usage = usage.bind(now).bind(&new.tenant).fetch_one(&mut *tx).await?;
         let (open, bytes) = (usage.try_get::<i64, _>(0)? as u64, usage.try_get::<i64, _>(1)? as u64);
         let twin = match held {
-            Some(_) => self.twin(new).await?,
+            Some(_) => twin(&mut *tx, new).await?,
             None => false,
         };
         if !twin && open >= u64::from(self.limits.max_open) {
@@ -190,15 +190,6 @@ impl Uploads {
         .await?;
         tx.commit().await?;
         Ok(upload)
-    }
-
-    /// Whether the tenant has a complete upload of these bytes.
-    async fn twin(&self, new: &NewUpload) -> Result<bool, StoreError> {
-        let query = sqlx::query(
-            "SELECT id FROM uploads WHERE tenant = $1 AND digest = $2 AND size_bytes = $3 AND state = 'COMPLETE' LIMIT 1",
-        );
-        let query = query.bind(&new.tenant).bind(new.digest.to_string()).bind(new.size_bytes as i64);
-        Ok(query.fetch_optional(self.database.pool()).await?.is_some())
     }
 
     /// Reads an upload's description.
@@ -374,6 +365,15 @@ impl Drop for Claim {
     fn drop(&mut self) {
         self.busy.lock().unwrap_or_else(PoisonError::into_inner).remove(&self.key);
     }
+}
+
+/// Whether the tenant has a complete upload of these bytes.
+async fn twin(database: impl Executor<'_, Database = Any>, new: &NewUpload) -> Result<bool, StoreError> {
+    let query = sqlx::query(
+        "SELECT id FROM uploads WHERE tenant = $1 AND digest = $2 AND size_bytes = $3 AND state = 'COMPLETE' LIMIT 1",
+    );
+    let query = query.bind(&new.tenant).bind(new.digest.to_string()).bind(new.size_bytes as i64);
+    Ok(query.fetch_optional(database).await?.is_some())
 }
 
 fn not_found(id: &str) -> StoreError {

@@ -82,7 +82,6 @@ async fn a_file_may_come_byte_by_byte() {
 }
 
 #[tokio::test]
-#[ignore = "deletes are not there yet"]
 async fn an_upload_that_is_complete_or_gone_takes_no_bytes() {
     let data = tempfile::tempdir().unwrap();
     let server = Server::start(data.path(), 0).await;

@@ -162,7 +162,6 @@ async fn a_reader_may_call_what_reads_and_nothing_else() {
 }
 
 #[tokio::test]
-#[ignore = "deletes are not there yet"]
 async fn what_is_anothers_is_answered_as_what_does_not_exist_to_the_last_byte() {
     let guarded = Guarded::start().await;
     for method in methods() {

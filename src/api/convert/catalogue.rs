@@ -22,7 +22,8 @@ pub fn upload(upload: Upload) -> v1::Upload {
         committed_size: upload.committed_size,
         state: state as i32,
         create_time: Some(timestamp(upload.create_ms)),
-        ..Default::default()
+        expire_time: upload.expire_ms.map(timestamp),
+        etag: etag(upload.revision),
     }
 }
 

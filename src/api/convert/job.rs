@@ -1,5 +1,7 @@
 //! A job and its report to their messages.
 
+use prost_types::Duration;
+
 use super::catalogue::timestamp;
 use crate::api::names::{Collection, artifact_name};
 use crate::api::{json, status, v1};
@@ -7,6 +9,7 @@ use crate::jobs::job::{Job, JobKey, JobResult};
 use crate::jobs::state::JobState;
 use crate::recipe::run::Progress;
 use crate::report::{EmittedFile, LayerRank, Metrics, Report, Rewrite, Snapshot, StepEffect, TrainDetail};
+use crate::store::etag;
 
 /// The message of a job.
 pub fn job(job: Job) -> v1::Job {
@@ -38,7 +41,9 @@ pub fn job(job: Job) -> v1::Job {
         extra_models: job.extra_models.into_iter().map(|(name, id)| (name, model_name(id))).collect(),
         partial_artifacts: job.partial.into_iter().map(|file| artifact(&job.key, file)).collect(),
         checkpoint_time: job.checkpoint.map(|checkpoint| timestamp(checkpoint.at_ms)),
-        ..Default::default()
+        priority: job.priority,
+        time_limit: job.time_limit_ms.map(duration),
+        etag: etag(job.revision),
     }
 }
 
@@ -53,6 +58,11 @@ pub fn listed(job: Job) -> v1::Job {
         result.classes.clear();
     }
     listed
+}
+
+/// A time span in milliseconds.
+fn duration(ms: i64) -> Duration {
+    Duration { seconds: ms / 1000, nanos: (ms % 1000 * 1_000_000) as i32 }
 }
 
 fn progress(progress: Progress) -> v1::Progress {

@@ -15,6 +15,9 @@ use serde::{Deserialize, Serialize};
 
 use crate::error::Violation;
 
+/// Processes, or threads of one, that a server may have of a kind.
+const MAX_PROCESSES: u32 = 256;
+
 /// Everything that can be set.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
@@ -178,7 +181,16 @@ impl Settings {
             ("calls.stop_seconds", calls.stop_seconds.into()),
         ];
         let zeros = at_least_1.iter().filter(|(_, value)| *value == 0);
-        zeros.map(|(name, _)| Violation::new(*name, "is 0, it must be at least 1")).collect()
+        let mut found: Vec<Violation> =
+            zeros.map(|(name, _)| Violation::new(*name, "is 0, it must be at least 1")).collect();
+        // What a machine has no use for is a typing error, and would cost its memory.
+        let processes =
+            [("jobs.workers", jobs.workers), ("jobs.threads", jobs.threads), ("reader.processes", reader.processes)];
+        let many = processes.iter().filter(|(_, value)| *value > MAX_PROCESSES);
+        found.extend(
+            many.map(|(name, value)| Violation::new(*name, format!("is {value}, it must be at most {MAX_PROCESSES}"))),
+        );
+        found
     }
 }
 

@@ -24,7 +24,8 @@ impl ArtifactService for Artifacts {
         let (caller, v1::DownloadArtifactRequest { name, read_offset, read_limit }) = Caller::of(request)?;
         let (key, file_name) = caller.artifact(&name)?;
         let job = self.0.queue.get(&key).await?;
-        let artifact = job.result.and_then(|result| result.artifacts.into_iter().find(|file| file.name == file_name));
+        let result = job.result.map(|result| result.artifacts).unwrap_or_default();
+        let artifact = result.into_iter().chain(job.partial).find(|file| file.name == file_name);
         let artifact = artifact.ok_or(StoreError::NotFound { what: "artifact", id: file_name })?;
         let digest = stored_digest(&artifact.digest)?;
         let pieces = self.0.store.blobs.read(&digest, read_offset, read_limit).await?;

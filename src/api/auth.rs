@@ -14,7 +14,9 @@ use serde::Deserialize;
 use tonic::{Request, Status};
 
 use super::keys::Keys;
+use super::sending::LetIn;
 use super::status::RequestError;
+use crate::digest::Digest;
 use crate::error::{Classify, Kind};
 
 /// The tenant that everything belongs to where nobody is asked for a key.
@@ -83,11 +85,15 @@ pub(super) async fn authenticate(
         return next.run(request).await;
     }
     let caller = match &keys {
-        None => Ok(Caller { tenant: DEFAULT_TENANT.into(), role: Role::Writer }),
-        Some(keys) => ask(keys, request.headers()),
+        None => Ok((Caller { tenant: DEFAULT_TENANT.into(), role: Role::Writer }, None)),
+        Some(keys) => ask(keys, request.headers()).map(|(caller, let_in)| (caller, Some(let_in))),
     };
-    match caller.and_then(|caller| caller.check(path).map(|()| caller)) {
-        Ok(caller) => {
+    match caller.and_then(|(caller, let_in)| caller.check(path).map(|()| (caller, let_in))) {
+        Ok((caller, let_in)) => {
+            // A stream ends when its key is taken away.
+            if let Some(let_in) = let_in {
+                request.extensions_mut().insert(let_in);
+            }
             tracing::Span::current().record("tenant", &caller.tenant);
             request.extensions_mut().insert(caller);
             next.run(request).await
@@ -101,14 +107,16 @@ fn is_open(path: &str) -> bool {
     matches!(path, "/healthz" | "/readyz") || path.starts_with("/grpc.health.v1.Health/")
 }
 
-fn ask(keys: &Keys, headers: &HeaderMap) -> Result<Caller, RequestError> {
+fn ask(keys: &Arc<Keys>, headers: &HeaderMap) -> Result<(Caller, LetIn), RequestError> {
     let mut given = headers.get_all(header::AUTHORIZATION).iter();
     let (Some(header), None) = (given.next(), given.next()) else { return Err(RequestError::KeyMissing) };
     let (scheme, key) = header.to_str().ok().and_then(|text| text.split_once(' ')).ok_or(RequestError::KeyInvalid)?;
     if !scheme.eq_ignore_ascii_case("bearer") {
         return Err(RequestError::KeyInvalid);
     }
-    keys.caller(key.trim()).ok_or(RequestError::KeyInvalid)
+    let key = Digest::of(key.trim().as_bytes());
+    let caller = keys.opens(&key).ok_or(RequestError::KeyInvalid)?;
+    Ok((caller, LetIn { keys: keys.clone(), key }))
 }
 
 /// The answer to a call that is not let in, in the words of the protocol it came by.

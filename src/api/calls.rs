@@ -3,7 +3,7 @@
 //! Two layers. [`record`] is the outermost: it gives a call its id and span, and when the call has ended, however that
 //! came, it is counted, timed and told to the log, once. [`bound`] comes after the caller is known: a call over the limit
 //! is refused at once with the time to try again (work that waits in memory is how servers fall over), one that answers
-//! once has a deadline, and a stream ends when its caller's deadline comes.
+//! once has a deadline, and a stream ends when its caller's deadline comes ([`super::sending`]).
 
 use std::collections::HashMap;
 use std::pin::Pin;
@@ -14,18 +14,20 @@ use std::time::Duration;
 use axum::body::{Body, Bytes, HttpBody};
 use axum::extract::{Request, State};
 use axum::middleware::Next;
-use axum::response::Response;
+use axum::response::{IntoResponse, Response};
 use futures::StreamExt;
-use http::{HeaderMap, HeaderValue};
+use http::{HeaderMap, HeaderValue, StatusCode, Version};
 use http_body::{Frame, SizeHint};
-use tokio::time::{Instant, Sleep, sleep, timeout};
+use tokio::time::{Instant, sleep_until};
 use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
 use tonic::{Code, Status};
 use tracing::{Instrument, Span};
 
 use super::auth::{Caller, is_grpc, refuse};
 use super::json::POOL;
 use super::places::{Place, Places};
+use super::sending::{LetIn, Terms, send, taken_away};
 use super::status::RequestError;
 use crate::settings::Calls;
 use crate::web::metrics::{RPC_DURATION, RPCS_IN_FLIGHT};
@@ -35,6 +37,8 @@ use crate::web::trace;
 const MARGIN: Duration = Duration::from_millis(10);
 /// The header by which a call is found in the log again.
 const REQUEST_ID: &str = "x-request-id";
+/// Watches of the server's health at once.
+const MAX_HEALTH_WATCHES: u32 = 256;
 /// What is taken of a caller's own id for a call, in bytes.
 const MAX_CALL_ID: usize = 64;
 
@@ -49,6 +53,8 @@ enum Shape {
     Watch,
     /// Whether the server lives: never refused.
     Probe,
+    /// The same, for as long as somebody looks.
+    HealthWatch,
 }
 
 /// What calls have to keep to.
@@ -58,8 +64,11 @@ pub(super) struct Bounds {
     once: Places,
     transfers: Places,
     watches: Places,
+    /// Watches of the server's health, which strangers may have: they take no place from those who have a key.
+    probes: Places,
     methods: Arc<HashMap<String, Shape>>,
     stop: CancellationToken,
+    tasks: TaskTracker,
 }
 
 impl Bounds {
@@ -69,9 +78,12 @@ impl Bounds {
             once: Places::new(calls.max_in_flight),
             transfers: Places::new(calls.max_in_flight),
             watches: Places::new(calls.max_watches),
+            probes: Places::new(MAX_HEALTH_WATCHES),
             calls: calls.clone(),
             methods: Arc::new(methods()),
             stop,
+            // The transport waits for the streams that they send; nobody else does.
+            tasks: TaskTracker::new(),
         }
     }
 
@@ -79,6 +91,7 @@ impl Bounds {
     fn place(&self, shape: Shape, tenant: &str) -> Result<Option<Place>, RequestError> {
         let (places, what, limit) = match shape {
             Shape::Probe => return Ok(None),
+            Shape::HealthWatch => (&self.probes, "watches of its health", MAX_HEALTH_WATCHES),
             Shape::Watch => (&self.watches, "watches", self.calls.max_watches),
             // A slow sender has a place for long: those who only ask do not wait for it.
             Shape::Transfer => (&self.transfers, "transfers", self.calls.max_in_flight),
@@ -101,7 +114,7 @@ fn methods() -> HashMap<String, Shape> {
     let mut methods: HashMap<_, _> =
         POOL.services().flat_map(|service| service.methods().map(|m| path(&m)).collect::<Vec<_>>()).collect();
     methods.insert("/grpc.health.v1.Health/Check".into(), Shape::Probe);
-    methods.insert("/grpc.health.v1.Health/Watch".into(), Shape::Watch);
+    methods.insert("/grpc.health.v1.Health/Watch".into(), Shape::HealthWatch);
     for version in ["v1", "v1alpha"] {
         methods.insert(format!("/grpc.reflection.{version}.ServerReflection/ServerReflectionInfo"), Shape::Watch);
     }
@@ -110,8 +123,14 @@ fn methods() -> HashMap<String, Shape> {
 
 /// The outermost layer: what is known of a call when it has ended.
 pub(super) async fn record(State(bounds): State<Bounds>, request: Request, next: Next) -> Response {
-    if !is_grpc(request.headers()) {
+    let is_call = is_grpc(request.headers());
+    if !is_call && !bounds.methods.contains_key(request.uri().path()) {
         return next.run(request).await;
+    }
+    // A browser can be made to send what looks like a call, over HTTP/1.1 or of a type that needs no leave of ours.
+    if request.version() != Version::HTTP_2 || !is_call {
+        let text = "calls come by HTTP/2, as application/grpc\n";
+        return (StatusCode::UNSUPPORTED_MEDIA_TYPE, text).into_response();
     }
     // What is no method of ours is not told apart: a label for each would fill the memory.
     let method = match bounds.methods.get_key_value(request.uri().path()) {
@@ -132,7 +151,7 @@ pub(super) async fn record(State(bounds): State<Bounds>, request: Request, next:
         call.code = code;
         return response;
     }
-    response.map(|body| Body::new(Followed { body, deadline: None, place: None, call: Some(call), ended: false }))
+    response.map(|body| Body::new(Followed { body, call: Some(call), ended: false }))
 }
 
 /// The inner layer: bounds.
@@ -150,7 +169,7 @@ pub(super) async fn bound(State(bounds): State<Bounds>, request: Request, next: 
         (Shape::Once | Shape::Probe, None) => Some(Duration::from_secs(bounds.calls.seconds.into())),
         (Shape::Once | Shape::Probe, Some(asked)) => Some(asked.min(Duration::from_secs(bounds.calls.seconds.into()))),
         // What is long by nature ends when its caller says, or by the rules of its own service.
-        (Shape::Transfer | Shape::Watch, asked) => asked,
+        (Shape::Transfer | Shape::Watch | Shape::HealthWatch, asked) => asked,
     };
     let request = if path.starts_with("/grpc.reflection.") {
         // A client may keep such a stream open for ever, and it knows nothing of a server that stops.
@@ -159,17 +178,24 @@ pub(super) async fn bound(State(bounds): State<Bounds>, request: Request, next: 
     } else {
         request
     };
-    let Some(allowed) = allowed else {
-        return next.run(request).await.map(|body| Followed::bounded(body, None, place));
-    };
-    let until = Instant::now() + allowed.saturating_sub(MARGIN);
-    match timeout(until - Instant::now(), next.run(request)).await {
-        Ok(response) => {
-            let deadline = Deadline { allowed, sleep: Box::pin(sleep(until - Instant::now())) };
-            response.map(|body| Followed::bounded(body, Some(deadline), place))
+    let let_in = request.extensions().get::<LetIn>().cloned();
+    let deadline = allowed.map(|allowed| (Instant::now() + allowed.saturating_sub(MARGIN), allowed));
+    let too_late = async {
+        match deadline {
+            Some((until, allowed)) => {
+                sleep_until(until).await;
+                RequestError::Deadline { allowed }
+            }
+            None => std::future::pending().await,
         }
-        Err(_) => Status::from(RequestError::Deadline { allowed }).into_http(),
-    }
+    };
+    let response = tokio::select! {
+        response = next.run(request) => response,
+        error = too_late => return Status::from(error).into_http(),
+        () = taken_away(let_in.clone()) => return Status::from(RequestError::KeyInvalid).into_http(),
+    };
+    let terms = Terms { deadline, idle_seconds: bounds.calls.idle_seconds, let_in, place };
+    response.map(|body| send(&bounds.tasks, body, terms))
 }
 
 /// The id of a call: the caller's, if it is one that may stand in a log, or a new one.
@@ -228,29 +254,16 @@ impl Drop for Call {
     }
 }
 
-/// When a stream ends whatever it still has to say.
-struct Deadline {
-    allowed: Duration,
-    sleep: Pin<Box<Sleep>>,
-}
-
 /// An answer's body that holds what its call holds, until it has ended.
 struct Followed {
     body: Body,
-    deadline: Option<Deadline>,
-    place: Option<Place>,
     call: Option<Call>,
     ended: bool,
 }
 
 impl Followed {
-    fn bounded(body: Body, deadline: Option<Deadline>, place: Option<Place>) -> Body {
-        Body::new(Self { body, deadline, place, call: None, ended: false })
-    }
-
     fn end(&mut self, code: Option<Code>) {
         self.ended = true;
-        self.place = None;
         if let Some(mut call) = self.call.take() {
             call.code = code.unwrap_or(Code::Unknown);
         }
@@ -273,17 +286,7 @@ impl HttpBody for Followed {
                 }
             }
             Poll::Ready(None | Some(Err(_))) => self.end(None),
-            Poll::Pending => {
-                let Some(deadline) = &mut self.deadline else { return Poll::Pending };
-                if deadline.sleep.as_mut().poll(cx).is_pending() {
-                    return Poll::Pending;
-                }
-                let status = Status::from(RequestError::Deadline { allowed: deadline.allowed });
-                self.end(Some(status.code()));
-                let mut trailers = status.into_http::<()>().into_parts().0.headers;
-                trailers.remove(http::header::CONTENT_TYPE);
-                return Poll::Ready(Some(Ok(Frame::trailers(trailers))));
-            }
+            Poll::Pending => {}
         }
         frame
     }

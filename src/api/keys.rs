@@ -15,9 +15,10 @@
 use std::collections::HashMap;
 use std::fs::{self, File};
 use std::io::{self, Read, Write};
+use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::sync::Mutex;
-use std::time::{Duration, Instant, SystemTime};
+use std::time::{Duration, Instant};
 
 use base64::Engine;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
@@ -92,10 +93,13 @@ pub struct Keys {
     state: Mutex<State>,
 }
 
+/// Inode, size, and the times of the last change of content and of anything else (a mode, say), in nanoseconds.
+type Stamp = (u64, u64, i128, i128);
+
 #[derive(Debug)]
 struct State {
     /// What is known of the file that was read last.
-    stamp: Option<(SystemTime, u64)>,
+    stamp: Option<Stamp>,
     looked: Instant,
     /// By the digest of the key; with the time of its end in milliseconds.
     keys: HashMap<Digest, (Caller, i64)>,
@@ -110,11 +114,11 @@ impl Keys {
         Ok(Self { path: path.into(), state: Mutex::new(state) })
     }
 
-    /// Whose key this is, if it is one and has not ended.
-    pub fn caller(&self, key: &str) -> Option<Caller> {
+    /// Whose key has this digest, if it is one and has not ended.
+    pub fn opens(&self, key: &Digest) -> Option<Caller> {
         let mut state = self.state.lock().unwrap_or_else(|poisoned| poisoned.into_inner());
         self.look_again(&mut state);
-        let (caller, end) = state.keys.get(&Digest::of(key.as_bytes()))?;
+        let (caller, end) = state.keys.get(key)?;
         (now_ms() < *end).then(|| caller.clone())
     }
 
@@ -133,10 +137,11 @@ impl Keys {
             Ok(keys) => {
                 tracing::info!(keys = keys.len(), "the file of keys was read again");
                 state.keys = keys;
+                state.stamp = stamp;
             }
+            // It is tried again: what was wrong may be mended without a change of the content.
             Err(error) => tracing::error!(%error, "the file of keys has changed and cannot be used; the old keys stay"),
         }
-        state.stamp = stamp;
     }
 }
 
@@ -215,7 +220,8 @@ fn write(path: &Path, keys: &[Key]) -> Result<(), KeysError> {
             .map_err(failed)?;
     }
     if let Ok(old) = fs::metadata(path) {
-        // A group that could read the old file can read the new one.
+        // Who could read the old file can read the new one: often it is root who writes, and a user without rights who reads.
+        std::os::unix::fs::fchown(&file, Some(old.uid()), Some(old.gid())).map_err(failed)?;
         fs::set_permissions(file.path(), old.permissions()).map_err(failed)?;
     }
     file.as_file().sync_all().map_err(failed)?;
@@ -230,15 +236,21 @@ fn random() -> io::Result<[u8; 32]> {
     Ok(bytes)
 }
 
-fn stamp(path: &Path) -> Option<(SystemTime, u64)> {
-    use std::os::unix::fs::MetadataExt;
+fn stamp(path: &Path) -> Option<Stamp> {
     let metadata = fs::metadata(path).ok()?;
-    Some((metadata.modified().ok()?, metadata.ino()))
+    let nanos = |seconds: i64, nanos: i64| i128::from(seconds) * 1_000_000_000 + i128::from(nanos);
+    let (content, any) =
+        (nanos(metadata.mtime(), metadata.mtime_nsec()), nanos(metadata.ctime(), metadata.ctime_nsec()));
+    Some((metadata.ino(), metadata.size(), content, any))
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    fn caller(keys: &Keys, key: &str) -> Option<Caller> {
+        keys.opens(&Digest::of(key.as_bytes()))
+    }
 
     fn file() -> (tempfile::TempDir, PathBuf) {
         let folder = tempfile::tempdir().unwrap();
@@ -252,10 +264,10 @@ mod tests {
         let (_, writer) = create(&path, "a", Role::Writer, None).unwrap();
         let (_, reader) = create(&path, "b", Role::Reader, None).unwrap();
         let keys = Keys::open(&path).unwrap();
-        assert_eq!(keys.caller(&writer), Some(Caller { tenant: "a".into(), role: Role::Writer }));
-        assert_eq!(keys.caller(&reader), Some(Caller { tenant: "b".into(), role: Role::Reader }));
+        assert_eq!(caller(&keys, &writer), Some(Caller { tenant: "a".into(), role: Role::Writer }));
+        assert_eq!(caller(&keys, &reader), Some(Caller { tenant: "b".into(), role: Role::Reader }));
         for wrong in ["", "nwk_", &writer[..writer.len() - 1], &writer.to_lowercase()] {
-            assert_eq!(keys.caller(wrong), None, "{wrong}");
+            assert_eq!(caller(&keys, wrong), None, "{wrong}");
         }
         let text = fs::read_to_string(&path).unwrap();
         assert!(!text.contains(&writer[4..]) && text.contains("sha256:"), "{text}");
@@ -268,7 +280,7 @@ mod tests {
         let later = now_ms() / 1000 + 3600;
         let (_, valid) = create(&path, "a", Role::Writer, Some(later)).unwrap();
         let keys = Keys::open(&path).unwrap();
-        assert_eq!((keys.caller(&ended).is_some(), keys.caller(&valid).is_some()), (false, true));
+        assert_eq!((caller(&keys, &ended).is_some(), caller(&keys, &valid).is_some()), (false, true));
     }
 
     #[test]
@@ -280,12 +292,21 @@ mod tests {
         let good = fs::read(&path).unwrap();
         fs::write(&path, "[[key]]\nid = 7").unwrap();
         look_now();
-        assert!(keys.caller(&text).is_some());
+        assert!(caller(&keys, &text).is_some());
         fs::write(&path, good).unwrap();
+        // What cannot be read now is read as soon as it can, although its content is the same.
+        let mode = |mode| fs::set_permissions(&path, std::os::unix::fs::PermissionsExt::from_mode(mode)).unwrap();
+        let (_, second) = create(&path, "b", Role::Writer, None).unwrap();
+        mode(0o644);
+        look_now();
+        assert_eq!(caller(&keys, &second), None);
+        mode(0o600);
+        look_now();
+        assert!(caller(&keys, &second).is_some());
         assert!(revoke(&path, &key.id).unwrap());
         assert!(!revoke(&path, &key.id).unwrap());
         look_now();
-        assert_eq!(keys.caller(&text), None);
+        assert_eq!(caller(&keys, &text), None);
     }
 
     #[test]

@@ -24,6 +24,7 @@ mod paging;
 mod places;
 pub mod recipe;
 pub mod secret;
+mod sending;
 pub mod server;
 mod server_info;
 pub mod status;

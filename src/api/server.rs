@@ -249,7 +249,7 @@ impl Server {
         // The layer that is added last comes first.
         let router = routes
             .into_axum_router()
-            .merge(web::router(Probes { store: store.clone(), stop: stop.clone() }))
+            .merge(web::router(Probes::new(store.clone(), stop.clone())))
             .fallback(unknown)
             .layer(from_fn_with_state(bounds.clone(), bound))
             .layer(from_fn_with_state(keys, authenticate))

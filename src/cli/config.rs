@@ -6,7 +6,7 @@
 //! never hold one.
 
 use std::collections::BTreeMap;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
 use config::{Config, ConfigError, FileFormat, Map, Source, Value, ValueKind};
 use serde_json::json;
@@ -35,8 +35,9 @@ pub struct Loaded {
 /// Reads the settings that `args` and everything below them say.
 pub fn load(args: &SettingsArgs) -> Result<Loaded, Failure> {
     let mut files = Vec::new();
-    let home = std::env::var_os("XDG_CONFIG_HOME").map(PathBuf::from);
-    let home = home.or_else(|| std::env::var_os("HOME").map(|home| Path::new(&home).join(".config")));
+    let variable = |name| std::env::var_os(name).filter(|value| !value.is_empty()).map(PathBuf::from);
+    let home = variable("XDG_CONFIG_HOME").or_else(|| variable("HOME").map(|home| home.join(".config")));
+    check_variables(std::env::vars_os().filter_map(|(name, _)| name.into_string().ok()))?;
     files.extend(home.map(|home| home.join("niwaki/config.toml")).filter(|path| path.is_file()));
     match &args.config {
         Some(path) => files.push(path.clone()),
@@ -114,7 +115,7 @@ fn layered(
     let known: Vec<String> = leaves(&Settings::default()).into_keys().collect();
     let mut given = Map::new();
     for path in files {
-        let text = std::fs::read_to_string(path).map_err(|error| Failure::io(path, &error))?;
+        let text = std::fs::read_to_string(path).map_err(|e| refused(format!("{}: {e}", path.display())))?;
         let origin = path.display().to_string();
         let parsed = config::File::from_str(&text, FileFormat::Toml).collect();
         let parsed = parsed.map_err(|error| refused(format!("{origin}: {error}")))?;
@@ -149,6 +150,24 @@ fn layered(
         return Err(Failure { violations: violations.clone(), ..refused(crate::error::list(&violations)) });
     }
     Ok(Loaded { settings, origins })
+}
+
+/// Refuses variables that begin like settings and are none: a limit with a typing error in it would be no limit. Others are
+/// left alone; Kubernetes makes some of its own for a service of this name.
+fn check_variables(names: impl Iterator<Item = String>) -> Result<(), Failure> {
+    let known: Vec<String> = leaves(&Settings::default()).into_keys().collect();
+    let sections: Vec<String> = known.iter().filter_map(|key| Some(variable(key.split_once('.')?.0) + "_")).collect();
+    let settings: Vec<String> = known.iter().map(|key| variable(key)).collect();
+    for name in names.filter(|name| sections.iter().any(|section| name.starts_with(section))) {
+        if settings.contains(&name) {
+            continue;
+        }
+        let alike = |setting: &&String| (strsim::jaro_winkler(setting, &name) * 1000.0) as u32;
+        let nearest =
+            settings.iter().max_by_key(alike).map(|nearest| format!("; {nearest} is one")).unwrap_or_default();
+        return Err(refused(format!("the variable {name} is no setting{nearest}")));
+    }
+    Ok(())
 }
 
 /// The settings of a table and of those in it.
@@ -191,6 +210,16 @@ fn refused(message: String) -> Failure {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn variables_that_begin_like_settings_must_be_some() {
+        let check = |name: &str| check_variables(std::iter::once(name.to_string()));
+        for name in ["NIWAKI_TLS_CERTIFICATE", "NIWAKI_LOG", "NIWAKI_SERVICE_HOST", "NIWAKI_PORT_7700_TCP", "PATH"] {
+            assert!(check(name).is_ok(), "{name}");
+        }
+        assert!(check("NIWAKI_TLS_CERTIFICAT").unwrap_err().message.contains("NIWAKI_TLS_CERTIFICATE is one"));
+        assert!(check("NIWAKI_AUTH_KEY").is_err());
+    }
 
     fn flags(given: &[(&str, &str, &str)]) -> Vec<(String, String, String)> {
         given.iter().map(|(a, b, c)| (a.to_string(), b.to_string(), c.to_string())).collect()

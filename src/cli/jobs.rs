@@ -148,14 +148,15 @@ pub async fn watch_to_end(client: &Client, name: &str, meter: &mut Meter) -> Res
 
 /// Downloads a succeeded job's artifacts into the folder `out`.
 pub async fn download(client: &Client, job: &v1::Job, out: &Path) -> Result<Vec<PathBuf>, Failure> {
-    let Some(result) = &job.result else {
+    let artifacts = job.result.as_ref().map_or(&job.partial_artifacts, |result| &result.artifacts);
+    if artifacts.is_empty() {
         let message = format!("job {} has produced nothing: it is {}", id(&job.name), state(job));
         return Err(
             Failure::new(Exit::Failure, "NO_RESULT", message).hint(format!("niwaki jobs watch {}", id(&job.name)))
         );
-    };
+    }
     let mut files = Vec::new();
-    for artifact in &result.artifacts {
+    for artifact in artifacts {
         files.push(client.download(artifact, out).await?);
     }
     Ok(files)

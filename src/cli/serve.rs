@@ -1,6 +1,7 @@
 //! `niwaki serve`: the server, until Ctrl-C or SIGTERM.
 
 use std::future::Future;
+use std::time::Duration;
 
 use serde_json::json;
 use tokio::net::TcpListener;
@@ -11,13 +12,18 @@ use super::failure::{Exit, Failure};
 use super::output::Output;
 use super::{config, this_program};
 use crate::api::server::{ServeError, Server, ServerConfig};
+use crate::error::Classify;
+use crate::store::StoreError;
+
+/// When a server has stopped, so long what still waits for a disk may take.
+const BLOCKED_LIMIT: Duration = Duration::from_secs(1);
 
 /// Serves until it is told to stop.
 pub fn run(args: &ServeArgs, output: Output) -> Result<(), Failure> {
     let settings = config::load(&args.settings)?.settings;
     let failed = |error: std::io::Error| Failure::new(Exit::Failure, "RUNTIME", error.to_string());
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build().map_err(failed)?;
-    runtime.block_on(async {
+    let served = runtime.block_on(async {
         let (listen, data) = (settings.listen, settings.data.clone());
         let scheme = if settings.tls.certificate.is_some() { "https" } else { "http" };
         let server = Server::open(ServerConfig { settings, job_program: this_program()? }).await.map_err(refused)?;
@@ -38,13 +44,19 @@ pub fn run(args: &ServeArgs, output: Output) -> Result<(), Failure> {
             ]);
         }
         Ok(server.serve(listener, stop).await?)
-    })
+    });
+    // A disk that hangs must not keep a server that has stopped.
+    runtime.shutdown_timeout(BLOCKED_LIMIT);
+    served
 }
 
 /// A server that would not be safe has settings that cannot be used.
 fn refused(error: ServeError) -> Failure {
     match error {
         ServeError::Unsafe(error) => Failure::new(Exit::Settings, "UNSAFE_SETTINGS", error.to_string()),
+        ServeError::Store(error @ StoreError::Folder { .. }) => {
+            Failure::new(Exit::Settings, error.reason(), error.to_string())
+        }
         other => other.into(),
     }
 }

@@ -76,7 +76,12 @@ impl Client {
         fs::create_dir_all(dir).await.map_err(|e| Failure::io(dir, &e))?;
         let mut bar = Transfer::start(&format!("download {name}"), artifact.bytes);
         let mut attempt = 0;
+        let size = async || fs::metadata(&partial).await.map_or(0, |found| found.len());
+        let mut before = size().await;
         while let Err(failure) = self.fetch(artifact, &partial, &mut bar).await {
+            let now = size().await;
+            // Who gets on has not failed in a row.
+            attempt = if now > std::mem::replace(&mut before, now) { 0 } else { attempt };
             if !is_passing(&failure) || attempt == ATTEMPTS {
                 return Err(failure.within(&artifact.file_name));
             }

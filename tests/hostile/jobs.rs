@@ -68,7 +68,6 @@ async fn recipes_of_another_version_are_refused_by_that_field() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-#[ignore = "does not expect to be told to wait yet"]
 async fn a_storm_of_cancels_ends_a_job_once() {
     let data = tempfile::tempdir().unwrap();
     let server = Server::start(data.path(), 1).await;
@@ -81,8 +80,11 @@ async fn a_storm_of_cancels_ends_a_job_once() {
         async move { jobs.cancel_job(request).await }
     });
     for answer in futures::future::join_all(cancels).await {
-        let state = answer.expect("a cancel is never refused").into_inner().state();
-        assert!(matches!(state, State::Cancelling | State::Cancelled), "{state:?}");
+        match answer {
+            Ok(job) => assert!(matches!(job.get_ref().state(), State::Cancelling | State::Cancelled), "{job:?}"),
+            // One tenant has not all places.
+            Err(busy) => assert_eq!(busy.code(), Code::Unavailable, "{busy:?}"),
+        }
     }
     let ended = server.ended(&job).await;
     assert_eq!(ended.state(), State::Cancelled);

@@ -122,9 +122,10 @@ async fn a_server_that_stops_saves_its_jobs_and_the_next_one_ends_them_with_the_
     };
     let server = Server::start_set(seldom(), niwaki()).await;
     let (model, dataset) = server.inputs().await;
-    let undisturbed = server.create_job(&model, &dataset, TRAIN, "").await.unwrap();
+    let long = train(3000);
+    let undisturbed = server.create_job(&model, &dataset, &long, "").await.unwrap();
     let expected = digest(&server.ended(&undisturbed.name).await);
-    let job = server.create_job(&model, &dataset, TRAIN, "").await.unwrap();
+    let job = server.create_job(&model, &dataset, &long, "").await.unwrap();
     let mut watch = server.watch(&job.name, 0).await;
     while timeout(LIMIT, watch.message())
         .await

@@ -371,10 +371,10 @@ fn died(status: ExitStatus, log: &str, part: Part, what: &str, memory_bytes: u64
     if log.contains(runner::OUT_OF_MEMORY) {
         return Refusal::Files { part, failure: too_much_memory(what, memory_bytes) };
     }
-    // Nothing that a file holds makes a process end so: somebody ended it (the kernel, where the machine's memory is short;
-    // whoever stops the service), or it is not our program.
+    // Nothing that a file holds makes a process end so: the kernel did, where the machine's memory is short, or whoever
+    // stops the service.
     let by_others = [Signal::KILL, Signal::TERM, Signal::INT, Signal::HUP].map(Signal::as_raw);
-    if status.signal().is_some_and(|signal| by_others.contains(&signal)) || status.success() {
+    if status.signal().is_some_and(|signal| by_others.contains(&signal)) {
         tracing::error!(%status, log, "a reader ended before its answer");
         let text = format!("the process that read {what} was ended; try again");
         return Refusal::Server(Failure::new(Kind::Unavailable, "READER_LOST", text));

@@ -39,9 +39,16 @@ async fn a_process_that_crashes_says_something_of_the_files_and_not_of_the_serve
 #[tokio::test]
 async fn memory_that_runs_out_is_a_limit() {
     let memory = (Kind::ResourceExhausted, "READER_MEMORY".to_string());
-    assert_eq!(refused("kill -KILL $$").await, memory);
     let flood = "head -c 100000 /dev/zero >&2; echo 'memory allocation of 99 bytes failed' >&2; kill -ABRT $$";
     assert_eq!(refused(flood).await, memory);
+}
+
+#[tokio::test]
+async fn a_process_that_others_end_says_nothing_of_the_files() {
+    for signal in ["KILL", "TERM", "INT", "HUP"] {
+        let Err(Refusal::Server(failure)) = asked(&format!("kill -{signal} $$"), 60).await else { panic!("{signal}") };
+        assert_eq!((failure.kind, failure.reason.as_str()), (Kind::Unavailable, "READER_LOST"));
+    }
 }
 
 #[tokio::test]

@@ -278,34 +278,28 @@ impl Uploads {
         Ok(removed)
     }
 
-    /// Removes what no open upload has: files without a row, and bytes beyond the committed ones. Says how many files.
+    /// Removes files that no open upload has. Says how many. Bytes beyond the committed ones of an open upload are cut off by
+    /// its next writer, and go with it if there is none: it is not claimed for that, in nobody's way.
     pub(super) async fn remove_leftovers(&self) -> Result<u64, StoreError> {
         let folder = self.folder.clone();
         let listed = tokio::task::spawn_blocking(move || {
             let mut files = Vec::new();
-            super::blobs::for_each_file(&folder, |tenant, id, path, size| {
-                files.push((tenant.to_string(), id.to_string(), path, size));
+            super::blobs::for_each_file(&folder, |tenant, id, path, _size| {
+                files.push((tenant.to_string(), id.to_string(), path));
             })?;
             Ok::<_, StoreError>(files)
         });
         let files =
             listed.await.map_err(|_| StoreError::Row { what: "the list of files on their way in".into() })??;
         let mut removed = 0;
-        for (tenant, id, path, size) in files {
-            // While it is claimed no writer opens it.
-            let Ok(_claim) = self.claim(&tenant, &id) else { continue };
-            let query =
-                sqlx::query("SELECT committed_size FROM uploads WHERE tenant = $1 AND id = $2 AND state = 'OPEN'");
-            let row = query.bind(&tenant).bind(&id).fetch_optional(self.database.pool()).await?;
-            let Some(row) = row else {
+        for (tenant, id, path) in files {
+            let query = sqlx::query("SELECT id FROM uploads WHERE tenant = $1 AND id = $2 AND state = 'OPEN'");
+            let open = query.bind(&tenant).bind(&id).fetch_optional(self.database.pool()).await?;
+            // Rows come before files, and ids do not come back: a file without a row stays without one.
+            if open.is_none()
+                && let Ok(_claim) = self.claim(&tenant, &id)
+            {
                 removed += u64::from(remove_file(&path).await?);
-                continue;
-            };
-            let committed = row.try_get::<i64, _>("committed_size")? as u64;
-            if size > committed {
-                let file =
-                    tokio::fs::OpenOptions::new().write(true).open(&path).await.map_err(StoreError::file(&path))?;
-                file.set_len(committed).await.map_err(StoreError::file(&path))?;
             }
         }
         Ok(removed)

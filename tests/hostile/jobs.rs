@@ -137,3 +137,43 @@ async fn pages_of_other_lists_and_of_nobody_are_refused() {
     }
     server.stop().await;
 }
+
+#[tokio::test]
+async fn a_watch_from_a_revision_that_is_to_come_is_refused() {
+    let data = tempfile::tempdir().unwrap();
+    let server = Server::start(data.path(), 0).await;
+    let (model, dataset) = server.inputs().await;
+    let job = server.create_job(&model, &dataset, SHORT, "").await.unwrap();
+    for after_revision in [job.revision + 1, u64::MAX] {
+        let watch = v1::WatchJobRequest { name: job.name.clone(), after_revision };
+        let error = server.jobs().watch_job(watch).await.unwrap_err();
+        assert_eq!((error.code(), reason(&error).as_str()), (Code::OutOfRange, "REVISION"));
+    }
+    server.stop().await;
+}
+
+#[tokio::test]
+async fn priorities_and_time_limits_beyond_bounds_are_refused_by_their_fields() {
+    let data = tempfile::tempdir().unwrap();
+    let server = Server::start(data.path(), 0).await;
+    let (model, dataset) = server.inputs().await;
+    let second = |seconds| Some(prost_types::Duration { seconds, nanos: 0 });
+    let send = async |priority, time_limit| {
+        let recipe = niwaki::api::json::from_str("Recipe", SHORT).unwrap();
+        let (model, dataset) = (model.clone(), dataset.clone());
+        let job = v1::Job { model, dataset, recipe: Some(recipe), priority, time_limit, ..Default::default() };
+        server.send_job(job, "", false).await
+    };
+    for (priority, time_limit, field) in [
+        (101, None, "job.priority"),
+        (i32::MIN, None, "job.priority"),
+        (0, second(0), "job.time_limit"),
+        (0, second(-5), "job.time_limit"),
+        (0, second(i64::MAX), "job.time_limit"),
+    ] {
+        assert_eq!(fields(&send(priority, time_limit).await.unwrap_err()), [field]);
+    }
+    let made = send(-100, second(60)).await.unwrap();
+    assert_eq!((made.priority, made.time_limit), (-100, second(60)));
+    server.stop().await;
+}

@@ -125,7 +125,8 @@ async fn a_callers_deadline_ends_a_call_and_a_stream_on_the_servers_side() {
         Request::new(futures::stream::iter([chunk(&upload.name, 0, b"01234")]).chain(futures::stream::pending()));
     request.metadata_mut().insert("grpc-timeout", "300m".parse().unwrap());
     let error = timeout(LIMIT, server.uploads().write_upload(request)).await.expect("the call ends").unwrap_err();
-    assert_eq!(error.code(), Code::DeadlineExceeded);
+    // The client's own clock may be faster.
+    assert!(matches!(error.code(), Code::DeadlineExceeded | Code::Cancelled), "{error:?}");
     for nonsense in ["soon", "1", "-5S", "1000000000S"] {
         let mut request = Request::new(v1::GetServerInfoRequest {});
         request.metadata_mut().insert("grpc-timeout", nonsense.parse().unwrap());

@@ -180,3 +180,65 @@ async fn lists_come_in_pages_newest_first() {
     assert_eq!(server.models().list_models(request).await.unwrap_err().code(), Code::NotFound);
     server.stop().await;
 }
+
+#[tokio::test]
+async fn what_is_deleted_is_gone_unless_a_job_needs_it_or_it_has_changed() {
+    let data = tempfile::tempdir().unwrap();
+    let server = Server::start(data.path(), 0).await;
+    let (model, dataset) = server.inputs().await;
+    let recipe = r#"{"version": 1, "steps": [{"fold": {}}]}"#;
+    let job = server.create_job(&model, &dataset, recipe, "").await.unwrap();
+    let delete = async |name: &str, etag: &str| {
+        let request = v1::DeleteModelRequest { name: name.into(), etag: etag.into() };
+        server.models().delete_model(request).await.map(|_| ())
+    };
+    let error = delete(&model, "").await.unwrap_err();
+    assert_eq!((error.code(), reason(&error).as_str()), (Code::FailedPrecondition, "IN_USE"));
+    assert!(error.message().contains(job.name.rsplit('/').next().unwrap()), "{error:?}");
+    let undone = v1::DeleteJobRequest { name: job.name.clone(), etag: String::new() };
+    assert_eq!(server.jobs().delete_job(undone).await.unwrap_err().code(), Code::FailedPrecondition);
+
+    let cancelled = server.jobs().cancel_job(v1::CancelJobRequest { name: job.name.clone() }).await.unwrap();
+    let error = delete(&model, "\"77\"").await.unwrap_err();
+    assert_eq!((error.code(), reason(&error).as_str()), (Code::Aborted, "ETAG_MISMATCH"));
+    delete(&model, "").await.unwrap();
+    assert_eq!(delete(&model, "").await.unwrap_err().code(), Code::NotFound);
+    // The job goes on naming it, and goes itself if nothing has happened to it meanwhile.
+    let etag = cancelled.into_inner().etag;
+    let kept = server.jobs().get_job(v1::GetJobRequest { name: job.name.clone() }).await.unwrap().into_inner();
+    assert_eq!((kept.model, &kept.etag), (model, &etag));
+    server.jobs().delete_job(v1::DeleteJobRequest { name: job.name.clone(), etag }).await.unwrap();
+    assert_eq!(server.jobs().get_job(v1::GetJobRequest { name: job.name }).await.unwrap_err().code(), Code::NotFound);
+    let request = v1::DeleteDatasetRequest { name: dataset, etag: String::new() };
+    server.datasets().delete_dataset(request).await.unwrap();
+    server.stop().await;
+}
+
+#[tokio::test]
+async fn lists_show_what_their_filter_says() {
+    let data = tempfile::tempdir().unwrap();
+    let server = Server::start(data.path(), 0).await;
+    let (model, dataset) = server.inputs().await;
+    let recipe = r#"{"version": 1, "steps": [{"fold": {}}]}"#;
+    let first = server.create_job(&model, &dataset, recipe, "").await.unwrap().name;
+    let second = server.create_job(&model, &dataset, recipe, "").await.unwrap().name;
+    server.jobs().cancel_job(v1::CancelJobRequest { name: first.clone() }).await.unwrap();
+    let jobs = async |filter: &str| {
+        let request = v1::ListJobsRequest { parent: PARENT.into(), filter: filter.into(), ..Default::default() };
+        let jobs = server.jobs().list_jobs(request).await.unwrap().into_inner().jobs;
+        jobs.into_iter().map(|job| job.name).collect::<Vec<_>>()
+    };
+    assert_eq!(jobs("state = CANCELLED").await, [first.clone()]);
+    assert_eq!(jobs(&format!("model = {model} AND state != CANCELLED")).await, [second.clone()]);
+    assert_eq!(jobs("create_time > \"2020-01-01T00:00:00Z\" AND priority >= 0").await, [second, first]);
+    assert!(jobs("create_time < \"2020-01-01T00:00:00Z\"").await.is_empty());
+    let uploads = v1::ListUploadsRequest {
+        parent: PARENT.into(),
+        filter: "state = COMPLETE".into(),
+        page_size: 1,
+        ..Default::default()
+    };
+    let page = server.uploads().list_uploads(uploads).await.unwrap().into_inner();
+    assert_eq!((page.uploads.len(), page.next_page_token.is_empty()), (1, false));
+    server.stop().await;
+}

@@ -159,6 +159,14 @@ async fn a_job_that_is_cancelled_keeps_the_best_model_so_far() {
     assert_eq!((ended.state(), ended.result), (State::Cancelled, None));
     let names: Vec<&str> = ended.partial_artifacts.iter().map(|artifact| artifact.file_name.as_str()).collect();
     assert_eq!(names, ["best.safetensors"]);
+    let best = &ended.partial_artifacts[0];
+    let request = v1::DownloadArtifactRequest { name: best.name.clone(), ..Default::default() };
+    let mut chunks = server.artifacts().download_artifact(request).await.unwrap().into_inner();
+    let mut bytes = Vec::new();
+    while let Some(chunk) = chunks.message().await.unwrap() {
+        bytes.extend_from_slice(&chunk.data);
+    }
+    assert_eq!(sha256(&bytes), best.digest);
     server.stop().await;
 }
 

@@ -18,7 +18,7 @@ use axum::response::{IntoResponse, Response};
 use futures::StreamExt;
 use http::{HeaderMap, HeaderValue, StatusCode, Version};
 use http_body::{Frame, SizeHint};
-use tokio::time::{Instant, sleep_until};
+use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 use tonic::{Code, Status};
@@ -27,7 +27,7 @@ use tracing::{Instrument, Span};
 use super::auth::{Caller, is_grpc, refuse};
 use super::json::POOL;
 use super::places::{Place, Places};
-use super::sending::{LetIn, Terms, send, taken_away};
+use super::sending::{LetIn, Terms, send, taken_away, too_late};
 use super::status::RequestError;
 use crate::settings::Calls;
 use crate::web::metrics::{RPC_DURATION, RPCS_IN_FLIGHT};
@@ -180,18 +180,9 @@ pub(super) async fn bound(State(bounds): State<Bounds>, request: Request, next: 
     };
     let let_in = request.extensions().get::<LetIn>().cloned();
     let deadline = allowed.map(|allowed| (Instant::now() + allowed.saturating_sub(MARGIN), allowed));
-    let too_late = async {
-        match deadline {
-            Some((until, allowed)) => {
-                sleep_until(until).await;
-                RequestError::Deadline { allowed }
-            }
-            None => std::future::pending().await,
-        }
-    };
     let response = tokio::select! {
         response = next.run(request) => response,
-        error = too_late => return Status::from(error).into_http(),
+        error = too_late(deadline) => return Status::from(error).into_http(),
         () = taken_away(let_in.clone()) => return Status::from(RequestError::KeyInvalid).into_http(),
     };
     let terms = Terms { deadline, idle_seconds: bounds.calls.idle_seconds, let_in, place };

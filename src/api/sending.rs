@@ -72,6 +72,17 @@ pub(super) fn send(tasks: &TaskTracker, body: Body, terms: Terms) -> Body {
     Body::new(Sent { frames: receiver, trailers: Some(trailers) })
 }
 
+/// Waits for the moment after which a call has taken longer than it is allowed; for ever, if there is none.
+pub(super) async fn too_late(deadline: Option<(Instant, Duration)>) -> RequestError {
+    match deadline {
+        Some((until, allowed)) => {
+            sleep_until(until).await;
+            RequestError::Deadline { allowed }
+        }
+        None => std::future::pending().await,
+    }
+}
+
 /// Passes frames on to the end; an error is what ended that before.
 async fn pass_on(
     body: Body,
@@ -94,18 +105,9 @@ async fn pass_on(
             }
         }
     };
-    let too_late = async {
-        match deadline {
-            Some((until, allowed)) => {
-                sleep_until(until).await;
-                RequestError::Deadline { allowed }
-            }
-            None => std::future::pending().await,
-        }
-    };
     tokio::select! {
         ended = passing => ended,
-        error = too_late => Some(error),
+        error = too_late(deadline) => Some(error),
         () = taken_away(let_in) => Some(RequestError::KeyInvalid),
     }
 }

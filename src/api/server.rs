@@ -217,6 +217,7 @@ impl Server {
             tasks: tasks.clone(),
         };
         context.take_up().await?;
+        tasks.spawn(context.clone().take_up_again());
 
         let (health, health_service) = tonic_health::server::health_reporter();
         let serving = |status: ServingStatus| {

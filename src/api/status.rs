@@ -70,18 +70,6 @@ pub enum RequestError {
         /// The upload.
         id: String,
     },
-    /// A file that is not what it is said to be.
-    #[error("{message}")]
-    Unreadable {
-        /// The kind of the reader's error.
-        kind: Kind,
-        /// The reader's word for it.
-        reason: &'static str,
-        /// What the reader says.
-        message: String,
-        /// The bad fields.
-        violations: Vec<Violation>,
-    },
     /// The task of a request panicked: a defect of ours that ends this request and nothing else.
     #[error("a request's task panicked: {error}")]
     Panicked {
@@ -141,19 +129,6 @@ impl RequestError {
     pub fn field(field: &str, description: impl Into<String>) -> Self {
         RequestError::Invalid { violations: vec![Violation::new(field, description)] }
     }
-
-    /// An error of a reader. `in_request` says where the request has what the reader names; empty is all that it read.
-    pub fn unreadable(error: &impl Classify, in_request: impl Fn(&str) -> String) -> Self {
-        let (kind, message) = (error.kind(), error.to_string());
-        let mut violations = error.violations();
-        for violation in &mut violations {
-            violation.field = in_request(&violation.field);
-        }
-        if violations.is_empty() && kind == Kind::InvalidArgument {
-            violations.push(Violation::new(in_request(""), message.clone()));
-        }
-        RequestError::Unreadable { kind, reason: error.reason(), message, violations }
-    }
 }
 
 impl Classify for RequestError {
@@ -165,7 +140,6 @@ impl Classify for RequestError {
             RequestError::NoSuchTenant { .. } | RequestError::NotFound { .. } => Kind::NotFound,
             RequestError::TooLarge { .. } => Kind::ResourceExhausted,
             RequestError::NotComplete { .. } => Kind::FailedPrecondition,
-            RequestError::Unreadable { kind, .. } => *kind,
             RequestError::Panicked { .. } | RequestError::NoCaller => Kind::Internal,
             RequestError::Stopping | RequestError::Busy { .. } => Kind::Unavailable,
             RequestError::KeyMissing | RequestError::KeyInvalid => Kind::Unauthenticated,
@@ -182,7 +156,6 @@ impl Classify for RequestError {
             RequestError::NoSuchTenant { .. } | RequestError::NotFound { .. } => "NOT_FOUND",
             RequestError::TooLarge { .. } => "TOO_LARGE",
             RequestError::NotComplete { .. } => "UPLOAD_INCOMPLETE",
-            RequestError::Unreadable { reason, .. } => reason,
             RequestError::Panicked { .. } | RequestError::NoCaller => "INTERNAL",
             RequestError::Stopping => "SERVER_STOPPING",
             RequestError::Busy { .. } => "SERVER_BUSY",
@@ -198,7 +171,7 @@ impl Classify for RequestError {
 
     fn violations(&self) -> Vec<Violation> {
         match self {
-            RequestError::Invalid { violations } | RequestError::Unreadable { violations, .. } => violations.clone(),
+            RequestError::Invalid { violations } => violations.clone(),
             _ => Vec::new(),
         }
     }

@@ -1,7 +1,8 @@
 //! VALIDATING to READY or REJECTED: the files of a new model or data set are read by a process of their own.
 //!
-//! A check is a task of the server's. It goes on when the call that began it has gone, ends when the server stops, and is
-//! begun anew when one starts ([`Context::take_up`]). A call that is repeated meanwhile waits for the same check.
+//! A check is a task of the server's. It goes on when the call that began it has gone, and ends when the server stops. Those
+//! that did not decide are begun anew when a server starts, and then once a minute. A call that is repeated meanwhile waits
+//! for the same check.
 //!
 //! What is wrong with the files is the entry's fate and the call's answer, now and whenever the call is repeated. What is
 //! wrong with this server (it stops, its disk is full) is the call's answer only: the entry stays VALIDATING, and the call,
@@ -9,8 +10,10 @@
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
 
 use tokio::sync::watch;
+use tokio::time::timeout;
 use tonic::Status;
 
 use super::Context;
@@ -18,6 +21,9 @@ use super::status::{self, RequestError};
 use crate::error::{Classify, Failure, Kind, Violation};
 use crate::jobs::reader::{Part, Reader, Refusal};
 use crate::store::{DatasetDetail, Detail, Entry, EntryState, ModelDetail, NewEntry, StoreError};
+
+/// How often what could not be decided is tried again.
+const TAKE_UP_EVERY: Duration = Duration::from_secs(60);
 
 /// What a reader makes of an entry's files.
 pub(super) trait Readable: Detail + Send + Sync + Clone + 'static {
@@ -63,6 +69,15 @@ impl Context {
             self.check(dataset);
         }
         Ok(())
+    }
+
+    /// Begins those again, from time to time until the server stops, that something in the server's way kept from deciding.
+    pub(super) async fn take_up_again(self) {
+        while timeout(TAKE_UP_EVERY, self.stop.cancelled()).await.is_err() {
+            if let Err(error) = self.take_up().await {
+                tracing::error!(%error, "what is not validated yet could not be listed");
+            }
+        }
     }
 
     /// Begins the check of an entry, unless it is at work. Tells its end.

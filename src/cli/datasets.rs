@@ -29,7 +29,8 @@ pub async fn run(client: &Client, verb: DatasetsVerb, output: Output) -> Result<
         }
         DatasetsVerb::Get { dataset } => {
             let request = v1::GetDatasetRequest { name: client.resource("datasets", &dataset) };
-            let dataset = client.datasets().get_dataset(request).await?.into_inner();
+            let dataset =
+                persist(|| async { client.datasets().get_dataset(request.clone()).await }).await?.into_inner();
             output.answer(|| text(std::slice::from_ref(&dataset)), || to_json(&dataset));
             output.next([format!("niwaki jobs create RECIPE --dataset {} --watch", id(&dataset.name))]);
         }

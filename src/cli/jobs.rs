@@ -61,7 +61,8 @@ pub async fn run(client: &Client, verb: JobsVerb, output: Output) -> Result<(), 
         JobsVerb::Watch { job } => return show_watched(client, &client.resource("jobs", &job), output).await,
         JobsVerb::Cancel { job } => {
             let request = v1::CancelJobRequest { name: client.resource("jobs", &job) };
-            show(&client.jobs().cancel_job(request).await?.into_inner(), output);
+            let job = persist(|| async { client.jobs().cancel_job(request.clone()).await }).await?.into_inner();
+            show(&job, output);
         }
         JobsVerb::Download { job, out } => {
             local::out(&out)?;

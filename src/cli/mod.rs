@@ -102,7 +102,8 @@ fn block_on<T>(future: impl Future<Output = Result<T, Failure>>) -> Result<T, Fa
     runtime.map_err(|error| Failure::new(Exit::Failure, "RUNTIME", error.to_string()))?.block_on(future)
 }
 
-/// Runs `work`, which computes for long and asks the flag it is given whether Ctrl-C was pressed.
+/// Runs `work`, which computes for long and asks the flag it is given whether Ctrl-C was pressed. Pressed twice,
+/// it ends at once.
 fn interruptible<T, W>(work: W) -> Result<T, Failure>
 where
     T: Send + 'static,
@@ -116,7 +117,11 @@ where
             done = &mut work => done,
             _ = tokio::signal::ctrl_c() => {
                 pressed.store(true, Ordering::Relaxed);
-                work.await
+                tokio::select! {
+                    done = work => done,
+                    // Pressed again: at once, whatever is still being written down. Nothing half-written has a final name.
+                    _ = tokio::signal::ctrl_c() => std::process::exit(Exit::Interrupted as i32),
+                }
             }
         };
         match done {

@@ -28,7 +28,7 @@ pub async fn run(client: &Client, verb: ModelsVerb, output: Output) -> Result<()
         }
         ModelsVerb::Get { model } => {
             let request = v1::GetModelRequest { name: client.resource("models", &model) };
-            let model = client.models().get_model(request).await?.into_inner();
+            let model = persist(|| async { client.models().get_model(request.clone()).await }).await?.into_inner();
             output.answer(|| text(std::slice::from_ref(&model)), || to_json(&model));
             output.next([format!("niwaki jobs create RECIPE --model {} --dataset DATASET --watch", id(&model.name))]);
         }

@@ -1,24 +1,34 @@
 //! `niwaki server`: what the server says of itself.
 
+use std::time::Duration;
+
+use tonic::Request;
 use tonic_health::pb::HealthCheckRequest;
 use tonic_health::pb::health_check_response::ServingStatus;
 
-use super::client::Client;
+use super::client::{Client, persist};
 use super::failure::{Exit, Failure};
 use super::output::{Output, grouped, table};
 use super::verbs::ServerVerb;
 use crate::api::{json, v1};
 
+/// How long a server that is well takes to say so, at the most.
+const HEALTH_LIMIT: Duration = Duration::from_secs(3);
+
 /// Does what was asked for.
 pub async fn run(client: &Client, verb: ServerVerb, output: Output) -> Result<(), Failure> {
     match verb {
         ServerVerb::Info => {
-            let info = client.server().get_server_info(v1::GetServerInfoRequest {}).await?.into_inner();
+            let info = persist(|| async { client.server().get_server_info(v1::GetServerInfoRequest {}).await });
+            let info = info.await?.into_inner();
             output.answer(|| text(&info), || json::to_value("ServerInfo", &info));
             output.next(["niwaki datasets put PATH".into(), "niwaki models put FILE".into()]);
         }
         ServerVerb::Health => {
-            let health = client.health().check(HealthCheckRequest::default()).await?.into_inner();
+            // Who asks wants to know how it is now.
+            let mut request = Request::new(HealthCheckRequest::default());
+            request.set_timeout(HEALTH_LIMIT);
+            let health = client.health().check(request).await?.into_inner();
             if health.status() != ServingStatus::Serving {
                 return Err(Failure::new(Exit::Unavailable, "NOT_SERVING", "the server is stopping"));
             }

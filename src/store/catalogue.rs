@@ -266,24 +266,29 @@ impl Catalogue {
     /// The files of an entry are as they should be; `detail` has what was found in them. One that is no longer VALIDATING
     /// is returned as it is.
     pub async fn ready<D: Detail>(&self, tenant: &str, id: &str, detail: &D) -> Result<Entry<D>, StoreError> {
-        let sql = format!(
-            "UPDATE {} SET state = 'READY', detail = $1, revision = revision + 1
-             WHERE tenant = $2 AND id = $3 AND state = 'VALIDATING'",
-            D::TABLE
-        );
-        let query = sqlx::query(AssertSqlSafe(sql)).bind(to_json(detail)?).bind(tenant).bind(id);
-        query.execute(self.database.pool()).await?;
-        self.get(tenant, id).await
+        self.settle::<D>(tenant, id, EntryState::Ready, "detail", to_json(detail)?).await
     }
 
     /// The files of an entry are not as they should be. One that is no longer VALIDATING is returned as it is.
     pub async fn reject<D: Detail>(&self, tenant: &str, id: &str, failure: &Failure) -> Result<Entry<D>, StoreError> {
+        self.settle::<D>(tenant, id, EntryState::Rejected, "failure", to_json(failure)?).await
+    }
+
+    /// Ends a check: writes the state and, in `column`, what was found.
+    async fn settle<D: Detail>(
+        &self,
+        tenant: &str,
+        id: &str,
+        state: EntryState,
+        column: &'static str,
+        found: String,
+    ) -> Result<Entry<D>, StoreError> {
         let sql = format!(
-            "UPDATE {} SET state = 'REJECTED', failure = $1, revision = revision + 1
-             WHERE tenant = $2 AND id = $3 AND state = 'VALIDATING'",
+            "UPDATE {} SET state = $1, {column} = $2, revision = revision + 1
+             WHERE tenant = $3 AND id = $4 AND state = 'VALIDATING'",
             D::TABLE
         );
-        let query = sqlx::query(AssertSqlSafe(sql)).bind(to_json(failure)?).bind(tenant).bind(id);
+        let query = sqlx::query(AssertSqlSafe(sql)).bind(state.name()).bind(found).bind(tenant).bind(id);
         query.execute(self.database.pool()).await?;
         self.get(tenant, id).await
     }

@@ -7,8 +7,6 @@ use tower::ServiceExt;
 use super::frames::*;
 use super::*;
 
-/// Handles that the database may open at any time: eight connections with three files each.
-const DATABASE: usize = 24;
 const GET_JOB: &str = "/niwaki.v1.JobService/GetJob";
 /// HTTP/2's word for a client that asks too much.
 const ENHANCE_YOUR_CALM: u32 = 11;
@@ -321,7 +319,9 @@ async fn connections_over_the_limit_are_closed_and_the_others_served() {
     neighbours_are_served(&service.channel).await;
     assert!(service.handles() < base + 1024 + 64, "{}", service.handles());
     drop(idle);
-    service.until("the end of connections that are gone", |service| service.handles() <= base + DATABASE).await;
+    service
+        .until("the end of connections that are gone", |service| service.handles() <= base + process::DATABASE)
+        .await;
     neighbours_are_served(&service.channel).await;
     let fresh = Channel::from_shared(format!("http://{}", service.address)).unwrap().connect().await.unwrap();
     neighbours_are_served(&fresh).await;
@@ -354,7 +354,7 @@ async fn calls_that_are_dropped_while_they_are_handled_leave_nothing_open() {
     }
     drop(attack);
     neighbours_are_served(&service.channel).await;
-    service.until("the end of dropped calls", |service| service.handles() <= base + DATABASE).await;
+    service.until("the end of dropped calls", |service| service.handles() <= base + process::DATABASE).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -50,11 +50,6 @@ impl Attacker {
         self.stream.write_all(&frame(kind, flags, stream, payload)).await
     }
 
-    #[allow(dead_code)]
-    pub async fn send_bytes(&mut self, bytes: &[u8]) -> std::io::Result<()> {
-        self.stream.write_all(bytes).await
-    }
-
     /// The number of a new stream.
     pub fn stream(&mut self) -> u32 {
         self.next += 2;

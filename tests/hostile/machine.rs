@@ -19,7 +19,7 @@ async fn a_server_without_file_handles_serves_on_when_there_are_some_again() {
         assert!(matches!(error.code(), Code::Unavailable | Code::ResourceExhausted), "{error:?}");
     }
     drop(held);
-    service.until("handles that are free", |service| service.handles() <= base + 4).await;
+    service.until("handles that are free", |service| service.handles() <= base + process::DATABASE).await;
     assert!(service.is_alive());
     neighbours_are_served(&service.channel).await;
     let fresh = Channel::from_shared(format!("http://{}", service.address)).unwrap().connect().await.unwrap();

@@ -12,7 +12,6 @@ mod inputs;
 mod jobs;
 mod machine;
 mod process;
-mod tenants;
 mod uploads;
 
 use process::Service;
@@ -31,13 +30,4 @@ async fn neighbours_are_served(channel: &Channel) {
     timeout(LIMIT, info.get_server_info(v1::GetServerInfoRequest {})).await.expect("an answer").unwrap();
     let list = v1::ListJobsRequest { parent: PARENT.into(), ..Default::default() };
     timeout(LIMIT, JobServiceClient::new(channel.clone()).list_jobs(list)).await.expect("an answer").unwrap();
-}
-
-/// Settings with small bounds.
-#[allow(dead_code)]
-fn settings(data: &Path, change: impl FnOnce(&mut Settings)) -> Settings {
-    let mut settings = Settings { data: data.into(), ..Settings::default() };
-    settings.jobs.workers = 0;
-    change(&mut settings);
-    settings
 }

@@ -1,1 +1,0 @@
-//! Tenants: inputs 95 to 101.

@@ -74,8 +74,14 @@ pub struct Uploads {
     pub max_bytes: u64,
     /// Open uploads of one tenant.
     pub max_open: u32,
+    /// Uploads of one tenant, open and complete.
+    pub max_files: u32,
     /// Bytes of one tenant, declared by open uploads and stored in complete ones.
     pub max_tenant_bytes: u64,
+    /// Models of one tenant.
+    pub max_models: u32,
+    /// Data sets of one tenant.
+    pub max_datasets: u32,
 }
 
 /// The process that reads what was uploaded.
@@ -160,7 +166,10 @@ impl Settings {
             ("uploads.expire_hours", u64::from(uploads.expire_hours)),
             ("uploads.max_bytes", uploads.max_bytes),
             ("uploads.max_open", uploads.max_open.into()),
+            ("uploads.max_files", uploads.max_files.into()),
             ("uploads.max_tenant_bytes", uploads.max_tenant_bytes),
+            ("uploads.max_models", uploads.max_models.into()),
+            ("uploads.max_datasets", uploads.max_datasets.into()),
             ("reader.memory_bytes", reader.memory_bytes),
             ("reader.seconds", reader.seconds.into()),
             ("reader.processes", reader.processes.into()),
@@ -212,7 +221,15 @@ impl Default for Settings {
 
 impl Default for Uploads {
     fn default() -> Self {
-        Self { expire_hours: 24, max_bytes: 4 << 30, max_open: 20_000, max_tenant_bytes: 1 << 40 }
+        Self {
+            expire_hours: 24,
+            max_bytes: 4 << 30,
+            max_open: 20_000,
+            max_files: 200_000,
+            max_tenant_bytes: 1 << 40,
+            max_models: 10_000,
+            max_datasets: 1000,
+        }
     }
 }
 

@@ -5,6 +5,7 @@ use tonic::{Request, Response, Status};
 use super::auth::Caller;
 use super::convert::catalogue::dataset as to_pb;
 use super::convert::{Checks, Path, source_from_pb};
+use super::files::named;
 use super::filter::ENTRIES;
 use super::limits::{MAX_DISPLAY_NAME, MAX_FILES};
 use super::names::Collection;
@@ -31,8 +32,11 @@ impl DatasetService for Datasets {
         let tenant = caller.parent(&parent)?;
         let mut dataset = dataset.unwrap_or_default();
         let source = check(&mut dataset, &request_id)?;
+        let request = store::Request::new(request_id, &(&dataset.display_name, named(&dataset.files), &source));
+        if !validate_only && let Some(before) = self.0.store.catalogue.made_by(&tenant, &request).await? {
+            return Ok(Response::new(to_pb(self.0.checked(before).await?)));
+        }
         let files = self.0.references(&caller, &dataset.files, "dataset.files").await?;
-        let request = store::Request::new(request_id, &(&dataset.display_name, &files, &source));
         let display_name = dataset.display_name;
         let detail = DatasetDetail { data_source: source, ..DatasetDetail::default() };
         let new = NewEntry { tenant, display_name, files, detail };

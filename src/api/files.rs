@@ -48,6 +48,11 @@ impl Context {
     }
 }
 
+/// The uploads as a request names them.
+pub(super) fn named(files: &[v1::FileReference]) -> Vec<&str> {
+    files.iter().map(|file| file.upload.as_str()).collect()
+}
+
 /// What a request hears whose task panicked.
 pub(super) fn panicked(error: JoinError) -> Status {
     RequestError::Panicked { error }.into()

@@ -9,7 +9,7 @@ use tokio_util::sync::CancellationToken;
 use tonic::{Request, Response, Status};
 
 use super::auth::Caller;
-use super::convert::job::{job as to_pb, listed};
+use super::convert::job::job as to_pb;
 use super::convert::{Path, recipe_from_pb};
 use super::filter::JOBS;
 use super::limits::MAX_MODELS_BYTES;
@@ -64,7 +64,7 @@ impl JobService for Jobs {
         let paging = Paging::read(&parent, page_size, &page_token, &filter, JOBS)?;
         let mut jobs = self.0.queue.list(&tenant, &paging.page).await?;
         let next_page_token = paging.cut(&mut jobs, |job| &job.key.id);
-        let jobs = jobs.into_iter().map(listed).collect();
+        let jobs = jobs.into_iter().map(to_pb).collect();
         Ok(Response::new(v1::ListJobsResponse { jobs, next_page_token }))
     }
 

@@ -8,6 +8,8 @@ pub const MAX_CHUNK_BYTES: usize = 1 << 20;
 pub const MAX_MODELS_BYTES: u64 = 4 << 30;
 /// The longest `display_name`, in characters.
 pub const MAX_DISPLAY_NAME: usize = 200;
+/// The longest `graph_json` of a model, in bytes.
+pub const MAX_GRAPH_JSON: usize = 1 << 20;
 /// The longest `request_id`, in bytes.
 pub const MAX_REQUEST_ID: usize = 128;
 /// The most files of a data set: with names of any length, a data set still fits into a message.

@@ -57,6 +57,7 @@ pub const PROTO: [(&str, &str); 10] = [
 
 use std::sync::Arc;
 
+use tokio::sync::Semaphore;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
@@ -75,6 +76,8 @@ struct Context {
     reader: Reader,
     /// Models and data sets that are being read.
     checks: validation::Running,
+    /// Whose turn it is to complete an upload: each holds megabytes of memory.
+    completions: Arc<Semaphore>,
     /// Cancelled when the server stops: streams end.
     stop: CancellationToken,
     /// Tasks that go on when their caller has gone; the server waits for them.

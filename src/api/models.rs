@@ -5,8 +5,9 @@ use tonic::{Request, Response, Status};
 use super::auth::Caller;
 use super::convert::catalogue::model as to_pb;
 use super::convert::{Checks, Path};
+use super::files::named;
 use super::filter::ENTRIES;
-use super::limits::MAX_DISPLAY_NAME;
+use super::limits::{MAX_DISPLAY_NAME, MAX_GRAPH_JSON};
 use super::names::Collection;
 use super::paging::{Paging, check_request_id};
 use super::status::{self, RequestError};
@@ -29,8 +30,11 @@ impl ModelService for Models {
         let tenant = caller.parent(&parent)?;
         let model = model.unwrap_or_default();
         let architecture = check(&model, &request_id)?;
+        let request = store::Request::new(request_id, &(&model.display_name, named(&model.files), &architecture));
+        if !validate_only && let Some(before) = self.0.store.catalogue.made_by(&tenant, &request).await? {
+            return Ok(Response::new(to_pb(self.0.checked(before).await?)));
+        }
         let files = self.0.references(&caller, &model.files, "model.files").await?;
-        let request = store::Request::new(request_id, &(&model.display_name, &files, &architecture));
         let display_name = model.display_name;
         let new =
             NewEntry { tenant, display_name, files, detail: ModelDetail { architecture, ..ModelDetail::default() } };
@@ -90,6 +94,11 @@ fn check(model: &v1::Model, request_id: &str) -> Result<Option<Architecture>, Re
     }
     let architecture = model.architecture.as_ref().and_then(|architecture| match &architecture.kind {
         Some(Kind::Preset(name)) => Some(Architecture::Preset(name.clone())),
+        Some(Kind::GraphJson(json)) if json.len() > MAX_GRAPH_JSON => {
+            let problem = format!("has {} bytes, a graph has at most {MAX_GRAPH_JSON}", json.len());
+            checks.refuse(&Path::root("model.architecture.graph_json"), problem);
+            None
+        }
         Some(Kind::GraphJson(json)) => Some(Architecture::GraphJson(json.clone())),
         None => {
             checks.refuse(&Path::root("model.architecture"), "is empty: one of preset, graph_json is needed");

@@ -14,6 +14,7 @@ use axum::response::IntoResponse;
 use prost_types::FileDescriptorSet;
 use thiserror::Error;
 use tokio::net::TcpListener;
+use tokio::sync::Semaphore;
 use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
@@ -42,6 +43,7 @@ use super::v1::job_service_server::JobServiceServer;
 use super::v1::model_service_server::ModelServiceServer;
 use super::v1::server_service_server::ServerServiceServer;
 use super::v1::upload_service_server::UploadServiceServer;
+use super::validation::Running;
 use crate::error::{Classify, Kind};
 use crate::jobs::collector::collect;
 use crate::jobs::queue::JobQueue;
@@ -55,6 +57,8 @@ use crate::web::{self, Probes, metrics};
 
 /// After a stop, so long the database may take to finish what it is at.
 const CLOSE_LIMIT: Duration = Duration::from_secs(1);
+/// Uploads that are completed at once; each holds a part of 8 MiB and waits for the disk.
+const MAX_COMPLETIONS: usize = 16;
 /// Bytes that may be on their way on one stream: at 30 ms of round trip the usual window of 1 MiB would allow 30 MB/s.
 const STREAM_WINDOW: u32 = 8 << 20;
 /// Bytes that may be on their way on one connection.
@@ -210,7 +214,8 @@ impl Server {
         let context = Context {
             settings: settings.clone(),
             reader,
-            checks: Default::default(),
+            checks: Running::new(settings.reader.processes),
+            completions: Arc::new(Semaphore::new(MAX_COMPLETIONS)),
             store: store.clone(),
             queue,
             stop: stop.clone(),

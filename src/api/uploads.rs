@@ -55,8 +55,13 @@ impl UploadService for Uploads {
         let (caller, request) = Caller::of(request)?;
         let name = caller.parse(Collection::Uploads, &request.name, "name")?;
         let uploads = self.0.store.uploads.clone();
-        // As above: bytes that are published get their row.
-        let completing = self.0.tasks.spawn(async move { uploads.complete(&name.tenant, &name.id).await });
+        // As above: bytes that are published get their row. A few at a time, whether or not their callers are still there.
+        let turns = self.0.completions.clone();
+        let completing = self.0.tasks.spawn(async move {
+            // Nobody closes the semaphore.
+            let _turn = turns.acquire().await;
+            uploads.complete(&name.tenant, &name.id).await
+        });
         Ok(Response::new(to_pb(completing.await.map_err(super::files::panicked)??)))
     }
 

@@ -9,10 +9,10 @@
 //! repeated, tries again.
 
 use std::collections::HashMap;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use tokio::sync::watch;
+use tokio::sync::{Semaphore, watch};
 use tokio::time::timeout;
 use tonic::Status;
 
@@ -32,11 +32,26 @@ pub(super) trait Readable: Detail + Send + Sync + Clone + 'static {
 }
 
 /// The checks at work, by the ids of what they check. A check that has ended tells what kept it from deciding, if anything.
-#[derive(Debug, Clone, Default)]
-pub(super) struct Running(Arc<Mutex<HashMap<String, watch::Receiver<Option<End>>>>>);
+#[derive(Debug, Clone)]
+pub(super) struct Running {
+    ends: Arc<Mutex<HashMap<String, watch::Receiver<Option<End>>>>>,
+    turns: Arc<Semaphore>,
+}
 
 /// How a check ended: it has decided, or this failure of the server kept it from that.
 type End = Result<(), Failure>;
+
+impl Running {
+    /// No checks yet; `turns` of them may be at work at once.
+    pub(super) fn new(turns: u32) -> Self {
+        Self { ends: Arc::default(), turns: Arc::new(Semaphore::new(turns as usize)) }
+    }
+
+    fn lock(&self) -> MutexGuard<'_, HashMap<String, watch::Receiver<Option<End>>>> {
+        // A poisoned lock: somebody panicked while the map was whole.
+        self.ends.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
 
 impl Context {
     /// What becomes of an entry: waits for its check, if there is still one to come. The error of a rejected one is the
@@ -45,7 +60,7 @@ impl Context {
         let Entry { tenant, id, .. } = entry.clone();
         let mut settled = entry;
         if settled.state == EntryState::Validating {
-            let mut end = self.check(settled);
+            let mut end = self.check::<D>(tenant.clone(), id.clone());
             match end.wait_for(Option::is_some).await.as_deref() {
                 Ok(Some(Err(failure))) => return Err(status::refused(failure)),
                 Ok(_) => {}
@@ -62,11 +77,11 @@ impl Context {
 
     /// Begins the checks anew that a server that has gone did not end.
     pub(super) async fn take_up(&self) -> Result<(), StoreError> {
-        for model in self.store.catalogue.validating::<ModelDetail>().await? {
-            self.check(model);
+        for (tenant, id) in self.store.catalogue.validating::<ModelDetail>().await? {
+            self.check::<ModelDetail>(tenant, id);
         }
-        for dataset in self.store.catalogue.validating::<DatasetDetail>().await? {
-            self.check(dataset);
+        for (tenant, id) in self.store.catalogue.validating::<DatasetDetail>().await? {
+            self.check::<DatasetDetail>(tenant, id);
         }
         Ok(())
     }
@@ -81,19 +96,18 @@ impl Context {
     }
 
     /// Begins the check of an entry, unless it is at work. Tells its end.
-    fn check<D: Readable>(&self, entry: Entry<D>) -> watch::Receiver<Option<End>> {
-        // A poisoned lock: somebody panicked while the map was whole.
-        let mut running = self.checks.0.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some(end) = running.get(&entry.id) {
+    fn check<D: Readable>(&self, tenant: String, id: String) -> watch::Receiver<Option<End>> {
+        let mut running = self.checks.lock();
+        if let Some(end) = running.get(&id) {
             return end.clone();
         }
         let (told, end) = watch::channel(None);
-        let ending = Ending { running: self.checks.clone(), id: entry.id.clone() };
-        running.insert(entry.id.clone(), end.clone());
+        let ending = Ending { running: self.checks.clone(), id: id.clone() };
+        running.insert(id.clone(), end.clone());
         let context = self.clone();
         self.tasks.spawn(async move {
             let done = tokio::select! {
-                done = context.decide(entry) => done,
+                done = context.decide::<D>(&tenant, &id) => done,
                 () = context.stop.cancelled() => Err(Failure::of(&RequestError::Stopping)),
             };
             // First the entry is free to be checked again, then whoever waits is told.
@@ -104,19 +118,21 @@ impl Context {
     }
 
     /// Reads an entry's files and writes down what was found.
-    async fn decide<D: Readable>(&self, entry: Entry<D>) -> End {
-        let read = D::read(&self.reader, &entry).await;
-        let Entry { tenant, id, .. } = entry;
+    async fn decide<D: Readable>(&self, tenant: &str, id: &str) -> End {
+        // An entry may be large: those that wait for their turn are not in memory. Nobody closes the semaphore.
+        let _turn = self.checks.turns.acquire().await;
         let catalogue = &self.store.catalogue;
+        let entry = catalogue.get::<D>(tenant, id).await.map_err(|error| Failure::of(&error))?;
+        let read = D::read(&self.reader, &entry).await;
         let written = match read {
-            Ok(detail) => catalogue.ready(&tenant, &id, &detail).await.map(|_| ()),
+            Ok(detail) => catalogue.ready(tenant, id, &detail).await.map(|_| ()),
             Err(Refusal::Files { failure, .. }) => {
                 tracing::info!(what = D::WHAT, id, reason = failure.reason, "rejected");
-                catalogue.reject::<D>(&tenant, &id, &failure).await.map(|_| ())
+                catalogue.reject::<D>(tenant, id, &failure).await.map(|_| ())
             }
             // Bytes that are lost do not come back.
             Err(Refusal::Server(failure)) if failure.kind == Kind::DataLoss => {
-                catalogue.reject::<D>(&tenant, &id, &failure).await.map(|_| ())
+                catalogue.reject::<D>(tenant, id, &failure).await.map(|_| ())
             }
             Err(Refusal::Server(failure)) => return Err(failure),
         };
@@ -137,7 +153,7 @@ struct Ending {
 
 impl Drop for Ending {
     fn drop(&mut self) {
-        self.running.0.lock().unwrap_or_else(PoisonError::into_inner).remove(&self.id);
+        self.running.lock().remove(&self.id);
     }
 }
 

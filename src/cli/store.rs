@@ -10,7 +10,7 @@ use crate::error::Classify;
 use crate::jobs::collector;
 use crate::jobs::queue::JobQueue;
 use crate::settings;
-use crate::store::{self, Store};
+use crate::store::{self, Backup, Store};
 
 /// Does what was asked for.
 pub fn run(verb: StoreVerb, output: Output) -> Result<(), Failure> {
@@ -35,11 +35,17 @@ pub fn run(verb: StoreVerb, output: Output) -> Result<(), Failure> {
             }
             StoreVerb::Backup { data, to } => {
                 let names = async |database| queue(database).names().await;
-                let copied = store::backup(&data, &to, names).await.map_err(|e| failed(&e))?;
+                let Backup { blobs, bytes, lost } = store::backup(&data, &to, names).await.map_err(|e| failed(&e))?;
                 output.answer(
-                    || format!("{} files and {} bytes copied, and the database", copied.blobs, copied.bytes),
-                    || json!({"to": to, "blobs": copied.blobs, "bytes": copied.bytes}),
+                    || format!("{blobs} files and {bytes} bytes copied, and the database"),
+                    || json!({"to": to, "blobs": blobs, "bytes": bytes, "lost": lost}),
                 );
+                if !lost.is_empty() {
+                    let message =
+                        format!("{}: all but what is lost there was copied: {}", data.display(), lost.join("; "));
+                    return Err(Failure::new(Exit::Failure, "STORE_DAMAGED", message)
+                        .hint("an earlier backup may have it; to send the same file again heals it"));
+                }
                 output.next([format!("niwaki store check --data {}", to.display())]);
                 Ok(())
             }

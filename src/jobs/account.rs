@@ -29,6 +29,7 @@ pub fn ended(begun: Instant, outcome: &Outcome) {
         Outcome::Cancelled(_) => "cancelled",
         Outcome::TimedOut(_) => "timed_out",
         Outcome::Released => "given_back",
+        Outcome::Hindered(_) => "hindered",
     };
     histogram!(JOB_DURATION, "outcome" => outcome).record(begun.elapsed());
 }

@@ -48,6 +48,7 @@ contract! {
     a_stale_attempt_changes_nothing
     a_job_that_loses_its_workers_fails_in_the_end
     a_job_that_is_given_back_uses_up_no_try
+    a_job_in_whose_way_the_server_is_lets_others_pass_and_is_not_tried_for_ever
     a_queued_job_is_cancelled_at_once_and_a_running_one_when_its_worker_stops
     finishing_twice_is_finishing_once
     a_failure_and_a_result_read_back_as_they_were_written
@@ -227,6 +228,34 @@ async fn a_job_that_is_given_back_uses_up_no_try(f: Fixture) {
         f.queue.finish(&lease, Outcome::Released, 0).await.unwrap();
     }
     assert_eq!(f.state(&job.key).await, JobState::Queued);
+}
+
+async fn a_job_in_whose_way_the_server_is_lets_others_pass_and_is_not_tried_for_ever(f: Fixture) {
+    let (hindered, other) = (f.submit(0).await, f.submit(1).await);
+    let obstacle = || Outcome::Hindered(Failure::new(Kind::ResourceExhausted, "DISK_FULL", "the disk is full"));
+    let lease = f.claim(2).await;
+    assert_eq!(lease.key, hindered.key);
+    let waits = f.queue.finish(&lease, obstacle(), 3).await.unwrap();
+    assert_eq!((waits.state, waits.losses), (JobState::Queued, 0));
+    let lease = f.claim(4).await;
+    assert_eq!(lease.key, other.key);
+    f.queue.finish(&lease, Outcome::Failed(Failure::crashed("x")), 5).await.unwrap();
+    assert!(f.queue.claim("worker", waits.not_before_ms - 1, TTL).await.unwrap().is_none());
+
+    // To get on is to begin anew with the waiting; not to, is to fail in the end.
+    let mut now = waits.not_before_ms;
+    let lease = f.claim(now).await;
+    f.queue.checkpoint(&lease, checkpoint(b"a"), now).await.unwrap();
+    let mut last = f.queue.finish(&lease, obstacle(), now).await.unwrap();
+    assert_eq!((last.obstacles, last.not_before_ms - now), (1, waits.not_before_ms - 3));
+    while last.state == JobState::Queued {
+        assert!(last.not_before_ms - now <= 600_000);
+        now = last.not_before_ms;
+        let lease = f.claim(now).await;
+        last = f.queue.finish(&lease, obstacle(), now).await.unwrap();
+    }
+    assert_eq!((last.state, last.failure.unwrap().reason.as_str()), (JobState::Failed, "DISK_FULL"));
+    assert!(now > 2 * 3_600_000, "{now}");
 }
 
 async fn a_queued_job_is_cancelled_at_once_and_a_running_one_when_its_worker_stops(f: Fixture) {
@@ -424,7 +453,11 @@ async fn a_checkpoint_is_kept_for_the_next_attempt_and_counts_as_getting_on(f: F
     let job = f.submit(0).await;
     for step in 0..2 * MAX_LOSSES as u8 {
         let lease = f.claim(0).await;
-        assert_eq!(f.queue.checkpoint(&lease, checkpoint(&[step]), 1).await.unwrap(), Directive::Continue);
+        let (directive, replaced) = f.queue.checkpoint(&lease, checkpoint(&[step]), 1).await.unwrap();
+        assert_eq!(
+            (directive, replaced),
+            (Directive::Continue, step.checked_sub(1).map(|before| checkpoint(&[before])))
+        );
         let lost = f.queue.finish(&lease, Outcome::Lost(Failure::crashed("a signal")), 2).await.unwrap();
         assert_eq!((lost.state, lost.losses, lost.checkpoint), (JobState::Queued, 1, Some(checkpoint(&[step]))));
     }
@@ -444,7 +477,7 @@ async fn a_stale_attempt_moves_no_checkpoint(f: Fixture) {
     f.queue.expire(TTL).await.unwrap();
     let fresh = f.claim(TTL).await;
     f.queue.checkpoint(&fresh, checkpoint(b"fresh"), TTL).await.unwrap();
-    assert_eq!(f.queue.checkpoint(&stale, checkpoint(b"stale"), TTL).await.unwrap(), Directive::Lost);
+    assert_eq!(f.queue.checkpoint(&stale, checkpoint(b"stale"), TTL).await.unwrap(), (Directive::Lost, None));
     assert_eq!(f.queue.get(&job.key).await.unwrap().checkpoint, Some(checkpoint(b"fresh")));
 }
 
@@ -534,7 +567,7 @@ async fn what_jobs_need_is_not_deleted(f: Fixture) {
 async fn a_claim_goes_by_the_index_alone() {
     let f = sqlite().await;
     let sql = format!("EXPLAIN QUERY PLAN {}", super::queue::NEXT_IN_LINE);
-    let rows = sqlx::query(AssertSqlSafe(sql)).bind(1i64).fetch_all(f.database.pool()).await.unwrap();
+    let rows = sqlx::query(AssertSqlSafe(sql)).bind(1i64).bind(0i64).fetch_all(f.database.pool()).await.unwrap();
     let plan: Vec<String> = rows.iter().map(|row| row.get::<String, _>("detail")).collect();
     let looks: Vec<&String> = plan.iter().filter(|step| step.contains("SEARCH") || step.contains("SCAN")).collect();
     for step in &looks {

@@ -15,6 +15,13 @@ use crate::settings;
 
 pub use crate::error::Failure;
 
+/// How long a job waits that something of the server's was in the way of, in milliseconds: twice as long each time, and at
+/// the most ten minutes.
+const OBSTACLE_WAIT_MS: i64 = 10_000;
+const MAX_OBSTACLE_WAIT_MS: i64 = 600_000;
+/// So often something may be in the way of a job that does not get on: for about two and a half hours.
+const MAX_OBSTACLES: u32 = 20;
+
 /// What names a job.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub struct JobKey {
@@ -68,6 +75,8 @@ pub struct Job {
     pub attempt: u32,
     /// How often its process or its worker was lost since the last checkpoint.
     pub losses: u32,
+    /// How often something of the server's was in its way since the last checkpoint.
+    pub obstacles: u32,
     /// How long earlier attempts ran, in milliseconds.
     pub run_ms: i64,
     /// Who has it.
@@ -86,6 +95,8 @@ pub struct Job {
     pub partial: Vec<EmittedFile>,
     /// When it was queued.
     pub create_ms: i64,
+    /// It is not to be claimed before.
+    pub not_before_ms: i64,
     /// When the latest attempt started.
     pub start_ms: Option<i64>,
     /// When it ended.
@@ -138,6 +149,8 @@ pub enum Outcome {
     TimedOut(Vec<EmittedFile>),
     /// It was stopped because the worker goes; another may take it.
     Released,
+    /// Something of the server's was in its way; it is tried again later, unless that happened too often.
+    Hindered(Failure),
 }
 
 /// What a job produced.
@@ -164,6 +177,7 @@ impl Job {
             revision: 1,
             attempt: 0,
             losses: 0,
+            obstacles: 0,
             run_ms: 0,
             worker: None,
             lease_expires_ms: None,
@@ -173,6 +187,7 @@ impl Job {
             checkpoint: None,
             partial: Vec::new(),
             create_ms: now,
+            not_before_ms: 0,
             start_ms: None,
             finish_ms: None,
         }
@@ -213,6 +228,7 @@ impl Job {
         }
         if self.checkpoint.as_ref().is_none_or(|before| before.file.digest != checkpoint.file.digest) {
             self.losses = 0;
+            self.obstacles = 0;
             self.checkpoint = Some(checkpoint);
         }
         self.directive(now, rules)
@@ -242,6 +258,7 @@ impl Job {
             Outcome::TimedOut(_) => Event::TimeOut,
             Outcome::Released => Event::Release,
             Outcome::Lost(failure) => return self.lose(failure.clone(), now, rules),
+            Outcome::Hindered(failure) => return self.hinder(failure.clone(), now),
         };
         self.enter(self.state.next(event)?, now);
         match outcome {
@@ -290,6 +307,23 @@ impl Job {
         self.enter(next, now);
         if next == JobState::Failed {
             self.failure = Some(failure);
+        }
+        Ok(())
+    }
+
+    /// Something of the server's is in the job's way; `failure` is what that comes to if it was the last time. The job waits
+    /// for longer each time, so that it is not in the way of those behind it.
+    fn hinder(&mut self, failure: Failure, now: i64) -> Result<(), JobError> {
+        self.obstacles += 1;
+        let last = self.obstacles >= MAX_OBSTACLES;
+        self.enter(self.state.next(if last { Event::Fail } else { Event::Release })?, now);
+        match self.state {
+            JobState::Failed => self.failure = Some(failure),
+            JobState::Queued => {
+                let wait = OBSTACLE_WAIT_MS << (self.obstacles - 1).min(16);
+                self.not_before_ms = now + wait.min(MAX_OBSTACLE_WAIT_MS);
+            }
+            _ => {}
         }
         Ok(())
     }
@@ -356,6 +390,7 @@ mod tests {
         TimeOut(usize),
         Lose(usize),
         Release(usize),
+        Hinder(usize),
         Cancel,
         Expire,
         TakeBack,
@@ -373,6 +408,7 @@ mod tests {
             1 => (0usize..4).prop_map(Act::TimeOut),
             1 => (0usize..4).prop_map(Act::Lose),
             2 => (0usize..4).prop_map(Act::Release),
+            1 => (0usize..4).prop_map(Act::Hinder),
             1 => Just(Act::Cancel),
             2 => Just(Act::Expire),
             1 => Just(Act::TakeBack),
@@ -503,6 +539,9 @@ mod tests {
                     },
                     Act::Release(i) => if let Some(lease) = lease(i) {
                         let _ = job.finish(&lease, Outcome::Released, now, &rules);
+                    },
+                    Act::Hinder(i) => if let Some(lease) = lease(i) {
+                        let _ = job.finish(&lease, Outcome::Hindered(Failure::crashed("x")), now, &rules);
                     },
                     Act::Cancel => job.cancel(now).unwrap(),
                     Act::Expire => job.expire(now, &rules).unwrap(),

@@ -8,6 +8,7 @@ use std::collections::HashSet;
 use std::error::Error;
 use std::time::Duration;
 
+use futures::TryStreamExt;
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 use sqlx::any::AnyRow;
@@ -30,9 +31,13 @@ const POLL: Duration = Duration::from_secs(1);
 /// Changes that a slow watcher may be behind; one that is further behind looks again.
 const BACKLOG: usize = 256;
 
-const COLUMNS: &str =
-    "tenant, id, model, extra_models, dataset, recipe, priority, time_limit_ms, state, revision, attempt, losses, run_ms,
-    worker, lease_expires_ms, progress, failure, result, checkpoint, partial, create_ms, start_ms, finish_ms";
+/// The columns whose length has a small bound: all but `recipe` and `result`.
+const SHORT: &str =
+    "tenant, id, model, extra_models, dataset, priority, time_limit_ms, state, revision, attempt, losses, obstacles, run_ms,
+    worker, lease_expires_ms, progress, failure, checkpoint, partial, create_ms, not_before_ms, start_ms, finish_ms";
+/// What of a recipe and of a result a list leaves out.
+const UNLISTED_RECIPE: &[&str] = &["description", "data", "start", "steps"];
+const UNLISTED_RESULT: &[&str] = &["report.classes", "report.start", "report.steps"];
 
 /// The queue.
 #[derive(Debug, Clone)]
@@ -110,16 +115,17 @@ impl JobQueue {
 
     /// Reads a job.
     pub async fn get(&self, key: &JobKey) -> Result<Job, JobError> {
-        let sql = format!("SELECT {COLUMNS} FROM jobs WHERE tenant = $1 AND id = $2");
-        let query = sqlx::query(AssertSqlSafe(sql)).bind(&key.tenant).bind(&key.id);
+        let query = sqlx::query("SELECT * FROM jobs WHERE tenant = $1 AND id = $2").bind(&key.tenant).bind(&key.id);
         let row = query.fetch_optional(self.database.pool()).await?;
         Ok(from_row(&row.ok_or_else(|| not_found(key))?)?)
     }
 
-    /// A page of a tenant's jobs.
+    /// A page of a tenant's jobs, without what may be too large for one.
     pub async fn list(&self, tenant: &str, page: &Page) -> Result<Vec<Job>, JobError> {
         let sql = format!(
-            "SELECT {COLUMNS} FROM jobs WHERE tenant = $1 AND ($2 = '' OR id < $2) {} ORDER BY id DESC LIMIT $3",
+            "SELECT {SHORT}, {}, {} FROM jobs WHERE tenant = $1 AND ($2 = '' OR id < $2) {} ORDER BY id DESC LIMIT $3",
+            self.database.without("recipe", UNLISTED_RECIPE),
+            self.database.without("result", UNLISTED_RESULT),
             page.filter.sql(4)
         );
         let query = sqlx::query(AssertSqlSafe(sql))
@@ -166,11 +172,11 @@ impl JobQueue {
             artifacts: Vec<EmittedFile>,
         }
         let mut names = HashSet::new();
-        let rows = sqlx::query("SELECT result, partial, checkpoint FROM jobs").fetch_all(self.database.pool()).await?;
-        for row in &rows {
-            let result: Option<Artifacts> = from_json(row, "result")?;
-            let partial: Option<Vec<EmittedFile>> = from_json(row, "partial")?;
-            let checkpoint: Option<Checkpoint> = from_json(row, "checkpoint")?;
+        let mut rows = sqlx::query("SELECT result, partial, checkpoint FROM jobs").fetch(self.database.pool());
+        while let Some(row) = rows.try_next().await? {
+            let result: Option<Artifacts> = from_json(&row, "result")?;
+            let partial: Option<Vec<EmittedFile>> = from_json(&row, "partial")?;
+            let checkpoint: Option<Checkpoint> = from_json(&row, "checkpoint")?;
             let files = result.into_iter().flat_map(|result| result.artifacts).chain(partial.into_iter().flatten());
             for file in files.chain(checkpoint.map(|checkpoint| checkpoint.file)) {
                 names.insert(stored_digest(&file.digest)?);
@@ -181,11 +187,10 @@ impl JobQueue {
 
     /// The rows that cannot be read, in sentences.
     pub async fn check(&self) -> Result<Vec<String>, JobError> {
-        let sql = format!("SELECT {COLUMNS} FROM jobs");
-        let rows = sqlx::query(AssertSqlSafe(sql)).fetch_all(self.database.pool()).await?;
+        let mut rows = sqlx::query("SELECT * FROM jobs").fetch(self.database.pool());
         let mut found = Vec::new();
-        for row in &rows {
-            if let Err(error) = from_row(row) {
+        while let Some(row) = rows.try_next().await? {
+            if let Err(error) = from_row(&row) {
                 found.push(format!("job {}: {error}", row.try_get::<&str, _>("id")?));
             }
         }
@@ -199,21 +204,21 @@ impl JobQueue {
 
     /// Gives a queued job to a worker for `ttl` milliseconds: a job of the tenant that has the fewest running, of that
     /// tenant's the one with the highest priority, of those the oldest. A tenant with as many running as it may have is
-    /// passed over.
+    /// passed over, and so is a job that waits until something in its way may be gone.
     pub async fn claim(&self, worker: &str, now: i64, ttl: i64) -> Result<Option<(Job, Lease)>, JobError> {
         // A look without a lock comes first: idle workers must not be in the way of whoever writes.
         let most = i64::from(self.rules.max_running);
-        if next_in_line(self.database.pool(), most).await?.is_none() {
+        if next_in_line(self.database.pool(), most, now).await?.is_none() {
             return Ok(None);
         }
         let mut tx = self.database.begin().await?;
         // One claim at a time, so that no two of them count the same running jobs.
         self.database.lock_name(&mut tx, "claim").await?;
         let mut claimed = None;
-        while let Some(key) = next_in_line(&mut *tx, most).await? {
+        while let Some(key) = next_in_line(&mut *tx, most, now).await? {
             // Whoever cancels it may have been faster.
             let sql = format!(
-                "SELECT {COLUMNS} FROM jobs WHERE tenant = $1 AND id = $2 AND state = 'QUEUED' {}",
+                "SELECT * FROM jobs WHERE tenant = $1 AND id = $2 AND state = 'QUEUED' {}",
                 self.database.lock_row()
             );
             let query = sqlx::query(AssertSqlSafe(sql)).bind(&key.tenant).bind(&key.id);
@@ -250,10 +255,21 @@ impl JobQueue {
         step.map(|(_, directive)| directive)
     }
 
-    /// A worker has saved the work; the file is in the blob store already. The one before becomes garbage.
-    pub async fn checkpoint(&self, lease: &Lease, checkpoint: Checkpoint, now: i64) -> Result<Directive, JobError> {
-        let step = self.step(&lease.key, |job| Ok(job.checkpoint(lease, checkpoint, now, &self.rules))).await;
-        step.map(|(_, directive)| directive)
+    /// A worker has saved the work; the file is in the blob store already. Returns the checkpoint that this one has replaced
+    /// with what to do next: its file is garbage now.
+    pub async fn checkpoint(
+        &self,
+        lease: &Lease,
+        checkpoint: Checkpoint,
+        now: i64,
+    ) -> Result<(Directive, Option<Checkpoint>), JobError> {
+        let step = self.step(&lease.key, |job| {
+            let before = job.checkpoint.clone();
+            let directive = job.checkpoint(lease, checkpoint, now, &self.rules);
+            let replaced = before.filter(|before| job.checkpoint.as_ref().is_some_and(|now| now.file != before.file));
+            Ok((directive, replaced))
+        });
+        step.await.map(|(_, told)| told)
     }
 
     /// A worker ends a job.
@@ -281,7 +297,7 @@ impl JobQueue {
     ) -> Result<Vec<Job>, JobError> {
         let mut tx = self.database.begin().await?;
         let sql = format!(
-            "SELECT {COLUMNS} FROM jobs WHERE lease_expires_ms IS NOT NULL AND lease_expires_ms <= $1 ORDER BY id {}",
+            "SELECT * FROM jobs WHERE lease_expires_ms IS NOT NULL AND lease_expires_ms <= $1 ORDER BY id {}",
             self.database.skip_locked()
         );
         let rows = sqlx::query(AssertSqlSafe(sql)).bind(until).fetch_all(&mut *tx).await?;
@@ -319,7 +335,7 @@ impl JobQueue {
         happen: impl FnOnce(&mut Job) -> Result<T, JobError>,
     ) -> Result<(Job, T), JobError> {
         let mut tx = self.database.begin().await?;
-        let sql = format!("SELECT {COLUMNS} FROM jobs WHERE tenant = $1 AND id = $2 {}", self.database.lock_row());
+        let sql = format!("SELECT * FROM jobs WHERE tenant = $1 AND id = $2 {}", self.database.lock_row());
         let row = sqlx::query(AssertSqlSafe(sql)).bind(&key.tenant).bind(&key.id).fetch_optional(&mut *tx).await?;
         let before = from_row(&row.ok_or_else(|| not_found(key))?)?;
         let mut job = before.clone();
@@ -380,14 +396,13 @@ async fn made_by<'e>(
     if request.id.is_empty() {
         return Ok(None);
     }
-    let sql = format!("SELECT {COLUMNS}, request_digest FROM jobs WHERE tenant = $1 AND request_id = $2");
-    let query = sqlx::query(AssertSqlSafe(sql)).bind(tenant).bind(&request.id);
+    let query = sqlx::query("SELECT * FROM jobs WHERE tenant = $1 AND request_id = $2").bind(tenant).bind(&request.id);
     let Some(row) = query.fetch_optional(executor).await? else { return Ok(None) };
     request.matches("job", row.try_get("request_digest")?)?;
     Ok(Some(from_row(&row)?))
 }
 
-/// Which job comes next, where a tenant may have `most` running. The tenants that have jobs waiting are found one after the
+/// Which job comes next `now`, where a tenant may have `most` running. The tenants that have jobs waiting are found one after the
 /// other, each by one step in the index, and so is the head of each one's line: the length of the lines plays no part.
 pub(super) const NEXT_IN_LINE: &str = "
     WITH RECURSIVE waiting (tenant) AS (
@@ -401,7 +416,7 @@ pub(super) const NEXT_IN_LINE: &str = "
     SELECT head.tenant, head.id
     FROM waiting w
     JOIN jobs head ON head.tenant = w.tenant AND head.id = (
-        SELECT q.id FROM jobs q WHERE q.state = 'QUEUED' AND q.tenant = w.tenant
+        SELECT q.id FROM jobs q WHERE q.state = 'QUEUED' AND q.tenant = w.tenant AND q.not_before_ms <= $2
         ORDER BY q.priority DESC, q.create_ms, q.id LIMIT 1)
     LEFT JOIN running r ON r.tenant = w.tenant
     WHERE COALESCE(r.jobs, 0) < $1
@@ -410,8 +425,10 @@ pub(super) const NEXT_IN_LINE: &str = "
 async fn next_in_line<'e>(
     executor: impl Executor<'e, Database = Any>,
     most: i64,
+    now: i64,
 ) -> Result<Option<JobKey>, StoreError> {
-    let Some(row) = sqlx::query(NEXT_IN_LINE).bind(most).fetch_optional(executor).await? else { return Ok(None) };
+    let query = sqlx::query(NEXT_IN_LINE).bind(most).bind(now);
+    let Some(row) = query.fetch_optional(executor).await? else { return Ok(None) };
     Ok(Some(JobKey { tenant: row.try_get("tenant")?, id: row.try_get("id")? }))
 }
 
@@ -419,8 +436,8 @@ async fn save(tx: &mut Transaction<'static, Any>, job: &Job) -> Result<(), Store
     sqlx::query(
         "UPDATE jobs SET state = $1, revision = $2, attempt = $3, losses = $4, worker = $5, lease_expires_ms = $6,
              progress = $7, failure = $8, result = $9, start_ms = $10, finish_ms = $11, run_ms = $12, checkpoint = $13,
-             partial = $14
-         WHERE tenant = $15 AND id = $16",
+             partial = $14, obstacles = $15, not_before_ms = $16
+         WHERE tenant = $17 AND id = $18",
     )
     .bind(job.state.name())
     .bind(job.revision as i64)
@@ -436,6 +453,8 @@ async fn save(tx: &mut Transaction<'static, Any>, job: &Job) -> Result<(), Store
     .bind(job.run_ms)
     .bind(to_json(&job.checkpoint)?)
     .bind(to_json(&(!job.partial.is_empty()).then_some(&job.partial))?)
+    .bind(i64::from(job.obstacles))
+    .bind(job.not_before_ms)
     .bind(&job.key.tenant)
     .bind(&job.key.id)
     .execute(&mut **tx)
@@ -486,6 +505,7 @@ fn from_row(row: &AnyRow) -> Result<Job, StoreError> {
         revision: row.try_get::<i64, _>("revision")? as u64,
         attempt: number("attempt")?,
         losses: number("losses")?,
+        obstacles: number("obstacles")?,
         run_ms: row.try_get("run_ms")?,
         worker: row.try_get("worker")?,
         lease_expires_ms: row.try_get("lease_expires_ms")?,
@@ -495,6 +515,7 @@ fn from_row(row: &AnyRow) -> Result<Job, StoreError> {
         checkpoint: from_json(row, "checkpoint")?,
         partial: from_json(row, "partial")?.unwrap_or_default(),
         create_ms: row.try_get("create_ms")?,
+        not_before_ms: row.try_get("not_before_ms")?,
         start_ms: row.try_get("start_ms")?,
         finish_ms: row.try_get("finish_ms")?,
     })

@@ -14,7 +14,7 @@ use super::job::{Checkpoint, Failure, Lease};
 use super::queue::JobQueue;
 use crate::error::Classify;
 use crate::recipe::CHECKPOINT_FILE;
-use crate::store::{Store, now_ms};
+use crate::store::{Store, now_ms, stored_digest};
 
 /// Stores what one process saves.
 #[derive(Debug)]
@@ -64,7 +64,10 @@ impl Saver {
         let Taken { path, digest, file } = taken;
         let _named_below = self.store.blobs.put_file(&path, &digest).await?;
         let (bytes, now) = (file.bytes, now_ms());
-        self.queue.checkpoint(&self.lease, Checkpoint { file, at_ms: now }, now).await?;
+        let (_, replaced) = self.queue.checkpoint(&self.lease, Checkpoint { file, at_ms: now }, now).await?;
+        if let Some(replaced) = replaced {
+            self.store.blobs.spend(stored_digest(&replaced.file.digest)?);
+        }
         Ok(bytes)
     }
 }

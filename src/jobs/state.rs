@@ -11,9 +11,11 @@
 //! 7. A job whose process or worker is lost `max_losses` times without having got as far as another checkpoint has
 //!    FAILED: what kills its workers is not tried for ever. A job that gets on survives any number of losses, and a
 //!    lease that is given back (a server shuts down) is not lost.
-//! 8. Only the holder of the lease moves the checkpoint. A job that has ended has none.
-//! 9. Only a job that was stopped, by a cancel or by its time limit, keeps partial files.
-//! 10. The time that a job ran grows with every attempt and counts no time in which nobody had it.
+//! 8. A job that something of the server's is in the way of (a full disk) waits for longer each time, and has FAILED when
+//!    that happened too often without a checkpoint in between.
+//! 9. Only the holder of the lease moves the checkpoint. A job that has ended has none.
+//! 10. Only a job that was stopped, by a cancel or by its time limit, keeps partial files.
+//! 11. The time that a job ran grows with every attempt and counts no time in which nobody had it.
 //!
 //! # Diagram
 //!

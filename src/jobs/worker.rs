@@ -126,7 +126,8 @@ impl Worker {
             Err(failure) if is_in_the_way(&failure) => {
                 tracing::error!(job = job.key.id, reason = failure.reason, message = failure.message, "given back");
                 worked = Worked::InTheWay;
-                Outcome::Released
+                // What is in the way while the server stops is that it stops.
+                if shutdown.is_cancelled() { Outcome::Released } else { Outcome::Hindered(failure) }
             }
             Err(failure) => Outcome::Failed(failure),
         };

@@ -27,11 +27,13 @@ pub struct Report {
     /// Samples in the test split.
     pub test_samples: u64,
     /// What each class gained or lost.
+    #[serde(default)]
     pub classes: Vec<ClassChange>,
     /// What the training of a preset did, where the recipe starts from one.
     #[serde(skip_serializing_if = "Option::is_none", default)]
     pub start: Option<TrainDetail>,
     /// What each step did.
+    #[serde(default)]
     pub steps: Vec<StepEffect>,
     /// The emitted files.
     pub files: Vec<EmittedFile>,

@@ -88,6 +88,7 @@ const DENIED: &[c_long] = &[
     SYS_fchownat,
     SYS_fchown,
     SYS_fchmodat,
+    SYS_fchmodat2,
     SYS_fchmod,
     SYS_setxattr,
     SYS_lsetxattr,

@@ -46,12 +46,13 @@ fn restrict(folder: &Path, writable: bool) -> Result<RestrictionStatus, RulesetE
         .restrict_self()
 }
 
-/// Plain files and folders; no links, pipes or devices, and nothing to execute.
+/// Plain files; no folders, links, pipes or devices, and nothing to execute. (A folder that its owner may not read, or ten
+/// thousand in one another, is hard to remove.)
 fn rights(writable: bool) -> BitFlags<AccessFs> {
     let read = AccessFs::ReadFile | AccessFs::ReadDir;
     if !writable {
         return read;
     }
     let files = AccessFs::WriteFile | AccessFs::Truncate | AccessFs::MakeReg | AccessFs::RemoveFile;
-    read | files | AccessFs::MakeDir | AccessFs::RemoveDir | AccessFs::Refer
+    read | files | AccessFs::Refer
 }

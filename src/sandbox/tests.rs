@@ -48,17 +48,17 @@ fn files_are_read_in_the_folder_and_nowhere_else() {
 #[test]
 fn a_writer_writes_plain_files_in_its_folder() {
     inside(1, |folder| {
-        fs::create_dir(folder.join("out")).unwrap();
-        fs::write(folder.join("out/new.part"), "y").unwrap();
-        fs::rename(folder.join("out/new.part"), folder.join("out/new")).unwrap();
-        fs::rename(folder.join("out/new"), folder.join("moved")).unwrap();
-        fs::File::open(folder.join("moved")).unwrap().sync_all().unwrap();
-        fs::remove_dir(folder.join("out")).unwrap();
+        fs::write(folder.join("new.part"), "y").unwrap();
+        fs::rename(folder.join("new.part"), folder.join("new")).unwrap();
+        fs::File::open(folder.join("new")).unwrap().sync_all().unwrap();
+        fs::remove_file(folder.join("new")).unwrap();
         assert!(std::os::unix::fs::symlink("/etc/passwd", folder.join("link")).is_err());
         assert!(fs::hard_link(folder.join("given"), folder.join("link")).is_err());
         if !matches!(try_out().files, Force::Nothing(_)) {
             let outside = folder.parent().unwrap().join(format!("niwaki-{}", std::process::id()));
             assert!(fs::write(outside, "x").is_err());
+            // Folders are hard to remove if they are made for that.
+            assert!(fs::create_dir(folder.join("out")).is_err());
         }
     });
 }

@@ -4,9 +4,10 @@
 //! compares the bytes with the digest. Writes are durable when they return: `object_store` syncs files and folders only
 //! if it is asked to. Whoever writes or reads a blob holds it, so that the collector leaves it alone.
 
+use std::collections::HashSet;
 use std::ops::Range;
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
+use std::sync::{Arc, PoisonError};
 
 use bytes::{Bytes, BytesMut};
 use futures::{Stream, stream};
@@ -32,6 +33,8 @@ pub struct Blobs {
     store: Arc<dyn ObjectStore>,
     folder: PathBuf,
     holds: Holds,
+    /// Those that nobody will miss, although they had a name a moment ago.
+    pub(super) spent: Arc<std::sync::Mutex<HashSet<Digest>>>,
     /// Held while blobs are removed, and by whoever wants none removed for a while.
     pub(super) removing: Arc<Mutex<()>>,
 }
@@ -43,8 +46,8 @@ impl Blobs {
     /// The store in a folder that exists.
     pub fn open(folder: &Path) -> Result<Self, StoreError> {
         let store = LocalFileSystem::new_with_prefix(folder).map_err(StoreError::Blobs)?.with_fsync(true);
-        let (holds, removing) = (Holds::default(), Arc::default());
-        Ok(Self { store: Arc::new(store), folder: folder.to_path_buf(), holds, removing })
+        let (holds, spent, removing) = Default::default();
+        Ok(Self { store: Arc::new(store), folder: folder.to_path_buf(), holds, spent, removing })
     }
 
     /// Stores the bytes of a file, if they have this digest; otherwise nothing is stored. They stay while they are held:
@@ -96,14 +99,21 @@ impl Blobs {
         Ok(())
     }
 
+    /// Says that a blob which has just lost a name is of no use to anybody who copied the name before: unless it has another,
+    /// the next collections remove it without a time of grace.
+    pub fn spend(&self, digest: Digest) {
+        self.spent.lock().unwrap_or_else(PoisonError::into_inner).insert(digest);
+    }
+
     /// Where a blob lies.
     pub(super) fn path(&self, digest: &Digest) -> PathBuf {
         self.folder.join(key(digest).as_ref())
     }
 
-    /// Begins a collection: what is held from now on is not removed. To be called before the names of blobs are read.
-    pub(super) fn begin_collection(&self) {
-        self.holds.begin();
+    /// Begins a collection: what is held from now on is not removed. To be called before the names of blobs are read. Returns
+    /// what was held at any moment since the last one began.
+    pub(super) fn begin_collection(&self) -> HashSet<Digest> {
+        self.holds.begin()
     }
 
     /// All blobs, and the digests of those that were being written when a process died. What is neither is left out: it is

@@ -12,21 +12,24 @@
 
 use std::collections::HashSet;
 
+use futures::TryStreamExt;
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 use sqlx::any::AnyRow;
-use sqlx::{Any, AssertSqlSafe, Row, Transaction};
+use sqlx::{Any, AssertSqlSafe, Executor, Row, Transaction};
 
 use super::{Database, Page, Request, StoreError, check_etag, new_id, stored_digest};
 use crate::data::DataSource;
 use crate::digest::Digest;
 use crate::error::Failure;
 use crate::format::Architecture;
+use crate::settings;
 
 /// The models and data sets.
 #[derive(Debug, Clone)]
 pub struct Catalogue {
     database: Database,
+    limits: settings::Uploads,
 }
 
 /// What only models, or only data sets, have. It is stored as JSON.
@@ -37,6 +40,11 @@ pub trait Detail: Serialize + DeserializeOwned + Send + Unpin {
     const WHAT: &'static str;
     /// What [`Catalogue::list`] reads as the files: the column, or an empty list where there may be too many for a page.
     const LISTED_FILES: &'static str;
+    /// What of this [`Catalogue::list`] leaves out, because it may be too large for a page.
+    const UNLISTED: &'static [&'static str];
+
+    /// How many of them one tenant may have.
+    fn most(limits: &settings::Uploads) -> u32;
 }
 
 /// A model or a data set.
@@ -160,16 +168,26 @@ impl Detail for ModelDetail {
     const TABLE: &'static str = "models";
     const WHAT: &'static str = "model";
     const LISTED_FILES: &'static str = "files";
+    const UNLISTED: &'static [&'static str] = &["architecture"];
+
+    fn most(limits: &settings::Uploads) -> u32 {
+        limits.max_models
+    }
 }
 
 impl Detail for DatasetDetail {
     const TABLE: &'static str = "datasets";
     const WHAT: &'static str = "dataset";
     const LISTED_FILES: &'static str = "'[]' AS files";
+    const UNLISTED: &'static [&'static str] = &[];
+
+    fn most(limits: &settings::Uploads) -> u32 {
+        limits.max_datasets
+    }
 }
 
-/// All columns but the files.
-const COLUMNS: &str = "tenant, id, display_name, detail, state, failure, revision, create_ms";
+/// The columns whose length has a small bound: all but `files` and `detail`.
+const COLUMNS: &str = "tenant, id, display_name, state, failure, revision, create_ms";
 /// Parameters of one statement: both engines take more.
 const BATCH: usize = 500;
 /// Jobs that are named when something is in use.
@@ -178,20 +196,17 @@ const NAMED_JOBS: i64 = 5;
 impl Catalogue {
     /// The catalogue in a database.
     pub fn new(database: Database) -> Self {
-        Self { database }
+        Self { database, limits: settings::Uploads::default() }
+    }
+
+    /// The same catalogue within other limits.
+    pub(super) fn limited(self, limits: settings::Uploads) -> Self {
+        Self { limits, ..self }
     }
 
     /// What an earlier call with this request made, if there was one; an error if that call said something else.
     pub async fn made_by<D: Detail>(&self, tenant: &str, request: &Request) -> Result<Option<Entry<D>>, StoreError> {
-        if request.id.is_empty() {
-            return Ok(None);
-        }
-        let sql =
-            format!("SELECT {COLUMNS}, files, request_digest FROM {} WHERE tenant = $1 AND request_id = $2", D::TABLE);
-        let query = sqlx::query(AssertSqlSafe(sql)).bind(tenant).bind(&request.id);
-        let Some(row) = query.fetch_optional(self.database.pool()).await? else { return Ok(None) };
-        request.matches(D::WHAT, row.try_get("request_digest")?)?;
-        from_row(&row).map(Some)
+        made_by(self.database.pool(), tenant, request).await
     }
 
     /// Adds an entry that is to be checked, or returns what an earlier call with this request made.
@@ -201,16 +216,25 @@ impl Catalogue {
         request: &Request,
         now: i64,
     ) -> Result<Begun<D>, StoreError> {
+        let mut tx = self.database.begin().await?;
+        self.database.lock_name(&mut tx, &format!("{} {}", D::TABLE, new.tenant)).await?;
+        if let Some(first) = made_by(&mut *tx, &new.tenant, request).await? {
+            return Ok(Begun::Before(first));
+        }
+        let sql = format!("SELECT COUNT(*) FROM {} WHERE tenant = $1 AND state <> 'DELETED'", D::TABLE);
+        let there: i64 = sqlx::query(AssertSqlSafe(sql)).bind(&new.tenant).fetch_one(&mut *tx).await?.try_get(0)?;
+        let limit = D::most(&self.limits);
+        if there >= i64::from(limit) {
+            return Err(StoreError::TooMany { what: D::WHAT, limit });
+        }
+        self.check_uploads(&mut tx, new).await?;
         let id = new_id();
         let sql = format!(
             "INSERT INTO {} (tenant, id, request_id, request_digest, display_name, files, detail, state, revision, create_ms)
-             VALUES ($1, $2, $3, $4, $5, $6, $7, 'VALIDATING', 1, $8)
-             ON CONFLICT (tenant, request_id) WHERE request_id <> '' DO NOTHING",
+             VALUES ($1, $2, $3, $4, $5, $6, $7, 'VALIDATING', 1, $8)",
             D::TABLE
         );
-        let mut tx = self.database.begin().await?;
-        self.check_uploads(&mut tx, new).await?;
-        let inserted = sqlx::query(AssertSqlSafe(sql))
+        sqlx::query(AssertSqlSafe(sql))
             .bind(&new.tenant)
             .bind(&id)
             .bind(&request.id)
@@ -222,11 +246,6 @@ impl Catalogue {
             .execute(&mut *tx)
             .await?;
         tx.commit().await?;
-        if inserted.rows_affected() == 0
-            && let Some(first) = self.made_by(&new.tenant, request).await?
-        {
-            return Ok(Begun::Before(first));
-        }
         self.get(&new.tenant, &id).await.map(Begun::New)
     }
 
@@ -293,27 +312,28 @@ impl Catalogue {
         self.get(tenant, id).await
     }
 
-    /// The entries of all tenants whose check has not ended: when a server starts, nobody is at it any more.
-    pub async fn validating<D: Detail>(&self) -> Result<Vec<Entry<D>>, StoreError> {
-        let sql = format!("SELECT {COLUMNS}, files FROM {} WHERE state = 'VALIDATING' ORDER BY id", D::TABLE);
-        sqlx::query(AssertSqlSafe(sql)).fetch_all(self.database.pool()).await?.iter().map(from_row).collect()
+    /// The entries of all tenants whose check has not ended, by tenant and id.
+    pub async fn validating<D: Detail>(&self) -> Result<Vec<(String, String)>, StoreError> {
+        let sql = format!("SELECT tenant, id FROM {} WHERE state = 'VALIDATING' ORDER BY id", D::TABLE);
+        let rows = sqlx::query(AssertSqlSafe(sql)).fetch_all(self.database.pool()).await?;
+        rows.iter().map(|row| Ok((row.try_get("tenant")?, row.try_get("id")?))).collect()
     }
 
     /// Reads an entry.
     pub async fn get<D: Detail>(&self, tenant: &str, id: &str) -> Result<Entry<D>, StoreError> {
-        let sql =
-            format!("SELECT {COLUMNS}, files FROM {} WHERE tenant = $1 AND id = $2 AND state <> 'DELETED'", D::TABLE);
+        let sql = format!("SELECT * FROM {} WHERE tenant = $1 AND id = $2 AND state <> 'DELETED'", D::TABLE);
         let query = sqlx::query(AssertSqlSafe(sql)).bind(tenant).bind(id);
         let row = query.fetch_optional(self.database.pool()).await?;
         from_row(&row.ok_or_else(|| StoreError::NotFound { what: D::WHAT, id: id.into() })?)
     }
 
-    /// A page of a tenant's entries; those of data sets without their files.
+    /// A page of a tenant's entries, without what may be too large for one.
     pub async fn list<D: Detail>(&self, tenant: &str, page: &Page) -> Result<Vec<Entry<D>>, StoreError> {
         let sql = format!(
-            "SELECT {COLUMNS}, {} FROM {} WHERE tenant = $1 AND ($2 = '' OR id < $2) AND state <> 'DELETED' {}
+            "SELECT {COLUMNS}, {}, {} FROM {} WHERE tenant = $1 AND ($2 = '' OR id < $2) AND state <> 'DELETED' {}
              ORDER BY id DESC LIMIT $3",
             D::LISTED_FILES,
+            self.database.without("detail", D::UNLISTED),
             D::TABLE,
             page.filter.sql(4)
         );
@@ -328,25 +348,39 @@ impl Catalogue {
     pub(super) async fn names(&self) -> Result<HashSet<Digest>, StoreError> {
         let mut names = HashSet::new();
         let uploads = sqlx::query("SELECT digest FROM uploads WHERE state = 'COMPLETE'");
-        for row in uploads.fetch_all(self.database.pool()).await? {
+        let mut rows = uploads.fetch(self.database.pool());
+        while let Some(row) = rows.try_next().await? {
             names.insert(stored_digest(row.try_get("digest")?)?);
         }
-        for file in self.files().await? {
+        self.for_each_file(|file| {
             names.insert(stored_digest(&file.digest)?);
-        }
+            Ok(())
+        })
+        .await?;
         Ok(names)
     }
 
-    /// The files that models and data sets of all tenants are made of.
-    pub(super) async fn files(&self) -> Result<Vec<FileRef>, StoreError> {
-        let mut files = Vec::new();
+    /// The ids of the uploads that models and data sets of all tenants are made of.
+    pub(super) async fn uploads_in_use(&self) -> Result<HashSet<String>, StoreError> {
+        let mut ids = HashSet::new();
+        self.for_each_file(|file| {
+            ids.insert(file.upload);
+            Ok(())
+        })
+        .await?;
+        Ok(ids)
+    }
+
+    /// Calls `found` with each file that a model or a data set of any tenant is made of, one row in memory after the other.
+    async fn for_each_file(&self, mut found: impl FnMut(FileRef) -> Result<(), StoreError>) -> Result<(), StoreError> {
         for table in [ModelDetail::TABLE, DatasetDetail::TABLE] {
             let sql = format!("SELECT files FROM {table} WHERE state <> 'DELETED'");
-            for row in sqlx::query(AssertSqlSafe(sql)).fetch_all(self.database.pool()).await? {
-                files.extend(from_json::<Vec<FileRef>>(&row, "files")?);
+            let mut rows = sqlx::query(AssertSqlSafe(sql)).fetch(self.database.pool());
+            while let Some(row) = rows.try_next().await? {
+                from_json::<Vec<FileRef>>(&row, "files")?.into_iter().try_for_each(&mut found)?;
             }
         }
-        Ok(files)
+        Ok(())
     }
 
     /// Takes an entry away. It is refused while jobs that wait or run need it. Its row stays until no job names it.
@@ -401,6 +435,22 @@ impl EntryState {
     }
 }
 
+/// What an earlier call with this request made, if there was one; an error if that call said something else.
+async fn made_by<'e, D: Detail>(
+    executor: impl Executor<'e, Database = Any>,
+    tenant: &str,
+    request: &Request,
+) -> Result<Option<Entry<D>>, StoreError> {
+    if request.id.is_empty() {
+        return Ok(None);
+    }
+    let sql = format!("SELECT * FROM {} WHERE tenant = $1 AND request_id = $2", D::TABLE);
+    let query = sqlx::query(AssertSqlSafe(sql)).bind(tenant).bind(&request.id);
+    let Some(row) = query.fetch_optional(executor).await? else { return Ok(None) };
+    request.matches(D::WHAT, row.try_get("request_digest")?)?;
+    from_row(&row).map(Some)
+}
+
 pub(super) fn from_row<D: Detail>(row: &AnyRow) -> Result<Entry<D>, StoreError> {
     let state: &str = row.try_get("state")?;
     Ok(Entry {
@@ -430,6 +480,7 @@ fn to_json(value: &impl Serialize) -> Result<String, StoreError> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::error::{Classify, Kind};
     use crate::store::Store;
 
     fn new(name: &str) -> NewEntry<ModelDetail> {
@@ -469,7 +520,7 @@ mod tests {
         };
         assert_eq!((first.state, first.revision), (EntryState::Validating, 1));
         assert_eq!(catalogue.begin(&new("a"), &call, 8).await.unwrap(), Begun::Before(first.clone()));
-        assert_eq!(catalogue.validating::<ModelDetail>().await.unwrap(), std::slice::from_ref(&first));
+        assert_eq!(catalogue.validating::<ModelDetail>().await.unwrap(), [(first.tenant.clone(), first.id.clone())]);
         let found = ModelDetail { params: 99, ..new("a").detail };
         let ready = catalogue.ready("default", &first.id, &found).await.unwrap();
         assert_eq!((ready.state, ready.revision, ready.detail.params), (EntryState::Ready, 2, 99));
@@ -558,6 +609,7 @@ mod tests {
             made.push(catalogue.create(&new("m"), &Request::new("", &i), i).await.unwrap());
         }
         made.reverse();
+        made.iter_mut().for_each(|entry| entry.detail.architecture = None);
         let mut seen = Vec::new();
         let mut page = Page { size: 2, ..Page::default() };
         loop {
@@ -568,6 +620,22 @@ mod tests {
         }
         assert_eq!(seen, made);
         assert!(catalogue.list::<ModelDetail>("other", &page).await.unwrap().is_empty());
+    }
+
+    #[tokio::test]
+    async fn a_tenant_has_so_many_models_and_repeats_its_calls_all_the_same() {
+        let (_folder, catalogue) = catalogue().await;
+        let catalogue = catalogue.limited(settings::Uploads { max_models: 2, ..Default::default() });
+        let key = Request::new("key", &0);
+        let first = catalogue.create(&new("a"), &key, 1).await.unwrap();
+        let second = catalogue.create(&new("b"), &Request::new("", &0), 2).await.unwrap();
+        let error = catalogue.create(&new("c"), &Request::new("", &0), 3).await.unwrap_err();
+        assert_eq!((error.kind(), error.reason()), (Kind::ResourceExhausted, "TOO_MANY_MODELS"));
+        assert_eq!(catalogue.create(&new("a"), &key, 4).await.unwrap(), first);
+        // Neither another tenant's nor a deleted one counts.
+        catalogue.create(&NewEntry { tenant: "other".into(), ..new("a") }, &key, 5).await.unwrap();
+        catalogue.delete::<ModelDetail>("default", &second.id, "").await.unwrap();
+        catalogue.create(&new("c"), &Request::new("", &0), 6).await.unwrap();
     }
 
     #[tokio::test]

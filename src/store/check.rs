@@ -11,17 +11,23 @@ use std::path::Path;
 use sqlx::{AssertSqlSafe, Row};
 
 use super::{
-    Blobs, Catalogue, Database, DatasetDetail, Detail, ModelDetail, Store, StoreError, catalogue, make_folder, uploads,
+    Blobs, Catalogue, Database, DatasetDetail, Detail, ModelDetail, Store, StoreError, catalogue, lock, make_folder,
+    uploads,
 };
 use crate::digest::Digest;
 
+/// So often a backup begins with a younger copy of the database, if blobs went before they were copied.
+const ROUNDS: u32 = 3;
+
 /// What a backup copied.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Backup {
     /// Blobs that were copied; those of an earlier backup in the same folder are not copied again.
     pub blobs: u64,
     /// Their bytes.
     pub bytes: u64,
+    /// What is named and is lost or damaged where it was copied from, in sentences.
+    pub lost: Vec<String>,
 }
 
 impl Store {
@@ -57,46 +63,97 @@ impl Store {
 }
 
 /// Copies the data folder of a server, which may be running, into a folder that a server can be started on. What is there
-/// of an earlier backup is brought up to date. `names_of_jobs` is asked of the copied database.
+/// of an earlier backup is brought up to date, and stays as it is until all that the new one names is there. `names_of_jobs`
+/// is asked of the copied database.
 pub async fn backup(
     data: &Path,
     to: &Path,
-    names_of_jobs: impl AsyncFnOnce(Database) -> Result<HashSet<Digest>, StoreError>,
+    names_of_jobs: impl AsyncFn(Database) -> Result<HashSet<Digest>, StoreError>,
 ) -> Result<Backup, StoreError> {
     let from = data.join("niwaki.sqlite");
     if !from.is_file() {
         return Err(StoreError::NoDatabase { path: from });
     }
     make_folder(to).map_err(StoreError::folder(to))?;
-    let (copy, part) = (to.join("niwaki.sqlite"), to.join("niwaki.sqlite.part"));
-    let _ = fs::remove_file(&part);
-    let database = Database::open_file(&from).await?;
-    database.copy_to(&part).await?;
-    database.pool().close().await;
-    File::open(&part).and_then(|file| file.sync_all()).map_err(StoreError::folder(&part))?;
-    for old in ["niwaki.sqlite-wal", "niwaki.sqlite-shm"] {
-        let _ = fs::remove_file(to.join(old));
+    if fs::canonicalize(to).ok() == fs::canonicalize(data).ok() {
+        return Err(StoreError::BackupOntoItself { path: to.to_path_buf() });
     }
-    fs::rename(&part, &copy).map_err(StoreError::folder(&copy))?;
-    File::open(to).and_then(|folder| folder.sync_all()).map_err(StoreError::folder(to))?;
-
+    // A server may have been started on an earlier backup.
+    let _lock = lock(to)?;
     let blobs = to.join("blobs");
     make_folder(&blobs).map_err(StoreError::folder(&blobs))?;
     let (source, target) = (Blobs::open(&data.join("blobs"))?, Blobs::open(&blobs)?);
-    let database = Database::open_file(&copy).await?;
+    let (copy, part) = (to.join("niwaki.sqlite"), to.join("niwaki.sqlite.part"));
+    let mut copied = Backup::default();
+    for _ in 0..ROUNDS {
+        remove_database(&part);
+        Database::copy_file(&from, &part).await?;
+        copied.lost.clear();
+        for digest in names(&part, &names_of_jobs).await? {
+            match copy_blob(&source, &target, &digest).await {
+                Ok(None) => {}
+                Ok(Some(bytes)) => {
+                    copied.blobs += 1;
+                    copied.bytes += bytes;
+                }
+                Err(
+                    error @ (StoreError::Corrupt { .. } | StoreError::DigestMismatch { .. } | StoreError::File { .. }),
+                ) => {
+                    copied.lost.push(format!("{digest}: {error}"));
+                }
+                Err(error) => return Err(error),
+            }
+        }
+        if copied.lost.is_empty() {
+            break;
+        }
+    }
+    File::open(&part).and_then(|file| file.sync_all()).map_err(StoreError::folder(&part))?;
+    remove_journals(&copy);
+    fs::rename(&part, &copy).map_err(StoreError::folder(&copy))?;
+    File::open(to).and_then(|folder| folder.sync_all()).map_err(StoreError::folder(to))?;
+    Ok(copied)
+}
+
+/// The blobs that a copied database names. A copy of its own is brought up to date for that: the backup stays what the
+/// program that made the database can read.
+async fn names(
+    copied: &Path,
+    names_of_jobs: &impl AsyncFn(Database) -> Result<HashSet<Digest>, StoreError>,
+) -> Result<HashSet<Digest>, StoreError> {
+    let read = copied.with_extension("names");
+    remove_database(&read);
+    fs::copy(copied, &read).map_err(StoreError::folder(&read))?;
+    let database = Database::open_file(&read).await?;
     let mut named = Catalogue::new(database.clone()).names().await?;
     named.extend(names_of_jobs(database.clone()).await?);
     database.pool().close().await;
-    let mut copied = Backup { blobs: 0, bytes: 0 };
-    for digest in named {
-        let size = source.size(&digest).await?;
-        if target.find(&digest, size).await.is_none() {
-            drop(target.put_file(&source.path(&digest), &digest).await?);
-            copied.blobs += 1;
-            copied.bytes += size;
-        }
+    remove_database(&read);
+    Ok(named)
+}
+
+/// Copies a blob unless it is there; says how many bytes.
+async fn copy_blob(source: &Blobs, target: &Blobs, digest: &Digest) -> Result<Option<u64>, StoreError> {
+    let size = source.size(digest).await?;
+    if target.find(digest, size).await.is_some() {
+        return Ok(None);
     }
-    Ok(copied)
+    drop(target.put_file(&source.path(digest), digest).await?);
+    Ok(Some(size))
+}
+
+/// Removes a SQLite database that nobody has open.
+fn remove_database(path: &Path) {
+    let _ = fs::remove_file(path);
+    remove_journals(path);
+}
+
+fn remove_journals(path: &Path) {
+    for end in ["-wal", "-shm"] {
+        let mut name = path.as_os_str().to_owned();
+        name.push(end);
+        let _ = fs::remove_file(name);
+    }
 }
 
 #[cfg(test)]
@@ -125,13 +182,53 @@ mod tests {
         let (folder, store, digest) = with_an_upload().await;
         let (data, to) = (folder.path().join("data"), folder.path().join("copy"));
         let none = async |_| Ok(HashSet::new());
-        assert_eq!(backup(&data, &to, none).await.unwrap(), Backup { blobs: 1, bytes: 5 });
-        assert_eq!(backup(&data, &to, none).await.unwrap(), Backup { blobs: 0, bytes: 0 });
+        let whole = |blobs, bytes| Backup { blobs, bytes, lost: Vec::new() };
+        assert_eq!(backup(&data, &to, none).await.unwrap(), whole(1, 5));
+        assert_eq!(backup(&data, &to, none).await.unwrap(), whole(0, 0));
         drop(store);
         let restored = Store::open(&to).await.unwrap();
         assert_eq!(restored.blobs.get(&digest).await.unwrap(), "bytes");
         assert_eq!(restored.check(&HashSet::new()).await.unwrap(), [""; 0]);
         assert!(backup(&folder.path().join("nothing"), &to, none).await.is_err());
+        // Nobody's folder is written over.
+        assert!(matches!(backup(&data, &to, none).await, Err(StoreError::FolderInUse { .. })));
+        assert!(matches!(backup(&data, &data, none).await, Err(StoreError::BackupOntoItself { .. })));
+    }
+
+    #[tokio::test]
+    async fn a_backup_goes_on_past_what_is_lost_and_says_so() {
+        let (folder, store, digest) = with_an_upload().await;
+        let (data, to) = (folder.path().join("data"), folder.path().join("copy"));
+        let missing = Digest::of(b"missing");
+        let copied = backup(&data, &to, async |_| Ok([digest, missing].into())).await.unwrap();
+        assert_eq!((copied.blobs, copied.bytes, copied.lost.len()), (1, 5, 1));
+        assert!(copied.lost[0].contains(&missing.hex()), "{copied:?}");
+        drop(store);
+        assert_eq!(Store::open(&to).await.unwrap().blobs.get(&digest).await.unwrap(), "bytes");
+    }
+
+    #[tokio::test]
+    async fn an_upload_whose_bytes_a_backup_has_not_begins_again_when_it_is_completed() {
+        let (folder, store, _) = with_an_upload().await;
+        let (data, to) = (folder.path().join("data"), folder.path().join("copy"));
+        let new =
+            NewUpload { tenant: "default".into(), file_name: "n".into(), size_bytes: 4, digest: Digest::of(b"more") };
+        let id = store.uploads.create(&new, &Request::new("", &0), now_ms()).await.unwrap().id;
+        let chunk = Chunk { offset: 0, crc32c: crc32c::crc32c(b"more"), data: Bytes::from_static(b"more") };
+        let mut writer = store.uploads.writer("default", &id).await.unwrap();
+        writer.append(&chunk).await.unwrap();
+        writer.commit().await.unwrap();
+        drop(writer);
+        backup(&data, &to, async |_| Ok(HashSet::new())).await.unwrap();
+        drop(store);
+        let restored = Store::open(&to).await.unwrap();
+        let told = restored.uploads.complete("default", &id).await.unwrap_err();
+        assert!(matches!(told, StoreError::UploadIncomplete { committed_size: 0, .. }), "{told:?}");
+        let mut writer = restored.uploads.writer("default", &id).await.unwrap();
+        writer.append(&chunk).await.unwrap();
+        writer.commit().await.unwrap();
+        drop(writer);
+        restored.uploads.complete("default", &id).await.unwrap();
     }
 
     #[tokio::test]

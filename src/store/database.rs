@@ -37,13 +37,18 @@ enum Engine {
 impl Database {
     /// Opens (or makes) a SQLite database in a file.
     pub async fn open_file(path: &Path) -> Result<Self, StoreError> {
-        // The URL is percent-decoded by the driver, so that `?` and `#` may stand in a path.
-        let path = path.to_string_lossy().replace('%', "%25").replace('?', "%3F").replace('#', "%23");
-        Self::open(&format!("sqlite://{path}?mode=rwc")).await
+        Self::open(&url_of(path)).await
     }
 
     /// Opens the database at a URL, `sqlite:` or `postgres:`, and brings its tables up to date.
     pub async fn open(url: &str) -> Result<Self, StoreError> {
+        let database = Self::open_as_it_is(url).await?;
+        MIGRATIONS.run(&database.pool).await?;
+        Ok(database)
+    }
+
+    /// Opens the database at a URL, whichever version of this program made its tables.
+    async fn open_as_it_is(url: &str) -> Result<Self, StoreError> {
         sqlx::any::install_default_drivers();
         let engine = if url.starts_with("postgres") { Engine::Postgres } else { Engine::Sqlite };
         let pool = AnyPoolOptions::new()
@@ -63,7 +68,6 @@ impl Database {
             let (found,): (String,) = sqlx::query_as("SELECT sqlite_version()").fetch_one(&pool).await?;
             check_sqlite_version(found)?;
         }
-        MIGRATIONS.run(&pool).await?;
         Ok(Self { pool, engine })
     }
 
@@ -108,11 +112,28 @@ impl Database {
         Ok(found)
     }
 
-    /// Copies a SQLite database as it stands into a file that does not exist yet.
-    pub(super) async fn copy_to(&self, path: &Path) -> Result<(), StoreError> {
-        let query = sqlx::query("VACUUM INTO $1").bind(path.to_string_lossy().into_owned());
-        query.execute(&self.pool).await?;
+    /// Copies a SQLite database, which others may be writing to, as it stands into a file that does not exist yet. Nothing
+    /// in it changes, its tables neither.
+    pub(super) async fn copy_file(from: &Path, to: &Path) -> Result<(), StoreError> {
+        let database = Self::open_as_it_is(&url_of(from)).await?;
+        let query = sqlx::query("VACUUM INTO $1").bind(to.to_string_lossy().into_owned());
+        let copied = query.execute(&database.pool).await;
+        database.pool.close().await;
+        copied?;
         Ok(())
+    }
+
+    /// A column of JSON text, without what lies at these paths (keys with dots between them).
+    pub fn without(&self, column: &str, paths: &[&str]) -> String {
+        let removed: String = match self.engine {
+            Engine::Sqlite => paths.iter().map(|path| format!(", '$.{path}'")).collect(),
+            Engine::Postgres => paths.iter().map(|path| format!(" #- '{{{}}}'", path.replace('.', ","))).collect(),
+        };
+        match self.engine {
+            _ if paths.is_empty() => column.into(),
+            Engine::Sqlite => format!("json_remove({column}{removed}) AS {column}"),
+            Engine::Postgres => format!("({column}::jsonb{removed})::text AS {column}"),
+        }
     }
 
     /// What ends a SELECT whose row this transaction will change.
@@ -130,6 +151,12 @@ impl Database {
             Engine::Postgres => "FOR UPDATE SKIP LOCKED",
         }
     }
+}
+
+/// The URL of a SQLite file. It is percent-decoded by the driver, so that `?` and `#` may stand in a path.
+fn url_of(path: &Path) -> String {
+    let path = path.to_string_lossy().replace('%', "%25").replace('?', "%3F").replace('#', "%23");
+    format!("sqlite://{path}?mode=rwc")
 }
 
 fn settings(engine: Engine) -> &'static [&'static str] {

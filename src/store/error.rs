@@ -99,9 +99,11 @@ pub enum StoreError {
         /// Bytes that were declared.
         declared: u64,
     },
-    /// The tenant has as many open uploads as it may.
-    #[error("{limit} uploads of this tenant are open, which is as many as it may have")]
-    TooManyUploads {
+    /// The tenant has as many of something as it may.
+    #[error("this tenant has {limit} {what}s, which is as many as it may have")]
+    TooMany {
+        /// `open upload`, `upload`, `model` or `dataset`.
+        what: &'static str,
         /// How many it may have.
         limit: u32,
     },
@@ -181,6 +183,12 @@ pub enum StoreError {
         /// Where it should be.
         path: PathBuf,
     },
+    /// A backup into the folder that it is of.
+    #[error("{} is the data folder itself: a backup needs a folder of its own", path.display())]
+    BackupOntoItself {
+        /// The folder.
+        path: PathBuf,
+    },
     /// Another server has the data folder.
     #[error("the data folder {} is in use by another niwaki server", path.display())]
     FolderInUse {
@@ -255,11 +263,12 @@ impl Classify for StoreError {
             | StoreError::UploadIncomplete { .. }
             | StoreError::FolderInUse { .. }
             | StoreError::SqliteTooOld { .. } => Kind::FailedPrecondition,
-            StoreError::DigestMismatch { .. } | StoreError::Folder { .. } | StoreError::NoDatabase { .. } => {
-                Kind::InvalidArgument
-            }
+            StoreError::DigestMismatch { .. }
+            | StoreError::Folder { .. }
+            | StoreError::NoDatabase { .. }
+            | StoreError::BackupOntoItself { .. } => Kind::InvalidArgument,
             StoreError::Corrupt { .. } => Kind::DataLoss,
-            StoreError::TooManyUploads { .. }
+            StoreError::TooMany { .. }
             | StoreError::TooManyTenantBytes { .. }
             | StoreError::DiskFull
             | StoreError::OutOfMemory => Kind::ResourceExhausted,
@@ -285,7 +294,9 @@ impl Classify for StoreError {
             StoreError::TooManyBytes { .. } => "TOO_MANY_BYTES",
             StoreError::UploadComplete { .. } => "UPLOAD_COMPLETE",
             StoreError::UploadIncomplete { .. } => "UPLOAD_INCOMPLETE",
-            StoreError::TooManyUploads { .. } => "TOO_MANY_UPLOADS",
+            StoreError::TooMany { what: "model", .. } => "TOO_MANY_MODELS",
+            StoreError::TooMany { what: "dataset", .. } => "TOO_MANY_DATASETS",
+            StoreError::TooMany { .. } => "TOO_MANY_UPLOADS",
             StoreError::TooManyTenantBytes { .. } => "TENANT_BYTES",
             StoreError::SyncFailed { .. } => "SYNC_FAILED",
             StoreError::WriterBroken { .. } => "WRITER_BROKEN",
@@ -294,6 +305,7 @@ impl Classify for StoreError {
             StoreError::Corrupt { .. } => "STORED_BYTES_CORRUPT",
             StoreError::ReadOffset { .. } => "READ_OFFSET",
             StoreError::NoDatabase { .. } => "NO_DATABASE",
+            StoreError::BackupOntoItself { .. } => "BACKUP_FOLDER",
             StoreError::DiskFull => "DISK_FULL",
             StoreError::OutOfMemory => "OUT_OF_MEMORY",
             StoreError::Folder { .. } => "DATA_FOLDER",
@@ -313,7 +325,7 @@ impl Classify for StoreError {
             StoreError::OffsetMismatch { committed_size, .. } | StoreError::UploadIncomplete { committed_size, .. } => {
                 vec![("committed_size", committed_size.to_string())]
             }
-            StoreError::TooManyUploads { limit } => vec![("limit", limit.to_string())],
+            StoreError::TooMany { limit, .. } => vec![("limit", limit.to_string())],
             StoreError::TooManyTenantBytes { bytes, limit, .. } => {
                 vec![("bytes", bytes.to_string()), ("limit", limit.to_string())]
             }

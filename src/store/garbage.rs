@@ -9,9 +9,11 @@
 //! comes later waits until it is gone and writes it anew. A death at any point leaves garbage for the next collection.
 //!
 //! Blobs stay for a time after their last name has gone (`retention.garbage_seconds`, counted from the first collection
-//! that finds them so): a backup that has copied the database has that long to copy the blobs.
+//! that finds them so): a backup that has copied the database has that long to copy the blobs. Checkpoints that a younger one
+//! has replaced do not: there are too many of them, and a backup that misses one copies the database again.
 
 use std::collections::{HashMap, HashSet};
+use std::sync::PoisonError;
 
 use sqlx::{AssertSqlSafe, Row};
 
@@ -59,7 +61,7 @@ impl Store {
         collected.leftovers = self.uploads.remove_leftovers().await?;
 
         let _alone = self.blobs.removing.lock().await;
-        self.blobs.begin_collection();
+        let touched = self.blobs.begin_collection();
         let mut named = names_of_jobs().await?;
         named.extend(self.catalogue.names().await?);
         let listed = self.blobs.list().await?;
@@ -68,13 +70,27 @@ impl Store {
         }
         let garbage: Vec<_> = listed.blobs.into_iter().filter(|(digest, _)| !named.contains(digest)).collect();
         let found: HashSet<Digest> = garbage.iter().map(|(digest, _)| *digest).collect();
-        unnamed.0.retain(|digest, _| found.contains(digest));
+        // What was held since the last collection may have had a name again meanwhile: its time begins anew.
+        unnamed.0.retain(|digest, _| found.contains(digest) && !touched.contains(digest));
+        let spent = {
+            let mut spent = self.blobs.spent.lock().unwrap_or_else(PoisonError::into_inner);
+            spent.retain(|digest| found.contains(digest));
+            spent.clone()
+        };
         for (digest, bytes) in garbage {
             let since = *unnamed.0.entry(digest).or_insert(now);
-            if now - since >= i64::from(retention.garbage_seconds) * 1000 && self.blobs.remove(&digest).await? {
-                unnamed.0.remove(&digest);
-                collected.blobs += 1;
-                collected.bytes += bytes;
+            if now - since < i64::from(retention.garbage_seconds) * 1000 && !spent.contains(&digest) {
+                continue;
+            }
+            match self.blobs.remove(&digest).await {
+                Ok(false) => {}
+                Ok(true) => {
+                    unnamed.0.remove(&digest);
+                    collected.blobs += 1;
+                    collected.bytes += bytes;
+                }
+                // One that cannot be removed is in no other's way.
+                Err(error) => tracing::error!(%digest, %error, "a blob that nobody names could not be removed"),
             }
         }
         Ok(collected)
@@ -82,20 +98,24 @@ impl Store {
 
     /// Removes entries that are deleted, or were rejected before a time, and that no job names.
     async fn remove_entries(&self, table: &str, rejected_before: Option<i64>) -> Result<u64, StoreError> {
-        let column = table.trim_end_matches('s');
-        let sql = format!(
-            "DELETE FROM {table} WHERE (state = 'DELETED' OR (state = 'REJECTED' AND create_ms < $1))
-             AND NOT EXISTS (SELECT 1 FROM jobs WHERE jobs.tenant = {table}.tenant AND jobs.{column} = {table}.id)
-             AND NOT EXISTS (SELECT 1 FROM jobs WHERE jobs.tenant = {table}.tenant AND jobs.extra_models <> '{{}}'
-                             AND jobs.extra_models LIKE '%:\"' || {table}.id || '\"%')"
+        let mut sql = format!(
+            "DELETE FROM {table} WHERE (state = 'DELETED' OR state = 'REJECTED')
+             AND (state = 'DELETED' OR create_ms < $1)
+             AND NOT EXISTS (SELECT 1 FROM jobs WHERE jobs.tenant = {table}.tenant AND jobs.{column} = {table}.id)",
+            column = table.trim_end_matches('s')
         );
+        if table == ModelDetail::TABLE {
+            // Those that a recipe speaks of.
+            sql += " AND NOT EXISTS (SELECT 1 FROM jobs WHERE jobs.tenant = models.tenant AND jobs.extra_models <> '{}'
+                     AND jobs.extra_models LIKE '%:\"' || models.id || '\"%')";
+        }
         let query = sqlx::query(AssertSqlSafe(sql)).bind(rejected_before.unwrap_or(i64::MIN));
         Ok(query.execute(self.database.pool()).await?.rows_affected())
     }
 
     /// Removes uploads that were complete before a time and that nothing is made of.
     async fn remove_unused(&self, before: i64) -> Result<u64, StoreError> {
-        let used: HashSet<String> = self.catalogue.files().await?.into_iter().map(|file| file.upload).collect();
+        let used = self.catalogue.uploads_in_use().await?;
         let sql = "SELECT tenant, id FROM uploads WHERE state = 'COMPLETE' AND complete_ms < $1";
         let mut removed = 0;
         for row in sqlx::query(sql).bind(before).fetch_all(self.database.pool()).await? {

@@ -61,10 +61,12 @@ impl Holds {
         }
     }
 
-    /// Begins to remember what is held. To be called before the names are read.
-    pub fn begin(&self) {
+    /// Begins to remember what is held, anew. To be called before the names are read. Returns what was held at any moment
+    /// since it was called last.
+    pub fn begin(&self) -> HashSet<Digest> {
         let mut state = self.state();
-        state.touched = state.held.keys().copied().collect();
+        let held = state.held.keys().copied().collect();
+        std::mem::replace(&mut state.touched, held)
     }
 
     /// The right to remove a blob; `None` if it was held since [`Holds::begin`].

@@ -82,7 +82,7 @@ impl Store {
         let lock = lock(data)?;
         if work.exists() {
             // What is left of jobs that were at work when the server died; they will be tried again elsewhere.
-            fs::remove_dir_all(&work).map_err(StoreError::folder(&work))?;
+            remove_work(&work, data).map_err(StoreError::folder(&work))?;
         }
         for folder in [&blobs, &uploads, &work] {
             make_folder(folder).map_err(StoreError::folder(folder))?;
@@ -99,9 +99,9 @@ impl Store {
         })
     }
 
-    /// The same store with other limits on uploads than the usual ones.
+    /// The same store with other limits than the usual ones.
     pub fn limited(self, uploads: settings::Uploads) -> Self {
-        Self { uploads: self.uploads.limited(uploads), ..self }
+        Self { catalogue: self.catalogue.limited(uploads.clone()), uploads: self.uploads.limited(uploads), ..self }
     }
 
     /// Closes the database and lets go of the folder, whoever still has a part of the store: nothing works there any more.
@@ -138,6 +138,16 @@ fn make_folder(path: &Path) -> io::Result<()> {
         _ => {}
     }
     File::open(parent)?.sync_all()
+}
+
+/// Removes the folder of jobs, or puts it aside where that cannot be: a process that was taken over must not be able to
+/// keep the next server from starting.
+fn remove_work(work: &Path, data: &Path) -> io::Result<()> {
+    let Err(error) = fs::remove_dir_all(work) else { return Ok(()) };
+    let aside = data.join(format!("work-{}", new_id()));
+    fs::rename(work, &aside)?;
+    tracing::warn!(%error, aside = %aside.display(), "what jobs have left cannot be removed, please do");
+    Ok(())
 }
 
 /// Two servers on one folder would write the same uploads.

@@ -139,17 +139,21 @@ impl Uploads {
         }
         let usage = sqlx::query(AssertSqlSafe(format!(
             "SELECT CAST(COALESCE(SUM(CASE WHEN state = 'OPEN' THEN 1 ELSE 0 END), 0) AS BIGINT),
-                    CAST(COALESCE(SUM(size_bytes), 0) AS BIGINT)
+                    CAST(COALESCE(SUM(size_bytes), 0) AS BIGINT), COUNT(*)
              FROM uploads WHERE {LIVE} AND tenant = $2"
         )));
         let usage = usage.bind(now).bind(&new.tenant).fetch_one(&mut *tx).await?;
         let (open, bytes) = (usage.try_get::<i64, _>(0)? as u64, usage.try_get::<i64, _>(1)? as u64);
+        let files = usage.try_get::<i64, _>(2)? as u64;
         let twin = match held {
             Some(_) => twin(&mut *tx, new).await?,
             None => false,
         };
         if !twin && open >= u64::from(self.limits.max_open) {
-            return Err(StoreError::TooManyUploads { limit: self.limits.max_open });
+            return Err(StoreError::TooMany { what: "open upload", limit: self.limits.max_open });
+        }
+        if files >= u64::from(self.limits.max_files) {
+            return Err(StoreError::TooMany { what: "upload", limit: self.limits.max_files });
         }
         let limit = self.limits.max_tenant_bytes;
         if bytes.saturating_add(new.size_bytes) > limit {
@@ -227,6 +231,16 @@ impl Uploads {
             return Err(StoreError::UploadIncomplete { id: upload.id, committed_size, declared });
         }
         let path = self.path(tenant, id);
+        let found = match tokio::fs::metadata(&path).await {
+            Ok(metadata) => metadata.len(),
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound => 0,
+            Err(error) => return Err(StoreError::file(&path)(error)),
+        };
+        if found < declared {
+            // The row was restored from a backup, and the file was not: the sender begins again.
+            self.set_committed(&upload, 0).await?;
+            return Err(StoreError::UploadIncomplete { id: upload.id, committed_size: 0, declared });
+        }
         let _hold = match self.blobs.put_file(&path, &upload.digest).await {
             Ok(hold) => hold,
             Err(error @ StoreError::DigestMismatch { .. }) => {

@@ -182,6 +182,19 @@ async fn lists_come_in_pages_newest_first() {
 }
 
 #[tokio::test]
+async fn a_call_repeated_after_its_upload_was_deleted_has_the_first_answer() {
+    let data = tempfile::tempdir().unwrap();
+    let server = Server::start(data.path(), 0).await;
+    let upload = server.put("small", &model_file()).await;
+    let first = server.create_model(&upload, "key").await.unwrap();
+    let delete = v1::DeleteUploadRequest { name: upload.clone(), etag: String::new() };
+    server.uploads().delete_upload(delete).await.unwrap();
+    assert_eq!(server.create_model(&upload, "key").await.unwrap(), first);
+    assert_eq!(server.create_model(&upload, "other").await.unwrap_err().code(), Code::NotFound);
+    server.stop().await;
+}
+
+#[tokio::test]
 async fn what_is_deleted_is_gone_unless_a_job_needs_it_or_it_has_changed() {
     let data = tempfile::tempdir().unwrap();
     let server = Server::start(data.path(), 0).await;

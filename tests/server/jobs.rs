@@ -118,7 +118,7 @@ async fn a_queued_job_is_cancelled_at_once_and_its_watchers_hear_of_it() {
     assert!(timeout(LIMIT, watch.message()).await.unwrap().unwrap().is_none());
     assert_eq!(server.jobs().cancel_job(request).await.unwrap().into_inner(), cancelled);
     let list = v1::ListJobsRequest { parent: PARENT.into(), ..Default::default() };
-    let named = v1::Recipe { version: 1, name: "prune".into(), ..Default::default() };
+    let named = v1::Recipe { version: 1, name: "prune".into(), seed: 3, ..Default::default() };
     let listed = v1::Job { recipe: Some(named), ..cancelled };
     assert_eq!(server.jobs().list_jobs(list).await.unwrap().into_inner().jobs, [listed]);
     server.stop().await;

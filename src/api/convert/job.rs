@@ -47,19 +47,6 @@ pub fn job(job: Job) -> v1::Job {
     }
 }
 
-/// The message of a job in a list, without what may be long: hundreds of them must fit one message.
-pub fn listed(job: Job) -> v1::Job {
-    let mut listed = self::job(job);
-    listed.recipe =
-        (listed.recipe).map(|recipe| v1::Recipe { version: recipe.version, name: recipe.name, ..Default::default() });
-    if let Some(result) = &mut listed.result {
-        result.steps.clear();
-        result.start = None;
-        result.classes.clear();
-    }
-    listed
-}
-
 /// A time span in milliseconds.
 fn duration(ms: i64) -> Duration {
     Duration { seconds: ms / 1000, nanos: (ms % 1000 * 1_000_000) as i32 }

@@ -241,8 +241,8 @@ async fn lists_show_what_their_filter_says() {
         let jobs = server.jobs().list_jobs(request).await.unwrap().into_inner().jobs;
         jobs.into_iter().map(|job| job.name).collect::<Vec<_>>()
     };
-    assert_eq!(jobs("state = CANCELLED").await, [first.clone()]);
-    assert_eq!(jobs(&format!("model = {model} AND state != CANCELLED")).await, [second.clone()]);
+    assert_eq!(jobs("state = CANCELLED").await, std::slice::from_ref(&first));
+    assert_eq!(jobs(&format!("model = {model} AND state != CANCELLED")).await, std::slice::from_ref(&second));
     assert_eq!(jobs("create_time > \"2020-01-01T00:00:00Z\" AND priority >= 0").await, [second, first]);
     assert!(jobs("create_time < \"2020-01-01T00:00:00Z\"").await.is_empty());
     let uploads = v1::ListUploadsRequest {

@@ -195,6 +195,29 @@ async fn a_call_repeated_after_its_upload_was_deleted_has_the_first_answer() {
 }
 
 #[tokio::test]
+async fn a_graph_beside_a_model_is_short_and_lists_leave_it_out() {
+    let data = tempfile::tempdir().unwrap();
+    let server = Server::start(data.path(), 0).await;
+    let upload = server.put("small", &model_file()).await;
+    let create = async |json: String| {
+        let kind = Some(v1::architecture::Kind::GraphJson(json));
+        let files = vec![file(&upload)];
+        let model = v1::Model { files, architecture: Some(v1::Architecture { kind }), ..Default::default() };
+        let request = v1::CreateModelRequest { parent: PARENT.into(), model: Some(model), ..Default::default() };
+        server.models().create_model(request).await.unwrap_err()
+    };
+    assert_eq!(fields(&create(" ".repeat((1 << 20) + 1)).await), ["model.architecture.graph_json"]);
+    // One that is no graph is refused by whoever reads it, and kept as REJECTED.
+    create(" ".repeat(1 << 20)).await;
+    let list = v1::ListModelsRequest { parent: PARENT.into(), ..Default::default() };
+    let listed = server.models().list_models(list).await.unwrap().into_inner().models;
+    assert_eq!((listed.len(), listed[0].state(), &listed[0].architecture), (1, v1::model::State::Rejected, &None));
+    let get = v1::GetModelRequest { name: listed[0].name.clone() };
+    assert!(server.models().get_model(get).await.unwrap().into_inner().architecture.is_some());
+    server.stop().await;
+}
+
+#[tokio::test]
 async fn what_is_deleted_is_gone_unless_a_job_needs_it_or_it_has_changed() {
     let data = tempfile::tempdir().unwrap();
     let server = Server::start(data.path(), 0).await;

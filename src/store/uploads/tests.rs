@@ -169,6 +169,18 @@ async fn quotas_are_exact_however_many_ask_at_once_and_come_back_exactly() {
 }
 
 #[tokio::test]
+async fn a_tenant_has_so_many_files_complete_ones_and_twins_too() {
+    let (_folder, store) = limited(settings::Uploads { max_files: 2, ..settings::Uploads::default() }).await;
+    let first = create(&store, &new("default", BYTES)).await.unwrap();
+    sent(&store, &first).await;
+    create(&store, &new("default", BYTES)).await.unwrap();
+    let error = create(&store, &new("default", BYTES)).await.unwrap_err();
+    assert_eq!((error.kind(), error.reason()), (Kind::ResourceExhausted, "TOO_MANY_UPLOADS"));
+    store.uploads.delete("default", &first.id, "").await.unwrap();
+    create(&store, &new("default", BYTES)).await.unwrap();
+}
+
+#[tokio::test]
 async fn a_declared_size_beyond_all_bounds_is_refused_and_reserves_nothing() {
     let (_folder, store) = limited(settings::Uploads::default()).await;
     for size_bytes in [1 << 62, i64::MAX as u64] {

@@ -81,6 +81,11 @@ fn upload(graph: &Graph) -> Upload {
     Upload { bytes: bytes.len() as u64, model: format::open_model(bytes, None).unwrap() }
 }
 
+/// Models that a recipe may speak of.
+fn extra() -> BTreeMap<String, Upload> {
+    [("teacher".to_string(), upload(&network()))].into()
+}
+
 /// Batches of 32 of 90 samples: three steps an epoch.
 fn training() -> TrainConfig {
     TrainConfig {
@@ -137,7 +142,7 @@ fn attempt(
     let cancelled = || saved.load(Ordering::Relaxed) >= after;
     let mut progress = |_: &_| ();
     let mut listener = Run { keep: Some(keep), ..Run::new(&cancelled, &mut progress) };
-    run(recipe, &Given { model, extra: &BTreeMap::new(), data }, out, &mut listener)
+    run(recipe, &Given { model, extra: &extra(), data }, out, &mut listener)
 }
 
 /// The report without what a clock measured.
@@ -153,7 +158,7 @@ fn undisturbed(recipe: &Recipe, model: Option<&Upload>) -> (Vec<u8>, Report) {
     let folder = tempfile::tempdir().unwrap();
     let mut progress = |_: &_| ();
     let mut listener = Run::new(&|| false, &mut progress);
-    let given = Given { model, extra: &BTreeMap::new(), data: &dataset() };
+    let given = Given { model, extra: &extra(), data: &dataset() };
     let report = run(recipe, &given, folder.path(), &mut listener).unwrap();
     (fs::read(folder.path().join(MODEL_FILE)).unwrap(), timeless(report))
 }
@@ -246,6 +251,14 @@ fn a_preset_that_is_trained_first_and_then_teaches() {
 }
 
 #[test]
+fn another_model_that_teaches() {
+    let teacher = Teacher::Model("teacher".into());
+    let objective = ObjectiveConfig::Distill { teacher, temperature: 3.0, hard_weight: 0.3 };
+    let steps = vec![StepKind::Train(TrainConfig { objective, ..adamw() })];
+    assert_eq!(broken_off_everywhere(&recipe(steps), Some(&upload(&network()))), 2 + 12);
+}
+
+#[test]
 fn a_model_in_half_precision_is_widened_once() {
     let mut graph = network();
     let mut edit = graph.edit();
@@ -287,7 +300,7 @@ fn saves(recipe: &Recipe, model: &Upload, data: &Dataset, folder: &Path) -> u64 
     };
     let mut progress = |_: &_| ();
     let mut listener = Run { keep: Some(keep), ..Run::new(&|| false, &mut progress) };
-    run(recipe, &Given { model: Some(model), extra: &BTreeMap::new(), data }, &other, &mut listener).unwrap();
+    run(recipe, &Given { model: Some(model), extra: &extra(), data }, &other, &mut listener).unwrap();
     saved.into_inner()
 }
 

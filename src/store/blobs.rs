@@ -219,7 +219,8 @@ pub(super) struct Listed {
     pub staged: Vec<(Digest, PathBuf)>,
 }
 
-/// Calls `found` with the name of each file's folder, its own, its path and its size. Files may come and go meanwhile.
+/// Calls `found` with the name of each file's folder, its own, its path and its size. Files may come and go meanwhile; a folder
+/// that cannot be read, such as a disk's `lost+found`, is passed over.
 pub(super) fn for_each_file(folder: &Path, mut found: impl FnMut(&str, &str, PathBuf, u64)) -> Result<(), StoreError> {
     let read = |folder: &Path| match std::fs::read_dir(folder) {
         Ok(entries) => Ok(Some(entries)),
@@ -230,7 +231,11 @@ pub(super) fn for_each_file(folder: &Path, mut found: impl FnMut(&str, &str, Pat
         if !outer.file_type().is_ok_and(|kind| kind.is_dir()) {
             continue;
         }
-        for inner in read(&outer.path())?.into_iter().flatten().flatten() {
+        let inner = read(&outer.path()).unwrap_or_else(|error| {
+            tracing::warn!(%error, "a folder that is not looked into");
+            None
+        });
+        for inner in inner.into_iter().flatten().flatten() {
             if let Ok(metadata) = inner.metadata() {
                 let (outer, inner_name) = (outer.file_name(), inner.file_name());
                 found(&outer.to_string_lossy(), &inner_name.to_string_lossy(), inner.path(), metadata.len());

@@ -139,6 +139,8 @@ async fn a_server_that_stops_saves_its_jobs_and_the_next_one_ends_them_with_the_
     {}
     server.stop().await;
     let server = Server::start_set(seldom(), niwaki()).await;
+    let taken_up = server.jobs().get_job(v1::GetJobRequest { name: job.name.clone() }).await.unwrap().into_inner();
+    assert!(taken_up.checkpoint_time.is_some(), "the work was saved: {taken_up:?}");
     let ended = server.ended(&job.name).await;
     assert_eq!((digest(&ended), ended.attempt), (expected, 2));
     assert!(ended.error.is_none());

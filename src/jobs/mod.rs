@@ -25,6 +25,7 @@ pub mod reader;
 pub mod reaper;
 pub mod runner;
 mod saver;
+mod staging;
 pub mod state;
 pub mod supervise;
 pub mod worker;

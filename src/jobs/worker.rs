@@ -36,17 +36,18 @@ use super::attend::{End, Ended, STOP_GRACE, attend, called_off};
 use super::emitted::{self, Taken};
 use super::heart::Heart;
 use super::job::{Directive, Failure, Job, JobResult, Lease, Outcome};
-use super::protocol::{DATA_FOLDER, JOB_FILE, JobFile, Line, MODELS_FOLDER, ModelFile, OUT_FOLDER, RESUME_FILE};
+use super::protocol::{DATA_FOLDER, JOB_FILE, JobFile, Line, ModelFile, OUT_FOLDER, RESUME_FILE};
 use super::queue::JobQueue;
 use super::reader::{Reader, Refusal};
 use super::runner::{OUT_OF_MEMORY, Process};
 use super::saver::Saver;
+use super::staging::{stage, stage_model};
 use crate::error::{Classify, Kind};
 use crate::recipe::run::{BEST_FILE, MODEL_FILE, Progress};
 use crate::report::EmittedFile;
 use crate::sandbox::Limits;
 use crate::settings;
-use crate::store::{DatasetDetail, Entry, FileRef, Hold, ModelDetail, Store, StoreError, now_ms, stored_digest};
+use crate::store::{DatasetDetail, Entry, Hold, ModelDetail, Store, StoreError, now_ms, stored_digest};
 
 /// Descriptors that a process may have: pipes, its folder, and for each thread a file.
 const OPEN_FILES: u64 = 256;
@@ -149,7 +150,7 @@ impl Worker {
         held: &mut Vec<Hold>,
     ) -> Result<Option<Outcome>, Failure> {
         let folder = Folder::make(&self.store.work, &job.key.id);
-        let folder = folder.map_err(|e| ours("a folder for the job could not be made", &e))?;
+        let folder = folder.map_err(|e| of_store(&StoreError::own_folder(e)))?;
         let staged = tokio::select! {
             staged = self.stage(job, &folder.room) => staged,
             called_off = called_off(&mut directive, shutdown) => return Ok(called_off),
@@ -249,7 +250,7 @@ impl Worker {
         }
         let dataset: Entry<DatasetDetail> =
             self.store.catalogue.get(&job.key.tenant, &job.dataset).await.map_err(|e| of_store(&e))?;
-        self.fetch(&dataset.files, &folder.join(DATA_FOLDER)).await?;
+        stage(&self.store, &dataset.files, &folder.join(DATA_FOLDER)).await.map_err(|e| of_store(&e))?;
         let job_file = JobFile {
             job: format!("{}/{}", job.key.tenant, job.key.id),
             limits: self.limits(),
@@ -266,27 +267,15 @@ impl Worker {
             tokio::fs::create_dir(folder.join(OUT_FOLDER)).await?;
             tokio::fs::write(folder.join(JOB_FILE), text).await
         };
-        write.await.map_err(|e| ours("the job's folder could not be filled", &e))
+        write.await.map_err(|e| of_store(&StoreError::file(folder)(e)))
     }
 
     /// Puts a model's file into the folder, under the number `place`.
     async fn stage_model(&self, job: &Job, id: &str, place: usize, folder: &Path) -> Result<ModelFile, Failure> {
         let model: Entry<ModelDetail> =
             self.store.catalogue.get(&job.key.tenant, id).await.map_err(|e| of_store(&e))?;
-        let own = Path::new(MODELS_FOLDER).join(place.to_string());
-        self.fetch(&model.files, &folder.join(&own)).await?;
-        Ok(ModelFile { path: own.join("0"), architecture: model.detail.architecture })
-    }
-
-    /// Puts files into a folder, under their numbers.
-    async fn fetch(&self, files: &[FileRef], folder: &Path) -> Result<(), Failure> {
-        tokio::fs::create_dir_all(folder).await.map_err(|e| ours("the job's folder could not be filled", &e))?;
-        for (place, file) in files.iter().enumerate() {
-            let digest = stored_digest(&file.digest).map_err(|e| of_store(&e))?;
-            let stored = self.store.blobs.get_to_file(&digest, &folder.join(place.to_string())).await;
-            stored.map_err(|e| of_store(&e))?;
-        }
-        Ok(())
+        let staged = stage_model(&self.store, &model.files, model.detail.architecture, place, folder).await;
+        staged.map_err(|e| of_store(&e))
     }
 
     /// How much of the machine a job's process may have. Time is measured by the queue, over all attempts; what the

@@ -55,7 +55,7 @@ impl Blobs {
     pub async fn put_file(&self, path: &Path, digest: &Digest) -> Result<Hold, StoreError> {
         let hold = self.holds.hold(digest).await;
         let mut file = File::open(path).await.map_err(StoreError::file(path))?;
-        let mut upload = self.store.put_multipart(&key(digest)).await.map_err(disk)?;
+        let mut upload = self.store.put_multipart(&key(digest)).await.map_err(StoreError::blobs)?;
         let result = async {
             let mut hasher = Hasher::default();
             loop {
@@ -65,13 +65,13 @@ impl Blobs {
                     break;
                 }
                 hasher.update(&part);
-                upload.put_part(part.freeze().into()).await.map_err(disk)?;
+                upload.put_part(part.freeze().into()).await.map_err(StoreError::blobs)?;
             }
             let actual = hasher.finish();
             if actual != *digest {
                 return Err(StoreError::DigestMismatch { declared: *digest, actual });
             }
-            upload.complete().await.map_err(disk)
+            upload.complete().await.map_err(StoreError::blobs)
         }
         .await;
         if result.is_err() {
@@ -140,7 +140,7 @@ impl Blobs {
         let Some(_removal) = self.holds.removal(digest) else { return Ok(false) };
         match self.store.delete(&key(digest)).await {
             Ok(()) | Err(object_store::Error::NotFound { .. }) => Ok(true),
-            Err(error) => Err(disk(error)),
+            Err(error) => Err(StoreError::blobs(error)),
         }
     }
 
@@ -291,21 +291,8 @@ fn lost(digest: &Digest, error: object_store::Error) -> StoreError {
         object_store::Error::NotFound { .. } => {
             StoreError::Corrupt { digest: *digest, problem: "they are gone".into() }
         }
-        other => disk(other),
+        other => StoreError::blobs(other),
     }
-}
-
-fn disk(error: object_store::Error) -> StoreError {
-    let mut source: Option<&(dyn std::error::Error + 'static)> = Some(&error);
-    while let Some(cause) = source {
-        if let Some(io) = cause.downcast_ref::<std::io::Error>()
-            && matches!(io.kind(), std::io::ErrorKind::StorageFull | std::io::ErrorKind::QuotaExceeded)
-        {
-            return StoreError::DiskFull;
-        }
-        source = cause.source();
-    }
-    StoreError::Blobs(error)
 }
 
 #[cfg(test)]

@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use sqlx::any::AnyPoolOptions;
 use sqlx::migrate::Migrator;
-use sqlx::{Any, AnyPool, Row, Transaction};
+use sqlx::{Any, AnyPool, Connection, Row, Transaction};
 
 use super::StoreError;
 
@@ -62,6 +62,8 @@ impl Database {
                     Ok(())
                 })
             })
+            // A transaction whose end failed, on a full disk, may still be open: nobody else is to find it.
+            .before_acquire(|connection, _| Box::pin(async move { Ok(!connection.is_in_transaction()) }))
             .connect(url)
             .await?;
         if engine == Engine::Sqlite {

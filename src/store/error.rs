@@ -209,9 +209,12 @@ pub enum StoreError {
         /// Which column and why.
         what: String,
     },
+    /// The machine's storage failed: a disk's error, too many open files. What is known of it is in the log.
+    #[error("the server's storage did not do what it should; try again")]
+    Storage,
     /// The database failed.
     #[error("database: {0}")]
-    Database(#[from] sqlx::Error),
+    Database(sqlx::Error),
     /// The tables could not be made.
     #[error("database migration: {0}")]
     Migration(#[from] sqlx::migrate::MigrateError),
@@ -231,11 +234,20 @@ pub enum StoreError {
 impl StoreError {
     /// Makes an error of an I/O error; to be used with `map_err`.
     pub(crate) fn file(path: &Path) -> impl FnOnce(io::Error) -> Self + '_ {
-        move |source| match source.kind() {
-            io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded => StoreError::DiskFull,
-            io::ErrorKind::OutOfMemory => StoreError::OutOfMemory,
-            _ => StoreError::File { path: path.to_path_buf(), source },
-        }
+        move |source| of_machine(&source).unwrap_or_else(|| StoreError::File { path: path.to_path_buf(), source })
+    }
+
+    /// A folder of the server's own could not be made below another of its own, for whatever reason.
+    pub(crate) fn own_folder(error: io::Error) -> Self {
+        of_machine(&error).unwrap_or_else(|| storage_failed(&error))
+    }
+
+    /// An error of the blob store, by what is at its bottom.
+    pub(super) fn blobs(error: object_store::Error) -> Self {
+        let first: Option<&(dyn std::error::Error + 'static)> = Some(&error);
+        let mut causes = std::iter::successors(first, |cause| cause.source());
+        let of_machine = causes.find_map(|cause| of_machine(cause.downcast_ref::<io::Error>()?));
+        of_machine.unwrap_or(StoreError::Blobs(error))
     }
 
     /// The same for the data folder, which whoever starts the server has chosen.
@@ -243,6 +255,45 @@ impl StoreError {
         move |source| match StoreError::file(path)(source) {
             StoreError::File { path, source } => StoreError::Folder { path, source },
             other => other,
+        }
+    }
+}
+
+/// What an error says of the machine, if it says something of that and nothing of the program.
+fn of_machine(error: &io::Error) -> Option<StoreError> {
+    use rustix::io::Errno;
+    match error.kind() {
+        io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded => return Some(StoreError::DiskFull),
+        io::ErrorKind::OutOfMemory => return Some(StoreError::OutOfMemory),
+        _ => {}
+    }
+    let failed = [Errno::IO, Errno::ROFS, Errno::MFILE, Errno::NFILE, Errno::STALE, Errno::NODEV, Errno::NXIO];
+    let number = Errno::from_raw_os_error(error.raw_os_error()?);
+    failed.contains(&number).then(|| storage_failed(error))
+}
+
+fn storage_failed(error: &dyn std::error::Error) -> StoreError {
+    tracing::error!(%error, "the storage failed");
+    StoreError::Storage
+}
+
+/// SQLite's primary result codes, <https://sqlite.org/rescode.html>. Those of PostgreSQL have five characters.
+fn sqlite_code(error: &sqlx::Error) -> Option<u32> {
+    let sqlx::Error::Database(error) = error else { return None };
+    error.code()?.parse().ok().filter(|code| *code < 10_000).map(|code: u32| code & 0xff)
+}
+
+impl From<sqlx::Error> for StoreError {
+    fn from(error: sqlx::Error) -> Self {
+        const BUSY: u32 = 5;
+        const READONLY: u32 = 8;
+        const IOERR: u32 = 10;
+        const FULL: u32 = 13;
+        const CANTOPEN: u32 = 14;
+        match sqlite_code(&error) {
+            Some(FULL) => StoreError::DiskFull,
+            Some(BUSY | READONLY | IOERR | CANTOPEN) => storage_failed(&error),
+            _ => StoreError::Database(error),
         }
     }
 }
@@ -272,7 +323,7 @@ impl Classify for StoreError {
             | StoreError::TooManyTenantBytes { .. }
             | StoreError::DiskFull
             | StoreError::OutOfMemory => Kind::ResourceExhausted,
-            StoreError::SyncFailed { .. } | StoreError::WriterBroken { .. } => Kind::Unavailable,
+            StoreError::Storage | StoreError::SyncFailed { .. } | StoreError::WriterBroken { .. } => Kind::Unavailable,
             StoreError::Database(sqlx::Error::PoolTimedOut | sqlx::Error::PoolClosed) => Kind::Unavailable,
             StoreError::Row { .. }
             | StoreError::Database(_)
@@ -307,6 +358,7 @@ impl Classify for StoreError {
             StoreError::NoDatabase { .. } => "NO_DATABASE",
             StoreError::BackupOntoItself { .. } => "BACKUP_FOLDER",
             StoreError::DiskFull => "DISK_FULL",
+            StoreError::Storage => "STORAGE",
             StoreError::OutOfMemory => "OUT_OF_MEMORY",
             StoreError::Folder { .. } => "DATA_FOLDER",
             StoreError::FolderInUse { .. } => "FOLDER_IN_USE",
@@ -336,5 +388,46 @@ impl Classify for StoreError {
             }
             _ => Vec::new(),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_the_machine_lacks_is_told_from_defects_of_ours() {
+        let of = |error: rustix::io::Errno| StoreError::file(Path::new("/data/secret"))(error.into());
+        assert!(matches!(of(rustix::io::Errno::NOSPC), StoreError::DiskFull));
+        for failed in [rustix::io::Errno::IO, rustix::io::Errno::MFILE, rustix::io::Errno::ROFS] {
+            let error = of(failed);
+            assert_eq!((error.kind(), error.reason()), (Kind::Unavailable, "STORAGE"));
+            assert!(!error.to_string().contains("/data"), "{error}");
+        }
+        assert_eq!(of(rustix::io::Errno::NOENT).kind(), Kind::Internal);
+        let below =
+            object_store::Error::Generic { store: "local", source: Box::new(io::Error::from(rustix::io::Errno::IO)) };
+        assert!(matches!(StoreError::blobs(below), StoreError::Storage));
+    }
+
+    /// The pages that a database may have are its disk: a transaction that does not fit fails, and the next one finds a
+    /// connection that is not in the middle of anything.
+    #[tokio::test]
+    async fn a_database_without_room_says_so_and_works_on_when_there_is_some() {
+        let folder = tempfile::tempdir().unwrap();
+        let database = crate::store::Database::open_file(&folder.path().join("full.sqlite")).await.unwrap();
+        let fill = async || {
+            let mut tx = database.begin().await?;
+            sqlx::query("PRAGMA max_page_count = 1").execute(&mut *tx).await?;
+            sqlx::query("CREATE TABLE large AS SELECT randomblob(1000000) AS bytes").execute(&mut *tx).await?;
+            Ok::<_, StoreError>(tx.commit().await?)
+        };
+        for _ in 0..10 {
+            let error = fill().await.unwrap_err();
+            assert_eq!((error.kind(), error.reason()), (Kind::ResourceExhausted, "DISK_FULL"), "{error:?}");
+        }
+        let mut tx = database.begin().await.unwrap();
+        sqlx::query("SELECT 1").execute(&mut *tx).await.unwrap();
+        tx.commit().await.unwrap();
     }
 }

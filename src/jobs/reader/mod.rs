@@ -38,14 +38,15 @@ use tokio::time::timeout;
 
 use super::account::Reading;
 use super::job::Failure;
-use super::protocol::{DATA_FOLDER, MODELS_FOLDER, ModelFile};
+use super::protocol::{DATA_FOLDER, ModelFile};
 use super::runner;
+use super::staging::{stage, stage_model};
 use crate::data::DataSource;
 use crate::error::{Classify, Kind, Violation};
 use crate::format::Architecture;
 use crate::sandbox::Limits;
 use crate::settings;
-use crate::store::{DatasetDetail, FileRef, ModelDetail, Store, StoreError, stored_digest};
+use crate::store::{DatasetDetail, FileRef, ModelDetail, Store, StoreError};
 
 /// The hidden verb of the program.
 pub const VERB: &str = "read-child";
@@ -261,14 +262,13 @@ impl Reader {
     async fn room(&self) -> Result<(tokio::sync::SemaphorePermit<'_>, tempfile::TempDir), Refusal> {
         let permit = self.permits.acquire().await.map_err(|e| ours("the reader has ended", &e))?;
         let folder = tempfile::Builder::new().prefix("read-").tempdir_in(&self.store.work);
-        Ok((permit, folder.map_err(|source| of_store(&StoreError::File { path: self.store.work.clone(), source }))?))
+        Ok((permit, folder.map_err(|e| of_store(&StoreError::own_folder(e)))?))
     }
 
     /// Puts a model's file into the folder, under the number `place`.
     async fn stage_model(&self, model: &StoredModel, place: usize, folder: &Path) -> Result<ModelFile, Refusal> {
-        let own = Path::new(MODELS_FOLDER).join(place.to_string());
-        self.fetch(std::slice::from_ref(&model.file), &folder.join(&own)).await?;
-        Ok(ModelFile { path: own.join("0"), architecture: model.architecture.clone() })
+        let StoredModel { file, architecture } = model.clone();
+        stage_model(&self.store, &[file], architecture, place, folder).await.map_err(|e| of_store(&e))
     }
 
     /// Puts a data set's files into the folder.
@@ -278,20 +278,8 @@ impl Reader {
         source: Option<DataSource>,
         folder: &Path,
     ) -> Result<DataFiles, Refusal> {
-        self.fetch(files, &folder.join(DATA_FOLDER)).await?;
+        stage(&self.store, files, &folder.join(DATA_FOLDER)).await.map_err(|e| of_store(&e))?;
         Ok(DataFiles { names: files.iter().map(|file| file.file_name.clone()).collect(), source })
-    }
-
-    /// Puts files into a folder, under their numbers, compared with their digests.
-    async fn fetch(&self, files: &[FileRef], folder: &Path) -> Result<(), Refusal> {
-        let made = tokio::fs::create_dir_all(folder).await;
-        made.map_err(|source| of_store(&StoreError::File { path: folder.into(), source }))?;
-        for (place, file) in files.iter().enumerate() {
-            let digest = stored_digest(&file.digest).map_err(|e| of_store(&e))?;
-            let stored = self.store.blobs.get_to_file(&digest, &folder.join(place.to_string())).await;
-            stored.map_err(|e| of_store(&e))?;
-        }
-        Ok(())
     }
 
     /// Has a process read what lies in `folder`, which people know as `what`. Dropped, it kills the process.
@@ -309,10 +297,10 @@ impl Reader {
         let text = serde_json::to_vec(&ReadFile { limits, task }).map_err(|e| ours("a task has no JSON", &e))?;
         let path = folder.join(READ_FILE);
         let written = tokio::fs::write(&path, text).await;
-        written.map_err(|source| of_store(&StoreError::File { path, source }))?;
+        written.map_err(|e| of_store(&StoreError::file(&path)(e)))?;
         let mut command = runner::command(&self.program, VERB, folder);
         let (answer, log, status) = match timeout(wait, talk(command.stdin(Stdio::null()))).await {
-            Ok(ended) => ended.map_err(|e| ours("a reader could not be started", &e))?,
+            Ok(ended) => ended.map_err(|e| no_process(&e))?,
             Err(_) => {
                 let text = format!("reading {what} took more than {} s, which is this server's limit", wait.as_secs());
                 let failure = Failure::new(Kind::ResourceExhausted, "READER_TIME", text);
@@ -427,6 +415,12 @@ fn of_store(error: &StoreError) -> Refusal {
         tracing::error!(%error, "files could not be put before a reader");
     }
     Refusal::Server(Failure::of(error))
+}
+
+/// A machine that starts no process is one that is short of something.
+fn no_process(error: &std::io::Error) -> Refusal {
+    tracing::error!(%error, "a reader could not be started");
+    Refusal::Server(Failure::new(Kind::Unavailable, "READER_LOST", "no process could be started that reads files"))
 }
 
 fn ours(what: &str, error: &dyn std::error::Error) -> Refusal {

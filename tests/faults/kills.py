@@ -161,7 +161,7 @@ def data(niwaki, folder):
     say("niwaki demo draws the data")
     subprocess.run([niwaki, "demo", "--out", folder / "demo"], check=True, stdout=subprocess.DEVNULL,
                    stderr=subprocess.DEVNULL, timeout=LIMIT)
-    return folder / "demo" / "digits.safetensors"
+    return folder / "demo" / "data"
 
 
 def share_done(job):

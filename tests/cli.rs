@@ -163,6 +163,20 @@ fn files_and_folders_in_the_wrong_place_are_exit_code_2() {
 }
 
 #[test]
+fn what_has_no_end_or_is_no_plain_file_is_exit_code_2() {
+    let scratch = Scratch::new();
+    rustix::fs::mknodat(rustix::fs::CWD, scratch.path("pipe"), rustix::fs::FileType::Fifo, 0o600.into(), 0).unwrap();
+    for words in [
+        ["inspect", "/dev/zero"].as_slice(),
+        &["inspect", "pipe"],
+        &["eval", "/dev/zero", "--data", "pipe"],
+        &["run", "/dev/zero", "--data", "pipe", "--out", "out"],
+    ] {
+        assert_eq!(scratch.error(2, words)["reason"], "FILE", "{words:?}");
+    }
+}
+
+#[test]
 fn what_is_not_there_is_exit_code_5() {
     let scratch = Scratch::new();
     let error = scratch.error(5, &["inspect", "missing.safetensors"]);

@@ -1,5 +1,7 @@
 //! What the local verbs read: a model file, a `--graph`, a recipe, a data set.
 
+use std::fs::File;
+use std::io::Read;
 use std::path::Path;
 
 use bytes::Bytes;
@@ -11,9 +13,13 @@ use crate::format::{Architecture, open_model};
 use crate::graph::preset;
 use crate::recipe::{Recipe, Upload};
 
+/// The longest recipe or graph that is read, in bytes.
+const MAX_TEXT: u64 = 16 << 20;
+
 /// Reads a model; `graph` is what `--graph` said.
 pub fn model(path: &Path, graph: Option<&str>) -> Result<Upload, Failure> {
-    let bytes = Bytes::from(read(path)?);
+    plain(path)?;
+    let bytes = Bytes::from(std::fs::read(path).map_err(|error| Failure::io(path, &error))?);
     let architecture = graph.map(architecture).transpose()?;
     let size = bytes.len() as u64;
     let model = open_model(bytes, architecture.as_ref()).map_err(|error| {
@@ -54,7 +60,9 @@ pub fn dataset(path: &Path, source: Option<&DataSource>) -> Result<Dataset, Fail
 
 /// The files that `path` stands for: itself, or what lies in the folder.
 pub fn files(path: &Path) -> Result<Files, Failure> {
-    std::fs::metadata(path).map_err(|error| Failure::io(path, &error))?;
+    if !std::fs::metadata(path).map_err(|error| Failure::io(path, &error))?.is_dir() {
+        plain(path)?;
+    }
     Files::from_path(path).map_err(|error| Failure::input(path, error))
 }
 
@@ -71,12 +79,24 @@ pub fn out(path: &Path) -> Result<(), Failure> {
     }
 }
 
-/// Reads a text file.
-pub fn text(path: &Path) -> Result<String, Failure> {
-    String::from_utf8(read(path)?)
-        .map_err(|_| Failure::new(Exit::Invalid, "NOT_UTF8", format!("{}: the file is no UTF-8 text", path.display())))
+/// Refuses what is no plain file: a device may have no end, and a pipe can be read only once.
+pub fn plain(path: &Path) -> Result<(), Failure> {
+    let metadata = std::fs::metadata(path).map_err(|error| Failure::io(path, &error))?;
+    if metadata.is_file() {
+        return Ok(());
+    }
+    Err(Failure::new(Exit::Invalid, "FILE", format!("{}: not a plain file", path.display())))
 }
 
-fn read(path: &Path) -> Result<Vec<u8>, Failure> {
-    std::fs::read(path).map_err(|error| Failure::io(path, &error))
+/// Reads a text, from a file or a pipe.
+pub fn text(path: &Path) -> Result<String, Failure> {
+    let failed = |error: std::io::Error| Failure::io(path, &error);
+    let mut bytes = Vec::new();
+    File::open(path).map_err(failed)?.take(MAX_TEXT + 1).read_to_end(&mut bytes).map_err(failed)?;
+    if bytes.len() as u64 > MAX_TEXT {
+        let message = format!("{}: longer than {MAX_TEXT} bytes", path.display());
+        return Err(Failure::new(Exit::Invalid, "FILE", message));
+    }
+    String::from_utf8(bytes)
+        .map_err(|_| Failure::new(Exit::Invalid, "NOT_UTF8", format!("{}: the file is no UTF-8 text", path.display())))
 }

@@ -13,6 +13,7 @@ use tonic::Status;
 
 use super::client::{ATTEMPTS, Client, back_off, is_passing, persist};
 use super::failure::{Exit, Failure};
+use super::local::plain;
 use super::progress::Transfer;
 use crate::api::v1;
 use crate::digest::{Digest, Hasher};
@@ -165,6 +166,7 @@ async fn chunks(
 
 /// A file's digest, as the API writes it, and its size.
 async fn digest_of(path: &Path) -> Result<(String, u64), Failure> {
+    plain(path)?;
     let failed = |error: std::io::Error| Failure::io(path, &error);
     let mut file = File::open(path).await.map_err(failed)?;
     let mut hasher = Hasher::default();

@@ -96,11 +96,7 @@ pub async fn backup(
                     copied.blobs += 1;
                     copied.bytes += bytes;
                 }
-                Err(
-                    error @ (StoreError::Corrupt { .. } | StoreError::DigestMismatch { .. } | StoreError::File { .. }),
-                ) => {
-                    copied.lost.push(format!("{digest}: {error}"));
-                }
+                Err(error) if is_of_one_file(&error) => copied.lost.push(format!("{digest}: {error}")),
                 Err(error) => return Err(error),
             }
         }
@@ -130,6 +126,12 @@ async fn names(
     database.pool().close().await;
     remove_database(&read);
     Ok(named)
+}
+
+/// Whether an error says that one file cannot be read, and nothing of the others: it is lost, damaged, or on a bad sector.
+fn is_of_one_file(error: &StoreError) -> bool {
+    use StoreError::{Corrupt, DigestMismatch, File, Storage};
+    matches!(error, Corrupt { .. } | DigestMismatch { .. } | File { .. } | Storage)
 }
 
 /// Copies a blob unless it is there; says how many bytes.

@@ -106,20 +106,54 @@ pub struct Failure {
     pub violations: Vec<Violation>,
 }
 
+/// The longest message that is kept or sent, in bytes. What people send comes back in errors, whatever its length, and an
+/// answer's headers have room for some thousand bytes, each of which may take three.
+pub const MAX_MESSAGE: usize = 1000;
+/// The most bytes of bad fields, with what is wrong with them.
+const MAX_VIOLATIONS: usize = 3000;
+/// The longest description of one.
+const MAX_DESCRIPTION: usize = 400;
+
+/// A text, or as much of it as has room in so many bytes.
+pub fn cut(mut text: String, most: usize) -> String {
+    if text.len() > most {
+        text.truncate(text.floor_char_boundary(most));
+        text.push_str("...");
+    }
+    text
+}
+
+/// The first bad fields, and in the place of the others how many they are.
+pub fn cut_violations(violations: Vec<Violation>) -> Vec<Violation> {
+    let all = violations.len();
+    let (mut kept, mut bytes) = (Vec::new(), 0);
+    for Violation { field, description } in violations {
+        let violation = Violation::new(cut(field, MAX_DESCRIPTION), cut(description, MAX_DESCRIPTION));
+        bytes += violation.field.len() + violation.description.len();
+        if bytes > MAX_VIOLATIONS {
+            let more = format!("{} more", all - kept.len());
+            kept.push(Violation::new("", more));
+            break;
+        }
+        kept.push(violation);
+    }
+    kept
+}
+
 impl Failure {
-    /// The failure that an error is.
+    /// The failure that an error is, its words cut to a length that has room everywhere.
     pub fn of(error: &impl Classify) -> Self {
         Self {
             kind: error.kind(),
             reason: error.reason().into(),
-            message: error.to_string(),
-            violations: error.violations(),
+            message: cut(error.to_string(), MAX_MESSAGE),
+            violations: cut_violations(error.violations()),
         }
     }
 
     /// A failure that is no error of ours to convert.
     pub fn new(kind: Kind, reason: &str, message: impl Into<String>) -> Self {
-        Self { kind, reason: reason.into(), message: message.into(), violations: Vec::new() }
+        Self { kind, reason: reason.into(), message: cut(message.into(), MAX_MESSAGE), violations: Vec::new() }
     }
 
     /// The job's process did not keep to its part: it crashed, or what it left is not what it said.

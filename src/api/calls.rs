@@ -143,6 +143,9 @@ pub(super) async fn record(State(bounds): State<Bounds>, request: Request, next:
     metrics::gauge!(RPCS_IN_FLIGHT).increment(1);
     let mut call = Call { method, begun: Instant::now(), code: Code::Cancelled, span: span.clone() };
     let mut response = next.run(request).instrument(span).await;
+    if is_of_the_library(response.headers()) {
+        response = Status::from(RequestError::Unframed).into_http();
+    }
     if let Ok(id) = HeaderValue::from_str(&id) {
         response.headers_mut().insert(REQUEST_ID, id);
     }
@@ -223,6 +226,12 @@ fn asked_timeout(headers: &HeaderMap) -> Result<Option<Duration>, RequestError> 
 /// The code in a header or a trailer.
 fn code_of(headers: &HeaderMap) -> Option<Code> {
     headers.get(Status::GRPC_STATUS).map(|code| Code::from_bytes(code.as_bytes()))
+}
+
+/// Whether an answer blames the server, and not in our words, which have details: what came was no message of gRPC.
+fn is_of_the_library(headers: &HeaderMap) -> bool {
+    matches!(code_of(headers), Some(Code::Internal | Code::Unknown))
+        && !headers.contains_key(Status::GRPC_STATUS_DETAILS)
 }
 
 /// A call at work. When it is dropped it has ended: counted, timed, told to the log.

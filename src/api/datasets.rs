@@ -65,7 +65,7 @@ impl DatasetService for Datasets {
         let (caller, request) = Caller::of(request)?;
         let v1::ListDatasetsRequest { parent, page_size, page_token, filter } = request;
         let tenant = caller.parent(&parent)?;
-        let paging = Paging::read(&parent, page_size, &page_token, &filter, ENTRIES)?;
+        let paging = Paging::read(Collection::Datasets, &parent, page_size, &page_token, &filter, ENTRIES)?;
         let mut datasets = self.0.store.catalogue.list::<DatasetDetail>(&tenant, &paging.page).await?;
         let next_page_token = paging.cut(&mut datasets, |dataset| &dataset.id);
         let datasets = datasets.into_iter().map(to_pb).collect();

@@ -61,7 +61,7 @@ impl JobService for Jobs {
         let (caller, request) = Caller::of(request)?;
         let v1::ListJobsRequest { parent, page_size, page_token, filter } = request;
         let tenant = caller.parent(&parent)?;
-        let paging = Paging::read(&parent, page_size, &page_token, &filter, JOBS)?;
+        let paging = Paging::read(Collection::Jobs, &parent, page_size, &page_token, &filter, JOBS)?;
         let mut jobs = self.0.queue.list(&tenant, &paging.page).await?;
         let next_page_token = paging.cut(&mut jobs, |job| &job.key.id);
         let jobs = jobs.into_iter().map(to_pb).collect();

@@ -66,7 +66,7 @@ impl ModelService for Models {
         let (caller, request) = Caller::of(request)?;
         let v1::ListModelsRequest { parent, page_size, page_token, filter } = request;
         let tenant = caller.parent(&parent)?;
-        let paging = Paging::read(&parent, page_size, &page_token, &filter, ENTRIES)?;
+        let paging = Paging::read(Collection::Models, &parent, page_size, &page_token, &filter, ENTRIES)?;
         let mut models = self.0.store.catalogue.list::<ModelDetail>(&tenant, &paging.page).await?;
         let next_page_token = paging.cut(&mut models, |model| &model.id);
         let models = models.into_iter().map(to_pb).collect();

@@ -4,6 +4,7 @@
 use super::convert::{Checks, Path};
 use super::filter::{self, Field};
 use super::limits::{DEFAULT_PAGE, MAX_PAGE, MAX_REQUEST_ID};
+use super::names::Collection;
 use super::status::RequestError;
 use crate::digest::Digest;
 use crate::error::{Classify, Violation};
@@ -18,8 +19,9 @@ pub struct Paging {
 }
 
 impl Paging {
-    /// Reads what a request for a list of `parent`'s resources says; all its bad fields at once otherwise.
+    /// Reads what a request for the list `what` of `parent` says; all its bad fields at once otherwise.
     pub(super) fn read(
+        what: Collection,
         parent: &str,
         page_size: i32,
         page_token: &str,
@@ -35,8 +37,7 @@ impl Paging {
                 DEFAULT_PAGE
             }
         };
-        let columns: Vec<&str> = fields.iter().map(|field| field.column).collect();
-        let list = Digest::of(format!("{parent}\n{filter}\n{columns:?}").as_bytes()).hex()[..16].to_string();
+        let list = Digest::of(format!("{what:?}\n{parent}\n{filter}").as_bytes()).hex()[..16].to_string();
         let before = match page_token.split_once('.') {
             None if page_token.is_empty() => None,
             Some((id, of)) if of == list && uuid::Uuid::try_parse(id).is_ok() => Some(id.to_string()),
@@ -75,10 +76,10 @@ pub fn check_request_id(request_id: &str) -> Option<Violation> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::api::filter::{ENTRIES, JOBS};
+    use crate::api::filter::ENTRIES;
 
     fn read(parent: &str, size: i32, token: &str, filter: &str) -> Result<Paging, RequestError> {
-        Paging::read(parent, size, token, filter, ENTRIES)
+        Paging::read(Collection::Models, parent, size, token, filter, ENTRIES)
     }
 
     #[test]
@@ -103,7 +104,7 @@ mod tests {
             read("q", 2, &token, "state = READY"),
             read("p", 2, &token, ""),
             read("p", 2, &ids[1], "state = READY"),
-            Paging::read("p", 2, &token, "state = READY", JOBS),
+            Paging::read(Collection::Datasets, "p", 2, &token, "state = READY", ENTRIES),
         ] {
             assert!(refused.is_err());
         }

@@ -13,7 +13,7 @@ use tokio::task::JoinError;
 use tonic::{Code, Status};
 use tonic_types::{ErrorDetails, StatusExt, pb};
 
-use crate::error::{Classify, Kind, Violation, list};
+use crate::error::{Classify, Kind, MAX_MESSAGE, Violation, cut, cut_violations, list};
 use crate::jobs::JobError;
 use crate::jobs::job::Failure;
 use crate::store::StoreError;
@@ -54,6 +54,9 @@ pub enum RequestError {
     /// Bytes that are no message of the API.
     #[error("the request cannot be decoded: {0}")]
     Undecodable(prost::DecodeError),
+    /// What came is no message of gRPC at all.
+    #[error("the request's body is no gRPC message: five bytes that say its length, and the message")]
+    Unframed,
     /// A file that is larger than the server takes.
     #[error("a file of {bytes} bytes is larger than the limit of {limit}")]
     TooLarge {
@@ -134,9 +137,10 @@ impl RequestError {
 impl Classify for RequestError {
     fn kind(&self) -> Kind {
         match self {
-            RequestError::Invalid { .. } | RequestError::Undecodable(_) | RequestError::TimeoutHeader => {
-                Kind::InvalidArgument
-            }
+            RequestError::Invalid { .. }
+            | RequestError::Undecodable(_)
+            | RequestError::Unframed
+            | RequestError::TimeoutHeader => Kind::InvalidArgument,
             RequestError::NoSuchTenant { .. } | RequestError::NotFound { .. } => Kind::NotFound,
             RequestError::TooLarge { .. } => Kind::ResourceExhausted,
             RequestError::NotComplete { .. } => Kind::FailedPrecondition,
@@ -152,7 +156,7 @@ impl Classify for RequestError {
     fn reason(&self) -> &'static str {
         match self {
             RequestError::Invalid { .. } => "INVALID_FIELDS",
-            RequestError::Undecodable(_) => "UNDECODABLE",
+            RequestError::Undecodable(_) | RequestError::Unframed => "UNDECODABLE",
             RequestError::NoSuchTenant { .. } | RequestError::NotFound { .. } => "NOT_FOUND",
             RequestError::TooLarge { .. } => "TOO_LARGE",
             RequestError::NotComplete { .. } => "UPLOAD_INCOMPLETE",
@@ -197,6 +201,9 @@ pub fn code(kind: Kind) -> Code {
     }
 }
 
+/// The longest value of an error's metadata, in bytes.
+const MAX_METADATA: usize = 300;
+
 /// The status of an error.
 pub fn status(error: &impl Classify) -> Status {
     if error.kind() == Kind::Internal {
@@ -207,15 +214,15 @@ pub fn status(error: &impl Classify) -> Status {
             ErrorDetails::with_error_info("INTERNAL", DOMAIN, HashMap::new()),
         );
     }
-    let metadata = error.metadata().into_iter().map(|(key, value)| (key.to_string(), value));
+    let metadata = error.metadata().into_iter().map(|(key, value)| (key.to_string(), cut(value, MAX_METADATA)));
     let mut details = ErrorDetails::with_error_info(error.reason(), DOMAIN, metadata.collect::<HashMap<_, _>>());
-    for Violation { field, description } in error.violations() {
+    for Violation { field, description } in cut_violations(error.violations()) {
         details.add_bad_request_violation(field, description);
     }
     if error.kind() == Kind::Unavailable {
         details.set_retry_info(Some(RETRY_AFTER));
     }
-    Status::with_error_details(code(error.kind()), error.to_string(), details)
+    Status::with_error_details(code(error.kind()), cut(error.to_string(), MAX_MESSAGE), details)
 }
 
 /// The status of a failure: what a call hears whose files were refused.

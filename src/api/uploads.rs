@@ -88,7 +88,7 @@ impl UploadService for Uploads {
         let (caller, request) = Caller::of(request)?;
         let v1::ListUploadsRequest { parent, page_size, page_token, filter } = request;
         let tenant = caller.parent(&parent)?;
-        let paging = Paging::read(&parent, page_size, &page_token, &filter, UPLOADS)?;
+        let paging = Paging::read(Collection::Uploads, &parent, page_size, &page_token, &filter, UPLOADS)?;
         let mut uploads = self.0.store.uploads.list(&tenant, &paging.page).await?;
         let next_page_token = paging.cut(&mut uploads, |upload| &upload.id);
         let uploads = uploads.into_iter().map(to_pb).collect();

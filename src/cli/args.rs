@@ -195,7 +195,7 @@ pub struct SettingsArgs {
     /// Folder for everything the server keeps, also NIWAKI_DATA.
     #[arg(long, value_name = "DIR")]
     pub data: Option<PathBuf>,
-    /// Jobs that run at the same time; each uses all cores.
+    /// Jobs that run at the same time; they share the processors.
     #[arg(long, value_parser = clap::value_parser!(u16).range(0..=256))]
     pub workers: Option<u16>,
     /// Allows an address that other machines can reach although nobody is asked for a key, also NIWAKI_ALLOW_REMOTE.

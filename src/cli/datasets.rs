@@ -8,7 +8,7 @@ use super::client::{Client, all, id, persist, request_id};
 use super::failure::{Exit, Failure};
 use super::local;
 use super::models::file_name;
-use super::output::{Output, grouped, shape, table};
+use super::output::{Output, grouped, shape, state, table};
 use super::verbs::DatasetsVerb;
 use crate::api::{json, v1};
 
@@ -31,7 +31,11 @@ pub async fn run(client: &Client, verb: DatasetsVerb, output: Output) -> Result<
             let request = v1::GetDatasetRequest { name: client.resource("datasets", &dataset) };
             let dataset =
                 persist(|| async { client.datasets().get_dataset(request.clone()).await }).await?.into_inner();
-            output.answer(|| text(std::slice::from_ref(&dataset)), || to_json(&dataset));
+            let why = dataset.error.as_ref().map(|error| format!("error: {}\n", error.message)).unwrap_or_default();
+            output.answer(|| text(std::slice::from_ref(&dataset)) + &why, || to_json(&dataset));
+            if dataset.state() != v1::dataset::State::Ready {
+                return Ok(());
+            }
             output.next([format!("niwaki jobs create RECIPE --dataset {} --watch", id(&dataset.name))]);
         }
         DatasetsVerb::Rm { dataset } => {
@@ -117,6 +121,7 @@ fn text(datasets: &[v1::Dataset]) -> String {
         vec![
             id(&dataset.name).to_string(),
             dataset.display_name.clone(),
+            state(dataset.state().as_str_name()),
             summary.source,
             grouped(summary.train_samples),
             grouped(summary.test_samples),
@@ -124,5 +129,6 @@ fn text(datasets: &[v1::Dataset]) -> String {
             shape(&summary.sample_shape),
         ]
     });
-    table(&["id", "name", "read as", "train", "test", "classes", "sample"], &["name", "read as", "sample"], rows)
+    let header = ["id", "name", "state", "read as", "train", "test", "classes", "sample"];
+    table(&header, &["name", "state", "read as", "sample"], rows)
 }

@@ -7,7 +7,7 @@ use serde_json::{Value, json};
 use super::client::{ATTEMPTS, Client, all, back_off, id, is_passing, persist, request_id};
 use super::failure::{Exit, Failure};
 use super::local;
-use super::output::{Output, comparison, percent, points, table};
+use super::output::{self, Output, comparison, percent, points, table};
 use super::progress::Meter;
 use super::steps;
 use super::verbs::JobsVerb;
@@ -289,7 +289,7 @@ fn is_terminal(state: State) -> bool {
 
 /// A job's state as people write it.
 fn state(job: &v1::Job) -> String {
-    job.state().as_str_name().trim_start_matches("STATE_").to_lowercase()
+    output::state(job.state().as_str_name())
 }
 
 fn progress(message: &v1::Progress) -> Progress {

@@ -7,7 +7,7 @@ use serde_json::Value;
 use super::client::{Client, all, id, persist, request_id};
 use super::failure::{Exit, Failure};
 use super::local;
-use super::output::{Output, grouped, shape, table};
+use super::output::{Output, grouped, shape, state, table};
 use super::verbs::ModelsVerb;
 use crate::api::convert::catalogue;
 use crate::api::{json, v1};
@@ -29,7 +29,11 @@ pub async fn run(client: &Client, verb: ModelsVerb, output: Output) -> Result<()
         ModelsVerb::Get { model } => {
             let request = v1::GetModelRequest { name: client.resource("models", &model) };
             let model = persist(|| async { client.models().get_model(request.clone()).await }).await?.into_inner();
-            output.answer(|| text(std::slice::from_ref(&model)), || to_json(&model));
+            let why = model.error.as_ref().map(|error| format!("error: {}\n", error.message)).unwrap_or_default();
+            output.answer(|| text(std::slice::from_ref(&model)) + &why, || to_json(&model));
+            if model.state() != v1::model::State::Ready {
+                return Ok(());
+            }
             output.next([format!("niwaki jobs create RECIPE --model {} --dataset DATASET --watch", id(&model.name))]);
         }
         ModelsVerb::Rm { model } => {
@@ -102,6 +106,7 @@ fn text(models: &[v1::Model]) -> String {
         vec![
             id(&model.name).to_string(),
             model.display_name.clone(),
+            state(model.state().as_str_name()),
             grouped(model.files.iter().map(|file| file.size_bytes).sum()),
             grouped(summary.params),
             grouped(summary.nonzero_params),
@@ -110,6 +115,6 @@ fn text(models: &[v1::Model]) -> String {
             shape(&summary.output_shape),
         ]
     });
-    let header = ["id", "name", "bytes", "params", "not zero", "MACs", "input", "output"];
-    table(&header, &["name", "input", "output"], rows)
+    let header = ["id", "name", "state", "bytes", "params", "not zero", "MACs", "input", "output"];
+    table(&header, &["name", "state", "input", "output"], rows)
 }

@@ -101,6 +101,11 @@ impl Output {
     }
 }
 
+/// The word for a state, `STATE_READY`, that people read: `ready`.
+pub fn state(name: &str) -> String {
+    name.trim_start_matches("STATE_").to_lowercase()
+}
+
 /// A table: the first column is flush left, those named by `left` too, all others are numbers and flush right.
 pub fn table(header: &[&str], left: &[&str], rows: impl IntoIterator<Item = Vec<String>>) -> String {
     let mut table = Table::new();

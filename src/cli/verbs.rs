@@ -30,7 +30,7 @@ Examples:
   niwaki jobs create recipe.json --dataset DATASET --priority 10 --time-limit 2h
   niwaki jobs ls --filter 'state = RUNNING'
   niwaki jobs watch JOB
-  niwaki jobs wait JOB && niwaki jobs fetch JOB --out out/
+  niwaki jobs wait JOB && niwaki jobs download JOB --out out/
   niwaki jobs cancel JOB
   niwaki jobs retry JOB --watch
   niwaki jobs rm JOB";
@@ -89,7 +89,7 @@ pub enum ModelsVerb {
     /// Lists the models, newest first.
     #[command(alias = "list")]
     Ls {
-        /// Only those that meet these conditions, joined by AND: `state = OPEN AND create_time > "2026-01-31T00:00:00Z"`.
+        /// Only those that meet these conditions, joined by AND: `state = READY AND create_time > "2026-01-31T00:00:00Z"`.
         #[arg(long, value_name = "CONDITIONS", default_value = "", hide_default_value = true)]
         filter: String,
     },
@@ -123,7 +123,7 @@ pub enum DatasetsVerb {
     /// Lists the data sets, newest first.
     #[command(alias = "list")]
     Ls {
-        /// Only those that meet these conditions, joined by AND: `state = OPEN AND create_time > "2026-01-31T00:00:00Z"`.
+        /// Only those that meet these conditions, joined by AND: `state = READY AND create_time > "2026-01-31T00:00:00Z"`.
         #[arg(long, value_name = "CONDITIONS", default_value = "", hide_default_value = true)]
         filter: String,
     },
@@ -172,7 +172,7 @@ pub enum JobsVerb {
     /// Lists the jobs, newest first.
     #[command(alias = "list")]
     Ls {
-        /// Only those that meet these conditions, joined by AND: `state = OPEN AND create_time > "2026-01-31T00:00:00Z"`.
+        /// Only those that meet these conditions, joined by AND: `state = RUNNING AND create_time > "2026-01-31T00:00:00Z"`.
         #[arg(long, value_name = "CONDITIONS", default_value = "", hide_default_value = true)]
         filter: String,
     },

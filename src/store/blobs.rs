@@ -236,7 +236,9 @@ pub(super) fn for_each_file(folder: &Path, mut found: impl FnMut(&str, &str, Pat
             None
         });
         for inner in inner.into_iter().flatten().flatten() {
-            if let Ok(metadata) = inner.metadata() {
+            if let Ok(metadata) = inner.metadata()
+                && metadata.is_file()
+            {
                 let (outer, inner_name) = (outer.file_name(), inner.file_name());
                 found(&outer.to_string_lossy(), &inner_name.to_string_lossy(), inner.path(), metadata.len());
             }

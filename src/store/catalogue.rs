@@ -33,7 +33,7 @@ pub struct Catalogue {
 }
 
 /// What only models, or only data sets, have. It is stored as JSON.
-pub trait Detail: Serialize + DeserializeOwned + Send + Unpin {
+pub trait Detail: Serialize + DeserializeOwned + Default + Send + Unpin {
     /// The table.
     const TABLE: &'static str;
     /// What errors call it.
@@ -285,29 +285,33 @@ impl Catalogue {
     /// The files of an entry are as they should be; `detail` has what was found in them. One that is no longer VALIDATING
     /// is returned as it is.
     pub async fn ready<D: Detail>(&self, tenant: &str, id: &str, detail: &D) -> Result<Entry<D>, StoreError> {
-        self.settle::<D>(tenant, id, EntryState::Ready, "detail", to_json(detail)?).await
+        let set = [("detail", to_json(detail)?)];
+        self.settle::<D>(tenant, id, EntryState::Ready, set.as_slice()).await
     }
 
-    /// The files of an entry are not as they should be. One that is no longer VALIDATING is returned as it is.
+    /// The files of an entry are not as they should be. One that is no longer VALIDATING is returned as it is. What the
+    /// caller said beside the files is forgotten: it may be long, and nobody needs it any more.
     pub async fn reject<D: Detail>(&self, tenant: &str, id: &str, failure: &Failure) -> Result<Entry<D>, StoreError> {
-        self.settle::<D>(tenant, id, EntryState::Rejected, "failure", to_json(failure)?).await
+        let set = [("failure", to_json(failure)?), ("detail", to_json(&D::default())?)];
+        self.settle::<D>(tenant, id, EntryState::Rejected, set.as_slice()).await
     }
 
-    /// Ends a check: writes the state and, in `column`, what was found.
+    /// Ends a check: writes the state and, in these columns, what was found.
     async fn settle<D: Detail>(
         &self,
         tenant: &str,
         id: &str,
         state: EntryState,
-        column: &'static str,
-        found: String,
+        set: &[(&'static str, String)],
     ) -> Result<Entry<D>, StoreError> {
+        let columns: String = (4..).zip(set).map(|(place, (column, _))| format!("{column} = ${place}, ")).collect();
         let sql = format!(
-            "UPDATE {} SET state = $1, {column} = $2, revision = revision + 1
-             WHERE tenant = $3 AND id = $4 AND state = 'VALIDATING'",
+            "UPDATE {} SET state = $1, {columns} revision = revision + 1
+             WHERE tenant = $2 AND id = $3 AND state = 'VALIDATING'",
             D::TABLE
         );
-        let query = sqlx::query(AssertSqlSafe(sql)).bind(state.name()).bind(found).bind(tenant).bind(id);
+        let query = sqlx::query(AssertSqlSafe(sql)).bind(state.name()).bind(tenant).bind(id);
+        let query = set.iter().fold(query, |query, (_, value)| query.bind(value));
         query.execute(self.database.pool()).await?;
         self.get(tenant, id).await
     }

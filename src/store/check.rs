@@ -6,7 +6,7 @@
 
 use std::collections::HashSet;
 use std::fs::{self, File};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use sqlx::{AssertSqlSafe, Row};
 
@@ -74,10 +74,11 @@ pub async fn backup(
     if !from.is_file() {
         return Err(StoreError::NoDatabase { path: from });
     }
-    make_folder(to).map_err(StoreError::folder(to))?;
-    if fs::canonicalize(to).ok() == fs::canonicalize(data).ok() {
-        return Err(StoreError::BackupOntoItself { path: to.to_path_buf() });
+    let is_source = fs::canonicalize(to).is_ok_and(|to| fs::canonicalize(data).is_ok_and(|data| to == data));
+    if is_source || folder_around(to).is_some() {
+        return Err(StoreError::BackupWithin { path: to.to_path_buf() });
     }
+    make_folder(to).map_err(StoreError::folder(to))?;
     // A server may have been started on an earlier backup.
     let _lock = lock(to)?;
     let blobs = to.join("blobs");
@@ -109,6 +110,14 @@ pub async fn backup(
     fs::rename(&part, &copy).map_err(StoreError::folder(&copy))?;
     File::open(to).and_then(|folder| folder.sync_all()).map_err(StoreError::folder(to))?;
     Ok(copied)
+}
+
+/// The data folder that a folder, which need not exist, lies in: what is put there would be taken for the server's.
+fn folder_around(path: &Path) -> Option<PathBuf> {
+    let existing = path.ancestors().find_map(|folder| Some((folder, fs::canonicalize(folder).ok()?)));
+    let (folder, existing) = existing.or_else(|| Some((Path::new(""), fs::canonicalize(".").ok()?)))?;
+    let is_data = |folder: &&Path| folder.join("niwaki.sqlite").is_file();
+    existing.ancestors().skip(usize::from(folder == path)).find(is_data).map(Path::to_path_buf)
 }
 
 /// The blobs that a copied database names. A copy of its own is brought up to date for that: the backup stays what the
@@ -194,7 +203,12 @@ mod tests {
         assert!(backup(&folder.path().join("nothing"), &to, none).await.is_err());
         // Nobody's folder is written over.
         assert!(matches!(backup(&data, &to, none).await, Err(StoreError::FolderInUse { .. })));
-        assert!(matches!(backup(&data, &data, none).await, Err(StoreError::BackupOntoItself { .. })));
+        for within in [data.clone(), data.join("uploads/default"), data.join("new"), data.join("blobs/sha256/../new")] {
+            assert!(matches!(backup(&data, &within, none).await, Err(StoreError::BackupWithin { .. })), "{within:?}");
+        }
+        assert!(!data.join("new").exists());
+        fs::write(folder.path().join("data/niwaki.sqlite"), "no database, and long enough").unwrap();
+        assert!(matches!(backup(&data, &to.join("../other"), none).await, Err(StoreError::NoDatabase { .. })));
     }
 
     #[tokio::test]

@@ -4,6 +4,8 @@
 //! between the engines is in this file: how a writing transaction begins and how rows are locked. There are no macros
 //! that check SQL at build time; the contract suite that runs on both engines is the check.
 
+use std::fs::File;
+use std::io::Read;
 use std::path::Path;
 use std::time::Duration;
 
@@ -37,6 +39,7 @@ enum Engine {
 impl Database {
     /// Opens (or makes) a SQLite database in a file.
     pub async fn open_file(path: &Path) -> Result<Self, StoreError> {
+        is_database(path)?;
         Self::open(&url_of(path)).await
     }
 
@@ -99,6 +102,14 @@ impl Database {
         Ok(())
     }
 
+    /// Gives pages that nothing is in any more back to the disk, some tens of megabytes of them. PostgreSQL has its own ways.
+    pub(super) async fn shrink(&self) -> Result<(), StoreError> {
+        if self.engine == Engine::Sqlite {
+            sqlx::query("PRAGMA incremental_vacuum(10000)").fetch_all(&self.pool).await?;
+        }
+        Ok(())
+    }
+
     /// What the engine finds wrong with the file, in sentences. PostgreSQL looks after its own.
     pub async fn check(&self) -> Result<Vec<String>, StoreError> {
         if self.engine == Engine::Postgres {
@@ -117,6 +128,7 @@ impl Database {
     /// Copies a SQLite database, which others may be writing to, as it stands into a file that does not exist yet. Nothing
     /// in it changes, its tables neither.
     pub(super) async fn copy_file(from: &Path, to: &Path) -> Result<(), StoreError> {
+        is_database(from)?;
         let database = Self::open_as_it_is(&url_of(from)).await?;
         let query = sqlx::query("VACUUM INTO $1").bind(to.to_string_lossy().into_owned());
         let copied = query.execute(&database.pool).await;
@@ -155,6 +167,17 @@ impl Database {
     }
 }
 
+/// Refuses a file that is no database: the pool would try for long to open it, and not say why it could not.
+fn is_database(path: &Path) -> Result<(), StoreError> {
+    let mut start = [0; 16];
+    let read = File::open(path).and_then(|mut file| file.read_exact(&mut start));
+    match read {
+        Ok(()) if start != *b"SQLite format 3\0" => Err(StoreError::NoDatabase { path: path.to_path_buf() }),
+        // A new one has no bytes yet.
+        _ => Ok(()),
+    }
+}
+
 /// The URL of a SQLite file. It is percent-decoded by the driver, so that `?` and `#` may stand in a path.
 fn url_of(path: &Path) -> String {
     let path = path.to_string_lossy().replace('%', "%25").replace('?', "%3F").replace('#', "%23");
@@ -165,6 +188,8 @@ fn settings(engine: Engine) -> &'static [&'static str] {
     match engine {
         // `synchronous=FULL` makes a commit durable before it is acknowledged; in WAL mode the default would not.
         Engine::Sqlite => &[
+            // Of a new database; see `shrink`.
+            "PRAGMA auto_vacuum=INCREMENTAL",
             "PRAGMA busy_timeout=10000",
             "PRAGMA journal_mode=WAL",
             "PRAGMA synchronous=FULL",

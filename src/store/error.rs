@@ -178,14 +178,14 @@ pub enum StoreError {
         source: io::Error,
     },
     /// A data folder without a database.
-    #[error("{} is not there: this is no data folder of a server", path.display())]
+    #[error("{} is no database: this is no data folder of a server, or it is damaged", path.display())]
     NoDatabase {
         /// Where it should be.
         path: PathBuf,
     },
-    /// A backup into the folder that it is of.
-    #[error("{} is the data folder itself: a backup needs a folder of its own", path.display())]
-    BackupOntoItself {
+    /// A backup into a data folder, that which it is of or another.
+    #[error("{} is a data folder or lies in one: a backup needs a folder elsewhere", path.display())]
+    BackupWithin {
         /// The folder.
         path: PathBuf,
     },
@@ -317,7 +317,7 @@ impl Classify for StoreError {
             StoreError::DigestMismatch { .. }
             | StoreError::Folder { .. }
             | StoreError::NoDatabase { .. }
-            | StoreError::BackupOntoItself { .. } => Kind::InvalidArgument,
+            | StoreError::BackupWithin { .. } => Kind::InvalidArgument,
             StoreError::Corrupt { .. } => Kind::DataLoss,
             StoreError::TooMany { .. }
             | StoreError::TooManyTenantBytes { .. }
@@ -356,7 +356,7 @@ impl Classify for StoreError {
             StoreError::Corrupt { .. } => "STORED_BYTES_CORRUPT",
             StoreError::ReadOffset { .. } => "READ_OFFSET",
             StoreError::NoDatabase { .. } => "NO_DATABASE",
-            StoreError::BackupOntoItself { .. } => "BACKUP_FOLDER",
+            StoreError::BackupWithin { .. } => "BACKUP_FOLDER",
             StoreError::DiskFull => "DISK_FULL",
             StoreError::Storage => "STORAGE",
             StoreError::OutOfMemory => "OUT_OF_MEMORY",

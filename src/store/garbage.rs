@@ -93,6 +93,7 @@ impl Store {
                 Err(error) => tracing::error!(%digest, %error, "a blob that nobody names could not be removed"),
             }
         }
+        self.database.shrink().await?;
         Ok(collected)
     }
 

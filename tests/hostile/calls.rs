@@ -379,3 +379,44 @@ async fn calls_that_have_no_time_are_made_again_and_converge() {
     assert_eq!(names.len(), 1);
     server.stop().await;
 }
+
+#[tokio::test]
+async fn bodies_that_are_no_messages_are_the_callers_mistake_whoever_reads_them() {
+    let data = tempfile::tempdir().unwrap();
+    let service = Service::start(data.path(), &[], &[]).await;
+    let methods =
+        ["JobService/ListJobs", "JobService/WatchJob", "ArtifactService/DownloadArtifact", "JobService/GetJob"];
+    let paths = methods.map(|method| format!("/niwaki.v1.{method}"));
+    for path in paths.iter().map(String::as_str).chain(["/grpc.health.v1.Health/Check"]) {
+        for body in
+            [b"".as_slice(), b"\x07\0\0\0\0", b"\x01\0\0\0\0", b"\0\0\0\0\x20abc", b"abc", b"\0\0\0\0\x02\xff\xff"]
+        {
+            let body = tonic::body::Body::new(Body::from(body));
+            let request = http::Request::post(path).header("content-type", "application/grpc").body(body).unwrap();
+            let answer = service.channel.clone().oneshot(request).await.unwrap();
+            let status = Status::from_header_map(answer.headers()).expect("a status before any answer");
+            assert_eq!(refusal::<()>(Err(status)), (Code::InvalidArgument, "UNDECODABLE".into()), "{path}");
+        }
+    }
+    neighbours_are_served(&service.channel).await;
+}
+
+#[tokio::test]
+async fn what_comes_back_of_what_was_sent_is_short() {
+    let data = tempfile::tempdir().unwrap();
+    let service = Service::start(data.path(), &[], &[]).await;
+    for name in ["y".repeat(1 << 20), "\u{1b}".repeat(1 << 20), format!("tenants/{}/models/x", "\u{e4}".repeat(20_000))]
+    {
+        let get = v1::GetModelRequest { name };
+        let error = ModelServiceClient::new(service.channel.clone()).get_model(get).await.unwrap_err();
+        assert_eq!(error.code(), Code::InvalidArgument);
+        assert!(error.message().len() <= 1003 && error.details().len() < 4096, "{}", error.details().len());
+    }
+    let steps = vec![v1::Step::default(); 3000];
+    let job = v1::Job { recipe: Some(v1::Recipe { steps, ..Default::default() }), ..Default::default() };
+    let create = v1::CreateJobRequest { parent: PARENT.into(), job: Some(job), ..Default::default() };
+    let error = JobServiceClient::new(service.channel.clone()).create_job(create).await.unwrap_err();
+    assert_eq!(error.code(), Code::InvalidArgument);
+    assert!(error.details().len() < 8000 && fields(&error).len() > 5, "{}", error.details().len());
+    neighbours_are_served(&service.channel).await;
+}

@@ -155,3 +155,14 @@ async fn a_download_that_has_begun_is_sent_to_its_end() {
     assert_eq!(collect(&store, &NOW, now_ms()).await.blobs, 0);
     assert_eq!(pieces.next().await.unwrap().unwrap().1, "downloaded");
 }
+
+#[tokio::test]
+async fn what_others_put_into_the_folder_is_in_no_collections_way() {
+    let (folder, store) = store().await;
+    for stray in ["uploads/default/stray", "uploads/lost+found", "blobs/sha256/ab/stray"] {
+        std::fs::create_dir_all(folder.path().join(stray)).unwrap();
+    }
+    stored(&store, b"garbage").await;
+    assert_eq!(collect(&store, &NOW, now_ms()).await, Collected { blobs: 1, bytes: 7, ..Collected::default() });
+    assert!(folder.path().join("uploads/default/stray").is_dir());
+}

@@ -70,7 +70,11 @@ pub async fn run(client: &Client, verb: JobsVerb, output: Output) -> Result<(), 
             let files = download(client, &job, &out).await?;
             let lines = || files.iter().map(|file| format!("{}\n", file.display())).collect();
             output.answer(lines, || json!({"files": files}));
-            output.next([format!("niwaki inspect {}", out.join("model.safetensors").display())]);
+            // Of a job that was stopped there is the best model so far.
+            let model = files.iter().find(|file| file.extension().is_some_and(|end| end == "safetensors"));
+            if let Some(model) = model {
+                output.next([format!("niwaki inspect {}", model.display())]);
+            }
         }
     }
     Ok(())
@@ -151,10 +155,15 @@ pub async fn watch_to_end(client: &Client, name: &str, meter: &mut Meter) -> Res
 pub async fn download(client: &Client, job: &v1::Job, out: &Path) -> Result<Vec<PathBuf>, Failure> {
     let artifacts = job.result.as_ref().map_or(&job.partial_artifacts, |result| &result.artifacts);
     if artifacts.is_empty() {
-        let message = format!("job {} has produced nothing: it is {}", id(&job.name), state(job));
-        return Err(
-            Failure::new(Exit::Failure, "NO_RESULT", message).hint(format!("niwaki jobs watch {}", id(&job.name)))
-        );
+        let id = id(&job.name);
+        let (message, has_ended) = match job.state() {
+            State::Failed | State::Cancelled => {
+                (format!("job {id} has left nothing: it has ended as {}", state(job)), true)
+            }
+            _ => (format!("job {id} has produced nothing yet: it is {}", state(job)), false),
+        };
+        let hint = if has_ended { format!("niwaki jobs retry {id}") } else { format!("niwaki jobs watch {id}") };
+        return Err(Failure::new(Exit::Failure, "NO_RESULT", message).hint(hint));
     }
     let mut files = Vec::new();
     for artifact in artifacts {
@@ -251,7 +260,11 @@ fn show(job: &v1::Job, output: Output) {
     let id = id(&job.name);
     match job.state() {
         State::Succeeded => output.next([format!("niwaki jobs download {id} --out DIR")]),
+        State::Failed | State::Cancelled if !job.partial_artifacts.is_empty() => {
+            output.next([format!("niwaki jobs download {id} --out DIR    # the best model so far")]);
+        }
         State::Failed | State::Cancelled => output.next(["niwaki jobs ls".into()]),
+        State::Cancelling => output.next([format!("niwaki jobs wait {id}")]),
         _ => output.next([format!("niwaki jobs watch {id}"), format!("niwaki jobs cancel {id}")]),
     }
 }

@@ -177,6 +177,14 @@ fn what_has_no_end_or_is_no_plain_file_is_exit_code_2() {
 }
 
 #[test]
+fn a_file_of_authorities_without_any_is_exit_code_2() {
+    let scratch = Scratch::new();
+    fs::write(scratch.path("ca.pem"), "-----BEGIN PRIVATE KEY-----").unwrap();
+    let words = ["--server", "https://127.0.0.1:1", "--ca", "ca.pem", "jobs", "ls"];
+    assert_eq!(scratch.error(2, &words)["reason"], "NO_CA");
+}
+
+#[test]
 fn what_is_not_there_is_exit_code_5() {
     let scratch = Scratch::new();
     let error = scratch.error(5, &["inspect", "missing.safetensors"]);

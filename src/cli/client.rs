@@ -184,7 +184,12 @@ fn tls(access: &AccessArgs) -> Result<ClientTlsConfig, Failure> {
         return Err(Failure::new(Exit::Invalid, "NO_CA", message)
             .hint("for a public certificate: --ca /etc/ssl/certs/ca-certificates.crt"));
     };
-    let mut config = ClientTlsConfig::new().ca_certificate(Certificate::from_pem(read(ca)?));
+    let authorities = read(ca)?;
+    if !String::from_utf8_lossy(&authorities).contains("-----BEGIN CERTIFICATE-----") {
+        let message = format!("--ca {}: holds no certificate in PEM form", ca.display());
+        return Err(Failure::new(Exit::Invalid, "NO_CA", message));
+    }
+    let mut config = ClientTlsConfig::new().ca_certificate(Certificate::from_pem(authorities));
     if let (Some(certificate), Some(key)) = (&access.cert, &access.cert_key) {
         config = config.identity(Identity::from_pem(read(certificate)?, secret_text(key)?));
     }

@@ -145,7 +145,9 @@ impl From<Status> for Failure {
             reason: reason.unwrap_or_else(|| word(code).into()),
             message: status.message().into(),
             violations: violations.into_iter().map(|v| Violation::new(v.field, v.description)).collect(),
-            hint: None,
+            hint: is_transport(&status).then(|| {
+                "is it still there? One with a certificate is called by https:// with --ca, and --cert if it asks for it".into()
+            }),
         }
     }
 }

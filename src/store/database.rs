@@ -232,4 +232,21 @@ mod tests {
         let (keys,): (i64,) = sqlx::query_as("PRAGMA foreign_keys").fetch_one(database.pool()).await.unwrap();
         assert_eq!(keys, 1);
     }
+
+    #[tokio::test]
+    async fn room_that_nothing_needs_any_more_goes_back_to_the_disk() {
+        let folder = tempfile::tempdir().unwrap();
+        let database = Database::open_file(&folder.path().join("queue.sqlite")).await.unwrap();
+        let pages = async || {
+            let (count,): (i64,) = sqlx::query_as("PRAGMA page_count").fetch_one(database.pool()).await.unwrap();
+            count
+        };
+        let before = pages().await;
+        let fill = "CREATE TABLE large AS SELECT randomblob(1000000) AS bytes";
+        sqlx::query(fill).execute(database.pool()).await.unwrap();
+        assert!(pages().await > before + 200);
+        sqlx::query("DROP TABLE large").execute(database.pool()).await.unwrap();
+        database.shrink().await.unwrap();
+        assert!(pages().await < before + 10, "{} {before}", pages().await);
+    }
 }

@@ -93,8 +93,8 @@ async fn a_job_whose_process_is_killed_again_and_again_ends_with_the_bytes_of_on
     let undisturbed = server.create_job(&model, &dataset, &train(1500), "").await.unwrap();
     let expected = digest(&server.ended(&undisturbed.name).await);
 
-    let job = server.create_job(&model, &dataset, &train(1500), "").await.unwrap();
     let mut last = std::fs::read_to_string(data.path().join("data/pid")).unwrap();
+    let job = server.create_job(&model, &dataset, &train(1500), "").await.unwrap();
     // More often than a job may be lost that does not get on.
     for kill in 1..=5 {
         let pid = another(&data.path().join("data/pid"), &last).await;

@@ -237,6 +237,15 @@ mod tests {
     }
 
     #[tokio::test]
+    async fn a_new_data_folder_is_closed_to_other_users() {
+        use std::os::unix::fs::PermissionsExt;
+        let folder = tempfile::tempdir().unwrap();
+        let data = folder.path().join("data");
+        Store::open(&data).await.unwrap();
+        assert_eq!(fs::metadata(&data).unwrap().permissions().mode() & 0o777, 0o700);
+    }
+
+    #[tokio::test]
     async fn a_folder_serves_one_server_at_a_time() {
         let folder = tempfile::tempdir().unwrap();
         let first = Store::open(folder.path()).await.unwrap();

@@ -108,7 +108,7 @@ pub struct Failure {
 
 /// The longest message that is kept or sent, in bytes. What people send comes back in errors, whatever its length, and an
 /// answer's headers have room for some thousand bytes, each of which may take three.
-pub const MAX_MESSAGE: usize = 1000;
+const MAX_MESSAGE: usize = 1000;
 /// The most bytes of bad fields, with what is wrong with them.
 const MAX_VIOLATIONS: usize = 3000;
 /// The longest description of one.
@@ -124,7 +124,7 @@ pub fn cut(mut text: String, most: usize) -> String {
 }
 
 /// The first bad fields, and in the place of the others how many they are.
-pub fn cut_violations(violations: Vec<Violation>) -> Vec<Violation> {
+fn cut_violations(violations: Vec<Violation>) -> Vec<Violation> {
     let all = violations.len();
     let (mut kept, mut bytes) = (Vec::new(), 0);
     for Violation { field, description } in violations {

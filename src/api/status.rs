@@ -13,7 +13,7 @@ use tokio::task::JoinError;
 use tonic::{Code, Status};
 use tonic_types::{ErrorDetails, StatusExt, pb};
 
-use crate::error::{Classify, Kind, MAX_MESSAGE, Violation, cut, cut_violations, list};
+use crate::error::{Classify, Kind, Violation, cut, list};
 use crate::jobs::JobError;
 use crate::jobs::job::Failure;
 use crate::store::StoreError;
@@ -208,36 +208,27 @@ const MAX_METADATA: usize = 300;
 pub fn status(error: &impl Classify) -> Status {
     if error.kind() == Kind::Internal {
         tracing::error!(%error, "a request failed");
-        return Status::with_error_details(
-            Code::Internal,
-            INTERNAL,
-            ErrorDetails::with_error_info("INTERNAL", DOMAIN, HashMap::new()),
-        );
     }
     let metadata = error.metadata().into_iter().map(|(key, value)| (key.to_string(), cut(value, MAX_METADATA)));
-    let mut details = ErrorDetails::with_error_info(error.reason(), DOMAIN, metadata.collect::<HashMap<_, _>>());
-    for Violation { field, description } in cut_violations(error.violations()) {
-        details.add_bad_request_violation(field, description);
-    }
-    if error.kind() == Kind::Unavailable {
-        details.set_retry_info(Some(RETRY_AFTER));
-    }
-    Status::with_error_details(code(error.kind()), cut(error.to_string(), MAX_MESSAGE), details)
+    with_details(&Failure::of(error), metadata.collect())
 }
 
-/// The status of a failure: what a call hears whose files were refused.
+/// The status of a failure, of which whoever made it has told the log: what a call hears whose files were refused.
 pub fn refused(failure: &Failure) -> Status {
+    with_details(failure, HashMap::new())
+}
+
+fn with_details(failure: &Failure, metadata: HashMap<String, String>) -> Status {
     if failure.kind == Kind::Internal {
-        // Whoever made it has told the log.
-        return Status::with_error_details(
-            Code::Internal,
-            INTERNAL,
-            ErrorDetails::with_error_info("INTERNAL", DOMAIN, HashMap::new()),
-        );
+        let details = ErrorDetails::with_error_info("INTERNAL", DOMAIN, HashMap::new());
+        return Status::with_error_details(Code::Internal, INTERNAL, details);
     }
-    let mut details = ErrorDetails::with_error_info(&failure.reason, DOMAIN, HashMap::new());
+    let mut details = ErrorDetails::with_error_info(&failure.reason, DOMAIN, metadata);
     for Violation { field, description } in &failure.violations {
         details.add_bad_request_violation(field, description);
+    }
+    if failure.kind == Kind::Unavailable {
+        details.set_retry_info(Some(RETRY_AFTER));
     }
     Status::with_error_details(code(failure.kind), &failure.message, details)
 }
@@ -286,6 +277,16 @@ impl From<JobError> for Status {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn what_may_be_tried_again_says_when_whoever_found_it_out() {
+        let kept = Failure::new(Kind::Unavailable, "READER_LOST", "the process was ended");
+        for status in [Status::from(RequestError::Stopping), refused(&kept)] {
+            assert_eq!(status.get_details_retry_info().and_then(|info| info.retry_delay), Some(RETRY_AFTER));
+        }
+        let final_one = Failure::new(Kind::InvalidArgument, "TRUNCATED", "it ends early");
+        assert!(refused(&final_one).get_details_retry_info().is_none());
+    }
 
     #[test]
     fn bad_fields_are_named_in_the_message_and_in_the_details() {

@@ -10,7 +10,11 @@ use super::*;
 
 /// What `inside` finds in a locked room with a folder that has the file `given`.
 fn inside<T: Send>(writable: u64, inside: impl FnOnce(&Path) -> T + Send) -> T {
-    let folder = tempfile::tempdir().unwrap();
+    inside_of(tempfile::tempdir().unwrap(), writable, inside)
+}
+
+/// The same in a folder that has more in it.
+fn inside_of<T: Send>(folder: tempfile::TempDir, writable: u64, inside: impl FnOnce(&Path) -> T + Send) -> T {
     fs::write(folder.path().join("given"), "x").unwrap();
     let limits = Limits { memory_bytes: 0, cpu_seconds: 0, file_bytes: writable, open_files: 0 };
     std::thread::scope(|scope| {
@@ -47,18 +51,22 @@ fn files_are_read_in_the_folder_and_nowhere_else() {
 
 #[test]
 fn a_writer_writes_plain_files_in_its_folder() {
-    inside(1, |folder| {
-        fs::write(folder.join("new.part"), "y").unwrap();
-        fs::rename(folder.join("new.part"), folder.join("new")).unwrap();
-        fs::File::open(folder.join("new")).unwrap().sync_all().unwrap();
-        fs::remove_file(folder.join("new")).unwrap();
+    let folder = tempfile::tempdir().unwrap();
+    fs::create_dir(folder.path().join("out")).unwrap();
+    inside_of(folder, 1, |folder| {
+        fs::write(folder.join("out/new.part"), "y").unwrap();
+        fs::rename(folder.join("out/new.part"), folder.join("out/new")).unwrap();
+        fs::rename(folder.join("out/new"), folder.join("moved")).unwrap();
+        fs::File::open(folder.join("moved")).unwrap().sync_all().unwrap();
+        fs::remove_file(folder.join("moved")).unwrap();
         assert!(std::os::unix::fs::symlink("/etc/passwd", folder.join("link")).is_err());
         assert!(fs::hard_link(folder.join("given"), folder.join("link")).is_err());
         if !matches!(try_out().files, Force::Nothing(_)) {
             let outside = folder.parent().unwrap().join(format!("niwaki-{}", std::process::id()));
             assert!(fs::write(outside, "x").is_err());
             // Folders are hard to remove if they are made for that.
-            assert!(fs::create_dir(folder.join("out")).is_err());
+            assert!(fs::create_dir(folder.join("new")).is_err());
+            assert!(fs::remove_dir(folder.join("out")).is_err());
         }
     });
 }

@@ -59,7 +59,7 @@ impl Layer {
         Self {
             name: node.name.clone(),
             kind: node.op.name(),
-            shape: graph.value(node.output).sample_shape(),
+            shape: graph.value(node.output()).sample_shape(),
             dtypes,
             cost: cost::of_node(graph, node),
         }

@@ -3,7 +3,7 @@
 use candle_core::{Result, Tensor};
 
 use super::Mode;
-use crate::graph::op::BatchNorm;
+use crate::graph::op::{BatchNorm, Binary};
 use crate::graph::{Node, Op};
 use crate::kernels::{self, Kernel, Moments, Statistics};
 use crate::seed;
@@ -44,7 +44,7 @@ pub(super) fn way(node: &Node, inputs: &[&Tensor], params: &[&Tensor], context: 
             kernels::global_avg_pool([h, w])
         }
         Op::Activation(activation) => kernels::activation(*activation),
-        Op::Add => kernels::add(),
+        Op::Binary(Binary::Add) => kernels::add(),
         Op::Pad(config) => kernels::pad(x.dims(), config)?,
         Op::Slice(config) => kernels::slice(x.dims(), config)?,
         Op::Dropout(config) if context.mode == Mode::Train && config.rate > 0.0 => {
@@ -54,6 +54,7 @@ pub(super) fn way(node: &Node, inputs: &[&Tensor], params: &[&Tensor], context: 
         Op::Dropout(_) => return Ok(Way::Through((*x).clone())),
         Op::Flatten if x.rank() == 2 => return Ok(Way::Through((*x).clone())),
         Op::Flatten => return Ok(Way::Through(x.flatten_from(1)?)),
+        op => candle_core::bail!("{} does not run yet", op.name()),
     };
     Ok(Way::Kernel(kernel))
 }

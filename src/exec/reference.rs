@@ -2,7 +2,7 @@
 //! session with it; it is far too slow for anything else.
 
 use super::{Mode, ParamView};
-use crate::graph::op::{Activation, BatchNorm, Conv2d, Window};
+use crate::graph::op::{BatchNorm, Binary, Conv2d, Window};
 use crate::graph::{Graph, Op};
 
 /// Every value of `graph`, `[batch, sample...]`, by its index. `params` holds the parameters as `views` says. Dropout
@@ -21,7 +21,7 @@ pub(super) fn values(
         let x = &values[node.inputs[0].index()];
         let param = |i: usize| node.params.get(i).map_or(&[][..], |p| &params[views[p.index()].range.clone()]);
         let shape = graph.value(node.inputs[0]).sample_shape();
-        let out = graph.value(node.output).sample_shape();
+        let out = graph.value(node.output()).sample_shape();
         let samples = x.chunks(x.len() / batch);
         let y: Vec<f64> = match &node.op {
             Op::Linear => samples.flat_map(|x| linear(x, param(0), param(1))).collect(),
@@ -40,28 +40,27 @@ pub(super) fn values(
                 let mean = |v: &[f64]| v.iter().sum::<f64>() / if config.count_padding { taps } else { v.len() } as f64;
                 samples.flat_map(|x| pool(&sizes, x, mean)).collect()
             }
-            Op::Activation(Activation::Relu) => x.iter().map(|v| v.max(0.0)).collect(),
-            Op::Activation(Activation::Sigmoid) => x.iter().map(|v| 1.0 / (1.0 + (-v).exp())).collect(),
-            Op::Activation(Activation::Tanh) => x.iter().map(|v| v.tanh()).collect(),
+            Op::Activation(activation) => x.iter().map(|v| activation.at(*v).0).collect(),
             Op::Flatten | Op::Dropout(_) => x.clone(),
             Op::GlobalAvgPool => {
                 x.chunks(shape[1] * shape[2]).map(|p| p.iter().sum::<f64>() / p.len() as f64).collect()
             }
-            Op::Add => x.iter().zip(&values[node.inputs[1].index()]).map(|(a, b)| a + b).collect(),
+            Op::Binary(Binary::Add) => x.iter().zip(&values[node.inputs[1].index()]).map(|(a, b)| a + b).collect(),
             Op::Pad(c) => {
                 // Of the places of the wide axis, those before and after have no counterpart.
                 along(x, &shape, c.axis, out[c.axis - 1], |i| {
                     i.checked_sub(c.before).filter(|i| *i < shape[c.axis - 1])
                 })
             }
-            Op::Slice(c) => along(x, &shape, c.axis, out[c.axis - 1], |i| Some(c.start + i * c.step)),
+            Op::Slice(c) => along(x, &shape, c.axis, out[c.axis - 1], |i| Some(c.start.fixed().unwrap() + i * c.step)),
             Op::BatchNorm(config) => {
                 let channel: Vec<usize> =
                     (0..x.len()).map(|i| i / shape[1..].iter().product::<usize>() % shape[0]).collect();
                 batch_norm(config, x, &channel, [0, 1, 2, 3].map(param), mode)
             }
+            op => panic!("{} has no reference yet", op.name()),
         };
-        values[node.output.index()] = y;
+        values[node.output().index()] = y;
     }
     values
 }

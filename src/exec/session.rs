@@ -321,7 +321,7 @@ impl Session {
             let context = Context { mode, seed: self.seed, measures };
             let (step, moments) = self.step(i, &args, &context).map_err(|e| fail(e.to_string()))?;
             run.measured.extend(moments.map(|moments| Measured { node: i, moments }));
-            run.values[node.output.index()] = Some(step.y.clone());
+            run.values[node.output().index()] = Some(step.y.clone());
             if mode == Mode::Train {
                 run.tape.push(step);
             }

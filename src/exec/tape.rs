@@ -59,7 +59,7 @@ impl Tape {
         while let Some(step) = self.steps.pop() {
             let node = &nodes[step.node];
             // A value that leads to none of the outputs and taps has no gradient.
-            let Some(dy) = gradients[node.output.index()].take() else { continue };
+            let Some(dy) = gradients[node.output().index()].take() else { continue };
             let found = step.backward(&dy).map_err(|e| ExecError::Node {
                 node: node.name.clone(),
                 op: node.op.name(),

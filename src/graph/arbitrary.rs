@@ -5,7 +5,7 @@
 use proptest::prelude::*;
 use rand::Rng;
 
-use super::op::{Activation, AvgPool2d, BatchNorm, Conv2d, Dropout, MaxPool2d, Pad, Slice, Window};
+use super::op::{Activation, AvgPool2d, BatchNorm, Conv2d, Dropout, Fill, MaxPool2d, Pad, Slice, Window};
 use super::{Graph, GraphEdit, Op, ParamId, ValueId};
 use crate::seed;
 use crate::tensor::TensorData;
@@ -71,25 +71,29 @@ fn spatial_layer(edit: &mut GraphEdit<'_>, top: ValueId, i: usize, rng: &mut imp
         }
         1 => edit.add_node(&format!("max{i}"), Op::MaxPool2d(MaxPool2d { window }), &[top], &[]).unwrap(),
         2 => {
-            let op = Op::AvgPool2d(AvgPool2d { window, count_padding: rng.random() });
+            let op = Op::AvgPool2d(AvgPool2d { window, count_padding: rng.random(), overhang: [0; 2] });
             edit.add_node(&format!("avg{i}"), op, &[top], &[]).unwrap()
         }
         3 => batch_norm(edit, top, &format!("bn{i}"), rng),
         4 => {
             let branch = batch_norm(edit, top, &format!("bn{i}"), rng);
             let branch = edit.add_node(&format!("act{i}"), activation(rng), &[branch], &[]).unwrap();
-            edit.add_node(&format!("add{i}"), Op::Add, &[branch, top], &[]).unwrap()
+            edit.add_node(&format!("add{i}"), Op::ADD, &[branch, top], &[]).unwrap()
         }
         5 => {
-            let config =
-                Pad { axis: rng.random_range(1..=3), before: rng.random_range(0..3), after: rng.random_range(0..3) };
+            let config = Pad {
+                axis: rng.random_range(1..=3),
+                before: rng.random_range(0..3),
+                after: rng.random_range(0..3),
+                fill: Fill::default(),
+            };
             edit.add_node(&format!("pad{i}"), Op::Pad(config), &[top], &[]).unwrap()
         }
         6 => {
             let axis = rng.random_range(1..=3);
             let start = rng.random_range(0..shape[axis - 1]);
             let end = rng.random_range(start + 1..=shape[axis - 1]);
-            let config = Slice { axis, start, end, step: rng.random_range(1..=3) };
+            let config = Slice { axis, start: start.into(), end: end.into(), step: rng.random_range(1..=3) };
             edit.add_node(&format!("slice{i}"), Op::Slice(config), &[top], &[]).unwrap()
         }
         7 => {

@@ -70,7 +70,7 @@ impl GraphBuilder {
 
     /// Average pooling; padding counts as zeros.
     pub fn avg_pool(self, name: &str, window: Window) -> Self {
-        self.layer(name, Op::AvgPool2d(AvgPool2d { window, count_padding: true }), &[])
+        self.layer(name, Op::AvgPool2d(AvgPool2d { window, count_padding: true, overhang: [0; 2] }), &[])
     }
 
     /// The mean of each channel.
@@ -119,7 +119,7 @@ impl GraphBuilder {
     /// Joins the branch that ends at `other` to this one, element by element.
     pub fn add(self, name: &str, other: Place) -> Self {
         let inputs = [self.top, other.0].into_iter().flatten().collect();
-        self.node(name, Op::Add, inputs, &[])
+        self.node(name, Op::ADD, inputs, &[])
     }
 
     /// The finished graph; its output is the last layer's.

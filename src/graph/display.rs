@@ -2,8 +2,8 @@
 
 use std::fmt;
 
-use super::Graph;
-use super::op::{Op, shape_text};
+use super::dim::shape_text;
+use super::{Graph, Value};
 use crate::tensor::DType;
 
 impl fmt::Display for Graph {
@@ -13,29 +13,13 @@ impl fmt::Display for Graph {
         };
         for input in self.inputs() {
             let value = self.value(*input);
-            writeln!(f, "{} : {}", value.name, shape_text(&value.shape))?;
+            writeln!(f, "{}", described(value))?;
         }
         for node in self.nodes() {
             let params: Vec<String> =
                 node.params.iter().map(|p| self.param(*p)).map(|p| format!("{} {:?}", p.name, p.data)).collect();
-            let output = self.value(node.output);
-            write!(f, "{} : {} = {}", output.name, shape_text(&output.shape), node.op.name())?;
-            match &node.op {
-                Op::Conv2d(c) => write!(
-                    f,
-                    "{{stride {:?} padding {:?} dilation {:?} groups {}}}",
-                    c.stride, c.padding, c.dilation, c.groups
-                )?,
-                Op::MaxPool2d(super::op::MaxPool2d { window: w })
-                | Op::AvgPool2d(super::op::AvgPool2d { window: w, .. }) => {
-                    write!(f, "{{kernel {:?} stride {:?} padding {:?}}}", w.kernel, w.stride, w.padding)?;
-                }
-                Op::BatchNorm(c) => write!(f, "{{epsilon {} momentum {}}}", c.epsilon, c.momentum)?,
-                Op::Pad(c) => write!(f, "{{axis {} before {} after {}}}", c.axis, c.before, c.after)?,
-                Op::Slice(c) => write!(f, "{{axis {} places {}..{} step {}}}", c.axis, c.start, c.end, c.step)?,
-                Op::Dropout(c) => write!(f, "{{rate {}}}", c.rate)?,
-                Op::Linear | Op::Activation(_) | Op::Flatten | Op::GlobalAvgPool | Op::Add => {}
-            }
+            let outputs: Vec<String> = node.outputs.iter().map(|id| described(self.value(*id))).collect();
+            write!(f, "{} = {}{}", outputs.join(", "), node.op.name(), attributes(&node.op.attributes()))?;
             write!(f, "({})", names(&node.inputs))?;
             if !params.is_empty() {
                 write!(f, " [{}]", params.join(", "))?;
@@ -47,4 +31,28 @@ impl fmt::Display for Graph {
         }
         writeln!(f, "return {}", names(self.outputs()))
     }
+}
+
+/// `fc1 : [N, 3]`, with the number format where it is not the usual one.
+fn described(value: &Value) -> String {
+    match value.ty.dtype {
+        DType::F32 => format!("{} : {}", value.name, shape_text(value.shape())),
+        _ => format!("{} : {}", value.name, value.ty),
+    }
+}
+
+/// A JSON object of attributes as people read it: `{kernel [2, 2], stride [2, 2]}`.
+fn attributes(json: &str) -> String {
+    if json == "{}" {
+        return String::new();
+    }
+    json.chars().fold(String::new(), |mut text, c| {
+        match c {
+            '"' => {}
+            ':' => text.push(' '),
+            ',' => text.push_str(", "),
+            c => text.push(c),
+        }
+        text
+    })
 }

@@ -3,6 +3,7 @@
 use std::collections::HashSet;
 use std::sync::Arc;
 
+use super::op::ValueType;
 use super::{Dim, Graph, GraphError, Node, Op, Param, ParamId, Value, ValueId};
 use crate::tensor::{DType, TensorData};
 
@@ -63,7 +64,12 @@ impl<'g> GraphEdit<'g> {
     /// Adds an input of that shape (without the batch axis).
     pub fn add_input(&mut self, name: &str, sample_shape: &[usize]) -> ValueId {
         let shape = std::iter::once(Dim::Batch).chain(sample_shape.iter().map(|&n| Dim::Fixed(n))).collect();
-        let id = self.add_value(name, shape);
+        self.add_input_of(name, ValueType::new(DType::F32, shape))
+    }
+
+    /// Adds an input of any type.
+    pub fn add_input_of(&mut self, name: &str, ty: ValueType) -> ValueId {
+        let id = self.add_value(name, ty);
         self.draft.inputs.push(id);
         id
     }
@@ -71,12 +77,19 @@ impl<'g> GraphEdit<'g> {
     /// Adds a parameter.
     pub fn add_param(&mut self, name: &str, data: TensorData) -> ParamId {
         let id = ParamId(self.draft.params.len() as u32);
-        self.draft.params.push(Param { name: name.to_string(), data, mask: None });
+        self.draft.params.push(Param { name: name.to_string(), data, fixed: false, mask: None });
         self.changes.push(Change::AddParam(name.to_string()));
         id
     }
 
-    /// Adds a node at the end; its output value has the node's name and the inferred shape.
+    /// Adds a parameter that is part of the structure: see [`Param::fixed`].
+    pub fn add_fixed_param(&mut self, name: &str, data: TensorData) -> ParamId {
+        let id = self.add_param(name, data);
+        self.draft.params[id.index()].fixed = true;
+        id
+    }
+
+    /// Adds a node at the end; its output value has the node's name and the inferred type.
     pub fn add_node(
         &mut self,
         name: &str,
@@ -85,6 +98,25 @@ impl<'g> GraphEdit<'g> {
         params: &[ParamId],
     ) -> Result<ValueId, GraphError> {
         self.place_node(self.draft.nodes.len(), name, op, inputs, params)
+    }
+
+    /// Adds a node at the end, with names for its outputs.
+    pub fn add_node_with_outputs(
+        &mut self,
+        name: &str,
+        op: Op,
+        inputs: &[ValueId],
+        params: &[ParamId],
+        outputs: &[String],
+    ) -> Result<Vec<ValueId>, GraphError> {
+        let types = self.infer(name, &op, inputs, params)?;
+        if types.len() != outputs.len() {
+            let (stated, inferred) = (outputs.len(), types.len());
+            return Err(GraphError::Outputs { node: name.to_string(), stated, inferred });
+        }
+        let outputs: Vec<ValueId> = outputs.iter().zip(types).map(|(name, ty)| self.add_value(name, ty)).collect();
+        self.insert_node(self.draft.nodes.len(), name, op, inputs, params, outputs.clone());
+        Ok(outputs)
     }
 
     /// Puts a node behind a value: whoever read the value, the graph's outputs among them, reads the node's output
@@ -121,14 +153,14 @@ impl<'g> GraphEdit<'g> {
         let place = place.ok_or_else(|| GraphError::NoSuchNode { name: name.to_string() })?;
         let old = self.draft.nodes.remove(place);
         self.released.extend(&old.params);
-        self.changes.push(Change::RemoveNode(old.name));
+        self.changes.push(Change::RemoveNode(old.name.clone()));
         let mut top = old.inputs[0];
         let mut next = place;
         for node in chain {
             top = self.place_node(next, &node.name, node.op, &[top], &node.params)?;
             next += 1;
         }
-        self.redirect(old.output, top, next);
+        self.redirect(old.output(), top, next);
         Ok(top)
     }
 
@@ -184,16 +216,33 @@ impl<'g> GraphEdit<'g> {
         inputs: &[ValueId],
         params: &[ParamId],
     ) -> Result<ValueId, GraphError> {
-        let input_shapes: Vec<&[Dim]> = inputs.iter().map(|v| self.draft.value(*v).shape.as_slice()).collect();
-        let param_shapes: Vec<&[usize]> = params.iter().map(|p| self.draft.param(*p).data.shape()).collect();
-        let shape = op
-            .infer(&input_shapes, &param_shapes)
-            .map_err(|source| GraphError::Op { node: name.to_string(), source: Box::new(source) })?;
-        let output = self.add_value(name, shape);
-        let (inputs, params) = (inputs.to_vec(), params.to_vec());
-        self.draft.nodes.insert(place, Node { name: name.to_string(), op, inputs, params, output });
-        self.changes.push(Change::AddNode(name.to_string()));
+        let types = self.infer(name, &op, inputs, params)?;
+        let named = |i: usize| if i == 0 { name.to_string() } else { format!("{name}.{i}") };
+        let outputs: Vec<ValueId> =
+            types.into_iter().enumerate().map(|(i, ty)| self.add_value(&named(i), ty)).collect();
+        let output = outputs[0];
+        self.insert_node(place, name, op, inputs, params, outputs);
         Ok(output)
+    }
+
+    fn insert_node(
+        &mut self,
+        place: usize,
+        name: &str,
+        op: Op,
+        inputs: &[ValueId],
+        params: &[ParamId],
+        outputs: Vec<ValueId>,
+    ) {
+        let (inputs, params) = (inputs.to_vec(), params.to_vec());
+        self.draft.nodes.insert(place, Node { name: name.to_string(), op, inputs, params, outputs });
+        self.changes.push(Change::AddNode(name.to_string()));
+    }
+
+    fn infer(&self, name: &str, op: &Op, inputs: &[ValueId], params: &[ParamId]) -> Result<Vec<ValueType>, GraphError> {
+        let inputs: Vec<&ValueType> = inputs.iter().map(|v| &self.draft.value(*v).ty).collect();
+        let params: Vec<&[usize]> = params.iter().map(|p| self.draft.param(*p).data.shape()).collect();
+        op.infer(&inputs, &params).map_err(|source| GraphError::Op { node: name.to_string(), source: Box::new(source) })
     }
 
     fn node_mut(&mut self, name: &str) -> Result<&mut Node, GraphError> {
@@ -202,7 +251,7 @@ impl<'g> GraphEdit<'g> {
     }
 
     fn place_of_producer(&self, value: ValueId) -> Option<usize> {
-        self.draft.nodes.iter().position(|node| node.output == value)
+        self.draft.nodes.iter().position(|node| node.outputs.contains(&value))
     }
 
     /// Whoever reads `old` from node `from` on reads `new`.
@@ -224,23 +273,23 @@ impl<'g> GraphEdit<'g> {
         let gone: HashSet<ParamId> = self.released.iter().copied().filter(|id| !read.contains(id)).collect();
         let params = renumbered(draft.params.len(), |i| !gone.contains(&ParamId(i)));
         let written: HashSet<ValueId> =
-            draft.nodes.iter().map(|node| node.output).chain(draft.inputs.iter().copied()).collect();
+            draft.nodes.iter().flat_map(|node| &node.outputs).chain(&draft.inputs).copied().collect();
         let values = renumbered(draft.values.len(), |i| written.contains(&ValueId(i)));
         keep_numbered(&mut draft.params, &params);
         keep_numbered(&mut draft.values, &values);
         for node in &mut draft.nodes {
             node.params.iter_mut().for_each(|id| id.0 = params[id.index()].unwrap_or(u32::MAX));
             node.inputs.iter_mut().for_each(|id| id.0 = values[id.index()].unwrap_or(u32::MAX));
-            node.output.0 = values[node.output.index()].unwrap_or(u32::MAX);
+            node.outputs.iter_mut().for_each(|id| id.0 = values[id.index()].unwrap_or(u32::MAX));
         }
         for id in draft.inputs.iter_mut().chain(&mut draft.outputs) {
             id.0 = values[id.index()].unwrap_or(u32::MAX);
         }
     }
 
-    fn add_value(&mut self, name: &str, shape: Vec<Dim>) -> ValueId {
+    fn add_value(&mut self, name: &str, ty: ValueType) -> ValueId {
         let id = ValueId(self.draft.values.len() as u32);
-        self.draft.values.push(Value { name: name.to_string(), shape });
+        self.draft.values.push(Value { name: name.to_string(), ty });
         id
     }
 }
@@ -334,8 +383,8 @@ mod tests {
     fn a_node_is_inserted_behind_a_value_for_all_its_readers() {
         let mut graph = network();
         let mut edit = graph.edit();
-        let value = edit.graph().nodes()[0].output;
-        edit.add_node("sum", Op::Add, &[value, value], &[]).unwrap();
+        let value = edit.graph().nodes()[0].output();
+        edit.add_node("sum", Op::ADD, &[value, value], &[]).unwrap();
         let op = Op::Activation(Activation::Tanh);
         edit.insert_after(value, NewNode { name: "tanh".into(), op, params: vec![] }).unwrap();
         edit.commit().unwrap();
@@ -354,8 +403,8 @@ mod tests {
     fn a_node_is_inserted_for_the_named_readers_alone() {
         let mut graph = network();
         let mut edit = graph.edit();
-        let value = edit.graph().nodes()[0].output;
-        edit.add_node("sum", Op::Add, &[value, value], &[]).unwrap();
+        let value = edit.graph().nodes()[0].output();
+        edit.add_node("sum", Op::ADD, &[value, value], &[]).unwrap();
         let node = NewNode { name: "tanh".into(), op: Op::Activation(Activation::Tanh), params: vec![] };
         edit.insert_between(value, node, &["sum".into()]).unwrap();
         edit.commit().unwrap();

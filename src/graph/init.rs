@@ -5,7 +5,7 @@ use std::collections::HashMap;
 
 use rand::Rng;
 
-use super::{Graph, GraphError, ParamId};
+use super::{Graph, GraphError, Op, ParamId};
 use crate::seed;
 use crate::tensor::TensorData;
 
@@ -31,6 +31,9 @@ pub fn initialise(graph: &mut Graph, init: Init, seed: u64) -> Result<(), GraphE
     let mut edit = graph.edit();
     for id in edit.graph().param_ids() {
         let param = edit.graph().param(id);
+        if param.fixed {
+            continue;
+        }
         let shape = param.data.shape().to_vec();
         let values = match starts.get(&id) {
             Some(start) => vec![*start; param.data.elements()],
@@ -47,9 +50,11 @@ pub fn initialise(graph: &mut Graph, init: Init, seed: u64) -> Result<(), GraphE
 }
 
 /// What the parameter in this role starts from, for those roles that are not drawn and not zero.
-pub(super) fn start(op: &super::Op, place: usize) -> Option<f32> {
+pub(super) fn start(op: &Op, place: usize) -> Option<f32> {
     match (op, place) {
-        (super::Op::BatchNorm(_), 0 | 3) => Some(1.0),
+        (Op::BatchNorm(_), 0 | 3) => Some(1.0),
+        (Op::LayerNorm(_) | Op::RmsNorm(_) | Op::GroupNorm(_) | Op::InstanceNorm(_), 0) => Some(1.0),
+        (Op::PRelu, 0) => Some(0.25),
         _ => None,
     }
 }

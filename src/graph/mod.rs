@@ -17,6 +17,7 @@
 pub(crate) mod arbitrary;
 pub mod builder;
 pub mod cost;
+pub mod dim;
 mod display;
 mod edit;
 pub mod glob;
@@ -32,8 +33,10 @@ use thiserror::Error;
 
 use crate::tensor::{DType, TensorData, TensorError};
 
+pub use dim::Dim;
+use dim::Sizes;
 pub use edit::{Change, GraphEdit, NewNode};
-pub use op::{Op, OpError};
+pub use op::{Op, OpError, ValueType};
 pub(crate) use verify::{MAX_NODES, check_name, check_size};
 
 /// Names a value of a graph.
@@ -58,28 +61,25 @@ impl ParamId {
     }
 }
 
-/// The size of one axis of a value.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Dim {
-    /// The number of samples, open until the graph runs.
-    Batch,
-    /// A fixed size.
-    Fixed(usize),
-}
-
 /// An activation.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Value {
     /// A name, unique in the graph.
     pub name: String,
-    /// The axes; the first is [`Dim::Batch`].
-    pub shape: Vec<Dim>,
+    /// Its number format and axes; mostly the first is [`Dim::Batch`].
+    pub ty: ValueType,
 }
 
 impl Value {
-    /// The sizes after the batch axis.
+    /// The axes.
+    pub fn shape(&self) -> &[Dim] {
+        &self.ty.shape
+    }
+
+    /// The sizes for one sample: those after the batch axis, where that is the first. Open sequences count as one step.
     pub fn sample_shape(&self) -> Vec<usize> {
-        self.shape.iter().filter_map(|d| if let Dim::Fixed(n) = d { Some(*n) } else { None }).collect()
+        let own = self.ty.shape.strip_prefix(&[Dim::Batch]).unwrap_or(&self.ty.shape);
+        own.iter().map(|d| d.at(Sizes::of_batch(1)).unwrap_or(0)).collect()
     }
 }
 
@@ -90,6 +90,8 @@ pub struct Param {
     pub name: String,
     /// The values.
     pub data: TensorData,
+    /// Whether it is a number of the network's structure, which nobody trains or prunes: a table of places, a scale.
+    pub fixed: bool,
     /// Where given, one flag an element: `false` says that it is zero and stays zero while training.
     pub mask: Option<Arc<[bool]>>,
 }
@@ -97,7 +99,7 @@ pub struct Param {
 impl Param {
     /// Whether it counts as a weight: two or more axes. Biases and scales have one.
     pub fn is_weight(&self) -> bool {
-        self.data.shape().len() >= 2
+        !self.fixed && self.data.shape().len() >= 2
     }
 }
 
@@ -112,8 +114,15 @@ pub struct Node {
     pub inputs: Vec<ValueId>,
     /// The parameters it reads, in the order of [`Op::roles`].
     pub params: Vec<ParamId>,
-    /// The value it writes.
-    pub output: ValueId,
+    /// The values it writes: one or more.
+    pub outputs: Vec<ValueId>,
+}
+
+impl Node {
+    /// The value it writes; the first, where it writes several.
+    pub fn output(&self) -> ValueId {
+        self.outputs[0]
+    }
 }
 
 /// What can be wrong with a graph.
@@ -163,7 +172,7 @@ pub enum GraphError {
         /// What the operator says.
         source: Box<OpError>,
     },
-    /// The graph has no input, no output, or more than one input.
+    /// The graph has no input or no output.
     #[error("the graph needs one input and one output or more, it has {inputs} and {outputs}")]
     Ends {
         /// Inputs.
@@ -183,15 +192,25 @@ pub enum GraphError {
         /// The value.
         value: String,
     },
-    /// A value's stored shape is not what its node produces.
-    #[error("value '{value}' is said to have shape {stated}, but its node produces {inferred}")]
+    /// A value's stored type is not what its node produces.
+    #[error("value '{value}' is said to be {stated}, but its node produces {inferred}")]
     Shape {
         /// The value.
         value: String,
-        /// The stored shape.
+        /// The stored number format and shape.
         stated: String,
-        /// The inferred shape.
+        /// The inferred ones.
         inferred: String,
+    },
+    /// A node with another number of outputs than its operator has.
+    #[error("node '{node}' writes {stated} values, its operator has {inferred} outputs")]
+    Outputs {
+        /// The node.
+        node: String,
+        /// What it writes.
+        stated: usize,
+        /// What its operator has.
+        inferred: usize,
     },
     /// No node reads a parameter.
     #[error("parameter '{name}' is read by no node")]
@@ -199,7 +218,7 @@ pub enum GraphError {
         /// The parameter.
         name: String,
     },
-    /// A parameter is no floating point tensor.
+    /// A parameter that is learned is no floating point tensor.
     #[error("parameter '{name}': {source}")]
     Param {
         /// The parameter.
@@ -299,15 +318,16 @@ impl Graph {
         self.activations
     }
 
-    /// The parameters that are measured and not learned: running means and variances.
+    /// The parameters that are not learned: running means and variances, which are measured, and what is fixed.
     pub fn statistics(&self) -> HashSet<ParamId> {
         let of_node = |node: &'_ Node| node.params.get(node.op.statistics()).unwrap_or_default().to_vec();
-        self.nodes.iter().flat_map(of_node).collect()
+        let fixed = self.param_ids().filter(|id| self.param(*id).fixed);
+        self.nodes.iter().flat_map(of_node).chain(fixed).collect()
     }
 
     /// The node that writes a value; `None` for the inputs.
     pub fn producer(&self, value: ValueId) -> Option<&Node> {
-        self.nodes.iter().find(|node| node.output == value)
+        self.nodes.iter().find(|node| node.outputs.contains(&value))
     }
 
     /// The nodes that read a value.

@@ -2,8 +2,8 @@
 
 use std::collections::HashSet;
 
-use super::op::shape_text;
-use super::{Dim, Graph, GraphError};
+use super::op::ValueType;
+use super::{Graph, GraphError};
 use crate::tensor::{DType, TensorError};
 
 /// More nodes than any real network has; a bound on the work that a hostile file can cause.
@@ -27,7 +27,7 @@ pub(super) fn verify(graph: &Graph) -> Result<(), GraphError> {
     names("node", graph.nodes.iter().map(|n| n.name.as_str()))?;
     names("value", graph.values.iter().map(|v| v.name.as_str()))?;
     names("parameter", graph.params.iter().map(|p| p.name.as_str()))?;
-    if graph.inputs.len() != 1 || graph.outputs.is_empty() {
+    if graph.inputs.is_empty() || graph.outputs.is_empty() {
         return Err(GraphError::Ends { inputs: graph.inputs.len(), outputs: graph.outputs.len() });
     }
     params(graph)?;
@@ -84,7 +84,7 @@ fn params(graph: &Graph) -> Result<(), GraphError> {
         if !used {
             return Err(GraphError::UnusedParam { name });
         }
-        if !param.data.dtype().is_float() {
+        if !param.fixed && !param.data.dtype().is_float() {
             return Err(GraphError::Param { name, source: TensorError::NotFloat { dtype: param.data.dtype() } });
         }
         if let Some(mask) = &param.mask
@@ -114,25 +114,31 @@ fn nodes(graph: &Graph) -> Result<Vec<bool>, GraphError> {
                 });
             }
         }
-        let inputs: Vec<&[Dim]> = node.inputs.iter().map(|v| graph.value(*v).shape.as_slice()).collect();
+        let inputs: Vec<&ValueType> = node.inputs.iter().map(|v| &graph.value(*v).ty).collect();
         let params: Vec<&[usize]> = node.params.iter().map(|p| graph.param(*p).data.shape()).collect();
         let inferred = node
             .op
             .infer(&inputs, &params)
             .map_err(|source| GraphError::Op { node: node.name.clone(), source: Box::new(source) })?;
-        let output = graph.value(node.output);
-        if output.shape != inferred {
-            return Err(GraphError::Shape {
-                value: output.name.clone(),
-                stated: shape_text(&output.shape),
-                inferred: shape_text(&inferred),
-            });
+        if inferred.len() != node.outputs.len() {
+            let (stated, inferred) = (node.outputs.len(), inferred.len());
+            return Err(GraphError::Outputs { node: node.name.clone(), stated, inferred });
         }
-        let sample_shape = output.sample_shape();
-        check_size(&output.name, &sample_shape)?;
-        check_elements(&output.name, "its convolution unfolds to", node.op.columns(&params, &sample_shape))?;
-        if std::mem::replace(&mut written[node.output.index()], true) {
-            return Err(GraphError::Rewritten { node: node.name.clone(), value: output.name.clone() });
+        for (output, inferred) in node.outputs.iter().zip(inferred) {
+            let value = graph.value(*output);
+            if value.ty != inferred {
+                return Err(GraphError::Shape {
+                    value: value.name.clone(),
+                    stated: value.ty.to_string(),
+                    inferred: inferred.to_string(),
+                });
+            }
+            let sample_shape = value.sample_shape();
+            check_size(&value.name, &sample_shape)?;
+            check_elements(&value.name, "its convolution unfolds to", node.op.columns(&params, &sample_shape))?;
+            if std::mem::replace(&mut written[output.index()], true) {
+                return Err(GraphError::Rewritten { node: node.name.clone(), value: value.name.clone() });
+            }
         }
     }
     Ok(written)
@@ -143,7 +149,7 @@ mod tests {
     use super::*;
     use crate::graph::builder::GraphBuilder;
     use crate::graph::op::Activation;
-    use crate::graph::{ParamId, ValueId};
+    use crate::graph::{Dim, ParamId, ValueId};
 
     fn network() -> Graph {
         GraphBuilder::new("test", &[4]).linear("fc1", 3).activation("relu", Activation::Relu).build().unwrap()
@@ -166,11 +172,11 @@ mod tests {
             ),
             (|g| g.outputs.clear(), "the graph needs one input and one output or more, it has 1 and 0"),
             (|g| g.nodes.swap(0, 1), "node 'relu' reads value 'fc1', which is not written before"),
-            (|g| g.nodes[1].output = ValueId(1), "node 'relu' writes value 'fc1', which is written before"),
+            (|g| g.nodes[1].outputs = vec![ValueId(1)], "node 'relu' writes value 'fc1', which is written before"),
             (|g| g.nodes[0].params = vec![ParamId(0)], "parameter 'fc1.bias' is read by no node"),
             (
-                |g| g.values[2].shape = vec![Dim::Batch, Dim::Fixed(9)],
-                "value 'relu' is said to have shape [N, 9], but its node produces [N, 3]",
+                |g| g.values[2].ty.shape = vec![Dim::Batch, Dim::Fixed(9)],
+                "value 'relu' is said to be F32[N, 9], but its node produces F32[N, 3]",
             ),
             (|g| g.activations = DType::I8, "values cannot pass through I8, only through F32, F16 and BF16"),
             (|g| drop(g.nodes.pop()), "output 'relu' is written by no node"),

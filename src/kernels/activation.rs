@@ -34,17 +34,21 @@ impl CustomOp1 for Elementwise {
             Activation::Relu => map(x, |x| if x < 0.0 { 0.0 } else { x }),
             Activation::Sigmoid => map(x, |x| 1.0 / (1.0 + (-x).exp())),
             Activation::Tanh => map(x, f32::tanh),
+            other => map(x, |x| other.at(f64::from(x)).0 as f32),
         };
         Ok((CpuStorage::F32(y), layout.shape().clone()))
     }
 
-    fn bwd(&self, _x: &Tensor, y: &Tensor, dy: &Tensor) -> Result<Option<Tensor>> {
+    fn bwd(&self, x: &Tensor, y: &Tensor, dy: &Tensor) -> Result<Option<Tensor>> {
+        // Three derivatives follow from the result, all others from the argument.
+        let from = if matches!(self.0, Activation::Relu | Activation::Sigmoid | Activation::Tanh) { y } else { x };
         let gradient = |y: &[f32], dy: &[f32]| match self.0 {
             Activation::Relu => map_pairs(y, dy, |y, dy| if y == 0.0 { 0.0 } else { dy }),
             Activation::Sigmoid => map_pairs(y, dy, |y, dy| dy * y * (1.0 - y)),
             Activation::Tanh => map_pairs(y, dy, |y, dy| dy * (1.0 - y * y)),
+            other => map_pairs(y, dy, |x, dy| (f64::from(dy) * other.at(f64::from(x)).1) as f32),
         };
-        let dx = with_slice(self.name(), y, |y| with_slice(self.name(), dy, |dy| gradient(y, dy)))??;
+        let dx = with_slice(self.name(), from, |y| with_slice(self.name(), dy, |dy| gradient(y, dy)))??;
         Ok(Some(tensor_like(dx, y)?))
     }
 }
@@ -65,11 +69,9 @@ mod tests {
     }
 
     #[test]
-    fn sigmoid_and_tanh_are_those_of_the_definition_far_out_too() {
-        type Function = fn(f64) -> f64;
-        let cases: [(Activation, Function); 2] =
-            [(Activation::Sigmoid, |x| 1.0 / (1.0 + (-x).exp())), (Activation::Tanh, f64::tanh)];
-        for (which, exact) in cases {
+    fn activations_and_gradients_are_those_of_the_definition_far_out_too() {
+        for which in Activation::ALL.into_iter().filter(|which| *which != Activation::Relu) {
+            let exact = |x: f64| which.at(x).0;
             let mut values: Vec<f32> = numbers(40, 3).into_iter().map(|v| v * 4.0).collect();
             values.extend([-100.0, 100.0]);
             let x = Tensor::from_slice(&values, values.len(), &Device::Cpu).unwrap();

@@ -20,7 +20,7 @@ pub fn avg_pool2d(config: &AvgPool2d) -> Kernel {
 /// The mean of each channel of `x [n, c, h, w]`, as `[n, c, 1, 1]`; `image` is `[h, w]`.
 pub fn global_avg_pool(image: [usize; 2]) -> Kernel {
     let window = Window { kernel: image, stride: [1; 2], padding: [0; 4], dilation: [1; 2] };
-    avg_pool2d(&AvgPool2d { window, count_padding: true })
+    avg_pool2d(&AvgPool2d { window, count_padding: true, overhang: [0; 2] })
 }
 
 struct AvgPool(AvgPool2d);
@@ -107,7 +107,7 @@ mod tests {
         fn results_and_gradients_are_those_of_the_definition(
             grid in grids(), n in 1usize..3, c in 1usize..3, count_padding in any::<bool>(), seed in 0u64..1 << 40,
         ) {
-            let config = AvgPool2d { window: grid.window, count_padding };
+            let config = AvgPool2d { window: grid.window, count_padding, overhang: [0; 2] };
             let values = numbers(n * c * grid.pixels(), seed);
             let wide: Vec<f64> = values.iter().map(|v| f64::from(*v)).collect();
             let x = Tensor::from_slice(&values, (n, c, grid.image[0], grid.image[1]), &Device::Cpu).unwrap();
@@ -131,7 +131,7 @@ mod tests {
     fn padding_counts_only_where_asked() {
         let x = Tensor::from_slice(&[6f32], (1, 1, 1, 1), &Device::Cpu).unwrap();
         let mean = |count_padding| {
-            let config = AvgPool2d { window: Window::sliding(3, 1), count_padding };
+            let config = AvgPool2d { window: Window::sliding(3, 1), count_padding, overhang: [0; 2] };
             result(&avg_pool2d(&config), std::slice::from_ref(&x)).unwrap()[0]
         };
         assert!((mean(true) - 6.0 / 9.0).abs() < 1e-6);

@@ -96,13 +96,13 @@ fn into_layer_in_front(graph: &Graph, norm: &Node, shared: &HashSet<ParamId>) ->
 
 /// The normalisation worked into the layer that reads its result.
 fn into_layer_behind(graph: &Graph, norm: &Node, shared: &HashSet<ParamId>) -> Result<Option<Folded>, TensorError> {
-    let Some(node) = graph.readers(norm.output).next() else { return Ok(None) };
+    let Some(node) = graph.readers(norm.output()).next() else { return Ok(None) };
     let groups = match node.op {
         Op::Linear => 1,
         Op::Conv2d(Conv2d { padding: [0, 0, 0, 0], groups, .. }) => groups,
         _ => return Ok(None),
     };
-    if !select::is_read_once(graph, norm.output) || !is_foldable(node, shared) {
+    if !select::is_read_once(graph, norm.output()) || !is_foldable(node, shared) {
         return Ok(None);
     }
     let Some(Affine { scale, shift, dtype }) = Affine::of(graph, norm)? else { return Ok(None) };
@@ -228,7 +228,7 @@ mod tests {
         apply(&Fold, &mut graph).unwrap();
         expect![[r#"
             input : [N, 2, 6, 6]
-            conv1 : [N, 3, 4, 4] = Conv2d{stride [1, 1] padding [0, 0, 0, 0] dilation [1, 1] groups 1}(input) [conv1.weight F32[3, 2, 3, 3], conv1.bias F32[3]]
+            conv1 : [N, 3, 4, 4] = Conv2d{stride [1, 1], padding [0, 0, 0, 0], dilation [1, 1], groups 1}(input) [conv1.weight F32[3, 2, 3, 3], conv1.bias F32[3]]
             relu1 : [N, 3, 4, 4] = Relu(conv1)
             flatten : [N, 48] = Flatten(relu1)
             fc1 : [N, 4] = Linear(flatten) [fc1.weight F32[4, 48], fc1.bias F32[4]]
@@ -268,8 +268,8 @@ mod tests {
         let builder = GraphBuilder::new("test", &[4]).linear("fc1", 3).activation("relu", Activation::Relu);
         let mut graph = normalised(builder.build().unwrap(), Place::Before, 7);
         let mut edit = graph.edit();
-        let (fc1, relu) = (edit.graph().nodes()[0].output, edit.graph().outputs()[0]);
-        let sum = edit.add_node("sum", Op::Add, &[fc1, relu], &[]).unwrap();
+        let (fc1, relu) = (edit.graph().nodes()[0].output(), edit.graph().outputs()[0]);
+        let sum = edit.add_node("sum", Op::ADD, &[fc1, relu], &[]).unwrap();
         edit.set_outputs(&[sum]);
         edit.commit().unwrap();
         let before = graph.clone();

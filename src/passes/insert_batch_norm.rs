@@ -12,7 +12,8 @@
 use std::collections::HashMap;
 
 use super::{Pass, PassError, select};
-use crate::graph::op::{BatchNorm, shape_text};
+use crate::graph::dim::shape_text;
+use crate::graph::op::BatchNorm;
 use crate::graph::{Dim, Graph, GraphEdit, NewNode, Node, Op, ParamId, ValueId};
 use crate::tensor::{DType, TensorData};
 
@@ -73,14 +74,14 @@ impl InsertBatchNorm {
         for node in places.into_iter().map(|place| &graph.nodes()[place]) {
             let value = match self.place {
                 Place::Before => node.inputs[0],
-                Place::After => node.output,
+                Place::After => node.output(),
             };
             if let Some(&spot) = spot_of.get(&value) {
                 spots[spot].activations.push(node.name.clone());
                 continue;
             }
             spot_of.insert(value, spots.len());
-            let shape = &graph.value(value).shape;
+            let shape = graph.value(value).shape();
             let channels = match shape[..] {
                 [Dim::Batch, Dim::Fixed(channels)] | [Dim::Batch, Dim::Fixed(channels), _, _] => channels,
                 _ => {
@@ -192,8 +193,8 @@ mod tests {
         let fc1 = edit.graph().outputs()[0];
         let relu = edit.add_node("relu", Op::Activation(Activation::Relu), &[fc1], &[]).unwrap();
         let tanh = edit.add_node("tanh", Op::Activation(Activation::Tanh), &[fc1], &[]).unwrap();
-        let sum = edit.add_node("sum", Op::Add, &[relu, tanh], &[]).unwrap();
-        let out = edit.add_node("out", Op::Add, &[sum, fc1], &[]).unwrap();
+        let sum = edit.add_node("sum", Op::ADD, &[relu, tanh], &[]).unwrap();
+        let out = edit.add_node("out", Op::ADD, &[sum, fc1], &[]).unwrap();
         edit.set_outputs(&[out]);
         edit.commit().unwrap();
         graph
@@ -213,7 +214,7 @@ mod tests {
         expect![[r#"
             input : [N, 4]
             fc1 : [N, 3] = Linear(input)
-            relu.norm : [N, 3] = BatchNorm{epsilon 0.00001 momentum 0.1}(fc1)
+            relu.norm : [N, 3] = BatchNorm{epsilon 0.00001, momentum 0.1}(fc1)
             relu : [N, 3] = Relu(relu.norm)
             tanh : [N, 3] = Tanh(relu.norm)
             sum : [N, 3] = Add(relu, tanh)
@@ -232,7 +233,7 @@ mod tests {
     fn one_of_two_activations_can_be_named() {
         let mut graph = network();
         let pass = insert(Place::Before, &["relu"]);
-        assert_eq!(pass.values(&graph).unwrap(), [graph.nodes()[0].output]);
+        assert_eq!(pass.values(&graph).unwrap(), [graph.nodes()[0].output()]);
         apply(&pass, &mut graph).unwrap();
         let reads = |name: &str| {
             let node = graph.nodes().iter().find(|n| n.name == name).unwrap();
@@ -250,8 +251,8 @@ mod tests {
             input : [N, 4]
             fc1 : [N, 3] = Linear(input)
             relu : [N, 3] = Relu(fc1)
-            relu.norm_2 : [N, 3] = BatchNorm{epsilon 0.00001 momentum 0.1}(relu)
-            relu.norm : [N, 3] = BatchNorm{epsilon 0.00001 momentum 0.1}(relu.norm_2)
+            relu.norm_2 : [N, 3] = BatchNorm{epsilon 0.00001, momentum 0.1}(relu)
+            relu.norm : [N, 3] = BatchNorm{epsilon 0.00001, momentum 0.1}(relu.norm_2)
             tanh : [N, 3] = Tanh(fc1)
             sum : [N, 3] = Add(relu.norm, tanh)
             out : [N, 3] = Add(sum, fc1)

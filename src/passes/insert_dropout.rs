@@ -25,7 +25,7 @@ impl InsertDropout {
         let dropped: HashSet<ValueId> = graph.nodes().iter().filter(is_dropout).map(|node| node.inputs[0]).collect();
         places.retain(|place| {
             let node = &graph.nodes()[*place];
-            !is_dropout(&node) && !dropped.contains(&node.output)
+            !is_dropout(&node) && !dropped.contains(&node.output())
         });
         Ok(places)
     }
@@ -42,7 +42,7 @@ impl Pass for InsertDropout {
         for node in nodes {
             let [name] = select::unused_names(edit.graph(), &node.name, ["dropout"]);
             let op = Op::Dropout(Dropout { rate: self.rate });
-            edit.insert_after(node.output, NewNode { name, op, params: Vec::new() })?;
+            edit.insert_after(node.output(), NewNode { name, op, params: Vec::new() })?;
         }
         Ok(())
     }

@@ -18,7 +18,7 @@ pub(super) fn shuffled(samples: usize, seed: u64, purpose: &str) -> Vec<usize> {
 /// which one sample does not have; else 1. Where its running statistics are frozen, it measures nothing.
 pub(super) fn smallest_batch(graph: &Graph, frozen: &HashSet<ParamId>) -> usize {
     let lacks_variance = graph.nodes().iter().any(|node| {
-        let numbers: usize = graph.value(node.output).sample_shape().iter().skip(1).product();
+        let numbers: usize = graph.value(node.output()).sample_shape().iter().skip(1).product();
         let measures = !node.params[node.op.statistics()].iter().any(|id| frozen.contains(id));
         matches!(node.op, Op::BatchNorm(_)) && measures && numbers == 1
     });

@@ -76,9 +76,9 @@ fn resnet() -> Graph {
     let end = builder.top();
     let builder = builder
         .on(input)
-        .slice("rows", Slice { axis: 2, start: 0, end: 6, step: 2 })
-        .slice("columns", Slice { axis: 3, start: 0, end: 5, step: 2 })
-        .pad("channels", Pad { axis: 1, before: 1, after: 1 });
+        .slice("rows", Slice::places(2, 0, 6, 2))
+        .slice("columns", Slice::places(3, 0, 5, 2))
+        .pad("channels", Pad::zeros(1, 1, 1));
     let beside = builder.top();
     let builder = builder.on(end).add("add2", beside).activation("relu2", Activation::Relu);
     let builder = builder.global_avg_pool("pool").flatten("flatten").linear("fc1", 6);
@@ -91,7 +91,7 @@ fn inputs(graph: &Graph, batch: usize) -> Vec<f32> {
 }
 
 fn value(graph: &Graph, name: &str) -> ValueId {
-    graph.nodes().iter().find(|n| n.name == name).unwrap().output
+    graph.nodes().iter().find(|n| n.name == name).unwrap().output()
 }
 
 fn wide(values: &[f32]) -> Vec<f64> {
@@ -174,7 +174,7 @@ fn gradients_that_come_in_at_taps_are_added() {
 fn evaluation_gives_the_outputs_of_training() {
     for graph in [mlp(), lenet()] {
         let (x, mut session) = (inputs(&graph, 4), Session::new(&graph).unwrap());
-        let taps = [graph.nodes()[1].output];
+        let taps = [graph.nodes()[1].output()];
         let train = session.forward(&x, 4, Mode::Train, &taps).unwrap();
         assert_eq!(session.forward(&x, 4, Mode::Eval, &taps).unwrap(), train);
         assert_eq!(train.outputs[0].len(), 4 * 3);

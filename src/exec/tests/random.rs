@@ -39,7 +39,7 @@ proptest! {
     #[test]
     fn random_graphs_give_the_values_of_the_definitions(graph in arbitrary::graphs()) {
         let (x, mut session) = (inputs(&graph, 5), Session::new(&graph).unwrap());
-        let taps: Vec<ValueId> = graph.nodes().iter().map(|n| n.output).collect();
+        let taps: Vec<ValueId> = graph.nodes().iter().map(|n| n.output()).collect();
         let found = session.forward(&x, 5, Mode::Eval, &taps).unwrap();
         let expected = reference::values(&graph, session.views(), &wide(session.params()), &wide(&x), 5, Mode::Eval);
         for (value, found) in taps.iter().zip(&found.taps) {

@@ -128,7 +128,7 @@ fn values_are_rounded_after_each_node_and_overflow_is_infinite() {
         let mut edit = graph.edit();
         edit.set_activations(dtype);
         edit.commit().unwrap();
-        let taps: Vec<ValueId> = graph.nodes().iter().map(|n| n.output).collect();
+        let taps: Vec<ValueId> = graph.nodes().iter().map(|n| n.output()).collect();
         let mut session = Session::new(&graph).unwrap();
         for mode in [Mode::Eval, Mode::Train] {
             let found = session.forward(&inputs(&graph, 2), 2, mode, &taps).unwrap();

@@ -6,7 +6,8 @@ use std::collections::{BTreeMap, HashMap, HashSet};
 use super::super::error::{MAX_PROBLEMS, Origin, TensorProblem, shorten};
 use super::super::safetensors;
 use super::FormatError;
-use super::text::{GraphText, NodeText, OpProblem};
+use super::text::{GraphText, NodeText};
+use crate::graph::op::OpTextError;
 use crate::graph::{Graph, GraphError, Op, ParamId, ValueId, check_name, check_size};
 use crate::tensor::TensorData;
 
@@ -29,12 +30,18 @@ pub(in super::super) fn build(
     let mut values: HashMap<&str, ValueId> = HashMap::new();
     let mut params: HashMap<&str, ParamId> = HashMap::new();
     for input in &text.inputs {
-        check_size(&input.name, &input.shape).map_err(broken)?;
-        values.insert(&input.name, edit.add_input(&input.name, &input.shape));
+        let ty = input.ty().map_err(describe)?;
+        let id = edit.add_input_of(&input.name, ty);
+        check_size(&input.name, &edit.graph().value(id).sample_shape()).map_err(broken)?;
+        values.insert(&input.name, id);
     }
     for param in &text.params {
         let data = tensors[&param.name].clone();
-        if params.insert(&param.name, edit.add_param(&param.name, data)).is_some() {
+        let id = match param.fixed {
+            true => edit.add_fixed_param(&param.name, data),
+            false => edit.add_param(&param.name, data),
+        };
+        if params.insert(&param.name, id).is_some() {
             return Err(broken(GraphError::DuplicateName { what: "parameter", name: param.name.clone() }));
         }
     }
@@ -42,9 +49,11 @@ pub(in super::super) fn build(
         let inputs = look_up(&values, &node.inputs).map_err(|name| broken(dangling(node, "value", name)))?;
         let roles = by_role(node, &op).map_err(describe)?;
         let own = look_up(&params, &roles).map_err(|name| broken(dangling(node, "parameter", name)))?;
-        let output = edit.add_node(&node.name, op, &inputs, &own).map_err(broken)?;
-        check_size(&node.name, &edit.graph().value(output).sample_shape()).map_err(broken)?;
-        values.insert(&node.name, output);
+        let outputs = edit.add_node_with_outputs(&node.name, op, &inputs, &own, node.outputs()).map_err(broken)?;
+        for (name, output) in node.outputs().iter().zip(outputs) {
+            check_size(name, &edit.graph().value(output).sample_shape()).map_err(broken)?;
+            values.insert(name, output);
+        }
     }
     let outputs =
         look_up(&values, &text.outputs).map_err(|value| broken(GraphError::OutputMissing { value: shorten(value) }))?;
@@ -60,7 +69,8 @@ fn check_names(text: &GraphText) -> Result<(), GraphError> {
     let values = text.inputs.iter().map(|v| ("value", &v.name));
     let params = text.params.iter().map(|p| ("parameter", &p.name));
     let nodes = text.nodes.iter().map(|n| ("node", &n.name));
-    values.chain(params).chain(nodes).try_for_each(|(what, name)| check_name(what, name))
+    let outputs = text.nodes.iter().flat_map(|n| n.outputs()).map(|name| ("value", name));
+    values.chain(params).chain(nodes).chain(outputs).try_for_each(|(what, name)| check_name(what, name))
 }
 
 /// Passes name tensors after nodes, so what names a node must be able to name a tensor; a job that has run to its end is no
@@ -97,8 +107,10 @@ fn ops(nodes: &[NodeText]) -> Result<Vec<Op>, String> {
     for node in nodes {
         match node.op() {
             Ok(op) => ops.push(op),
-            Err(OpProblem::Unknown) => unknown.push(format!("{} (node '{}')", shorten(&node.op), node.name)),
-            Err(OpProblem::Attributes(problem)) => return Err(format!("node '{}' {problem}", node.name)),
+            Err(OpTextError::Unknown) => unknown.push(format!("{} (node '{}')", node.op_name(), node.name)),
+            Err(OpTextError::Attributes(problem)) => {
+                return Err(format!("node '{}' ({}): {}", node.name, node.op_name(), shorten(&problem)));
+            }
         }
     }
     match unknown.len() {
@@ -123,7 +135,7 @@ fn check_tensors(text: &GraphText, tensors: &BTreeMap<String, TensorData>, origi
         if data.shape() != expected {
             return Some(TensorProblem::Shape { tensor, expected, actual: data.shape().to_vec() });
         }
-        (!data.dtype().is_float()).then(|| TensorProblem::DType { tensor, dtype: data.dtype() })
+        (!param.fixed && !data.dtype().is_float()).then(|| TensorProblem::DType { tensor, dtype: data.dtype() })
     });
     let extra = tensors
         .iter()

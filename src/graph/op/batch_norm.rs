@@ -8,10 +8,15 @@
 //! the count), and the running ones follow: `running = (1 - momentum) * running + momentum * batch`, where the batch's
 //! variance is the unbiased one. Otherwise they are the running ones. This is PyTorch's definition, momentum included.
 
-use super::{Dim, OpError, shape_text};
+use serde::{Deserialize, Serialize};
+
+use super::layer_norm::check_epsilon;
+use super::{OpError, ValueType, config, wants};
+use crate::graph::dim::Dim;
 
 /// A batch normalisation's configuration.
-#[derive(Debug, Clone, Copy, PartialEq)]
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
 pub struct BatchNorm {
     /// Added to the variance; above 0.
     pub epsilon: f64,
@@ -27,27 +32,19 @@ impl Default for BatchNorm {
 }
 
 impl BatchNorm {
-    pub(super) fn infer(&self, input: &[Dim], params: &[&[usize]]) -> Result<Vec<Dim>, OpError> {
+    pub(super) fn infer(&self, x: &ValueType, params: &[&[usize]]) -> Result<ValueType, OpError> {
         let op = "BatchNorm";
-        // Written so that NaN is refused as well.
-        let epsilon = self.epsilon as f32;
-        if !(epsilon > 0.0 && epsilon.is_finite()) {
-            let problem = format!("must be above 0 and finite as a 32-bit number, is {:e}", self.epsilon);
-            return Err(OpError::Config { op, field: "epsilon", problem });
-        }
+        check_epsilon(op, self.epsilon)?;
         if !(0.0..=1.0).contains(&self.momentum) {
-            let problem = format!("must be between 0 and 1, is {}", self.momentum);
-            return Err(OpError::Config { op, field: "momentum", problem });
+            return Err(config(op, "momentum", format!("must be between 0 and 1, is {}", self.momentum)));
         }
-        let (&[Dim::Batch, Dim::Fixed(channels)] | &[Dim::Batch, Dim::Fixed(channels), _, _]) = input else {
-            return Err(OpError::Input { op, expected: "[N, c] or [N, c, h, w]".into(), actual: shape_text(input) });
-        };
+        let [_, Dim::Fixed(channels), ..] = x.shape[..] else { return Err(wants(op, "[n, c, ...]", x)) };
         for (role, shape) in ["weight", "bias", "running_mean", "running_var"].into_iter().zip(params) {
             if *shape != [channels] {
                 let expected = format!("[{channels}]");
                 return Err(OpError::Param { op, role, expected, actual: shape.to_vec() });
             }
         }
-        Ok(input.to_vec())
+        Ok(x.clone())
     }
 }

@@ -1,131 +1,152 @@
-//! What moves elements around: padding, slicing and joining axes; and `Add`, which wants two equal shapes.
-//!
-//! The shortcut of a CIFAR ResNet without weights (He et al. 2015, option A) is two slices with step 2, over height and
-//! width, and a padding of the channels.
+//! What gives the same numbers another shape, or repeats them: reshaping, permuting, expanding, tiling.
 
-use super::{Dim, OpError, shape_text};
+use serde::{Deserialize, Serialize};
 
-/// Zeros before and after one axis.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Pad {
-    /// The axis; the batch is axis 0 and cannot be padded.
-    pub axis: usize,
-    /// Zeros before the first element.
-    pub before: usize,
-    /// Zeros after the last.
-    pub after: usize,
+use super::{OpError, ValueType, config, wants};
+use crate::graph::dim::{Dim, shape_text};
+
+/// The same numbers, in row-major order, under another shape.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Reshape {
+    /// The new shape; it has as many elements as the old one.
+    pub shape: Vec<Dim>,
 }
 
-/// The places `start, start + step, ...` below `end` of one axis.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Slice {
-    /// The axis; the batch is axis 0 and cannot be sliced.
-    pub axis: usize,
-    /// The first place.
-    pub start: usize,
-    /// The place after the last; at most the axis's size.
-    pub end: usize,
-    /// From one place to the next; above 0.
-    pub step: usize,
+/// The axes in another order.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Transpose {
+    /// Which axis of the input each axis of the output is.
+    pub axes: Vec<usize>,
 }
 
-impl Pad {
-    pub(super) fn infer(&self, input: &[Dim]) -> Result<Vec<Dim>, OpError> {
-        let size = axis("Pad", input, self.axis)?;
-        let padded = size.checked_add(self.before).and_then(|n| n.checked_add(self.after));
-        let padded = padded.ok_or_else(|| OpError::Config {
-            op: "Pad",
-            field: "after",
-            problem: format!("{} with {} before is too much", self.after, self.before),
+/// Axes of size 1, and missing ones in front, become as large as `shape` says, by repetition.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Expand {
+    /// The new shape.
+    pub shape: Vec<Dim>,
+}
+
+/// Each axis is repeated as a whole.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Tile {
+    /// How often each axis is there.
+    pub repeats: Vec<Dim>,
+}
+
+/// Blocks of channels become blocks of pixels: `[n, c * block^2, h, w]` becomes `[n, c, h * block, w * block]`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct DepthToSpace {
+    /// The side of a block.
+    pub block: usize,
+    /// Whether the channel is the slowest of the three axes that the old channels are split to (`CRD`, PyTorch's
+    /// `PixelShuffle`) or the fastest (`DCR`).
+    pub channel_first: bool,
+}
+
+/// Blocks of pixels become channels: the inverse of [`DepthToSpace`].
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct SpaceToDepth {
+    /// The side of a block.
+    pub block: usize,
+    /// As in [`DepthToSpace`].
+    pub channel_first: bool,
+}
+
+impl Reshape {
+    pub(super) fn infer(&self, x: &ValueType) -> Result<ValueType, OpError> {
+        let (old, new) = (Dim::product(&x.shape), Dim::product(&self.shape));
+        // A product with a square of an open size has no form here; such shapes are compared when they are known.
+        if (old.is_some() || new.is_some()) && old != new {
+            let expected = format!("as many elements as {}", shape_text(&self.shape));
+            return Err(wants("Reshape", expected, x));
+        }
+        Ok(x.with(self.shape.clone()))
+    }
+}
+
+impl Transpose {
+    pub(super) fn infer(&self, x: &ValueType) -> Result<ValueType, OpError> {
+        let mut sorted = self.axes.clone();
+        sorted.sort_unstable();
+        if !sorted.into_iter().eq(0..x.shape.len()) {
+            return Err(config(
+                "Transpose",
+                "axes",
+                format!("must be 0 to {} in some order, are {:?}", x.shape.len(), self.axes),
+            ));
+        }
+        Ok(x.with(self.axes.iter().map(|axis| x.shape[*axis]).collect()))
+    }
+}
+
+impl Expand {
+    pub(super) fn infer(&self, x: &ValueType) -> Result<ValueType, OpError> {
+        let lacking = self.shape.len().checked_sub(x.shape.len());
+        let fits = lacking.is_some_and(|lacking| {
+            x.shape.iter().zip(&self.shape[lacking..]).all(|(old, new)| old == new || *old == Dim::Fixed(1))
+        });
+        if !fits {
+            let expected = format!("that expands to {}", shape_text(&self.shape));
+            return Err(wants("Expand", expected, x));
+        }
+        Ok(x.with(self.shape.clone()))
+    }
+}
+
+impl Tile {
+    pub(super) fn infer(&self, x: &ValueType) -> Result<ValueType, OpError> {
+        if self.repeats.len() != x.shape.len() {
+            let problem = format!("must be {} numbers, are {}", x.shape.len(), self.repeats.len());
+            return Err(config("Tile", "repeats", problem));
+        }
+        let shape: Option<Vec<Dim>> = x.shape.iter().zip(&self.repeats).map(|(d, n)| d.times(*n)).collect();
+        let shape = shape.ok_or_else(|| {
+            config("Tile", "repeats", format!("{} of {} is too much", shape_text(&self.repeats), shape_text(&x.shape)))
         })?;
-        Ok(with_axis(input, self.axis, padded))
+        Ok(x.with(shape))
     }
 }
 
-impl Slice {
-    pub(super) fn infer(&self, input: &[Dim]) -> Result<Vec<Dim>, OpError> {
-        let size = axis("Slice", input, self.axis)?;
-        let bad = |field, problem: String| Err(OpError::Config { op: "Slice", field, problem });
-        if self.step == 0 {
-            return bad("step", "must be above 0".into());
-        }
-        if self.end > size {
-            return bad("end", format!("is {}, axis {} has {size} places", self.end, self.axis));
-        }
-        if self.start >= self.end {
-            return bad("start", format!("is {}, which is not below the end, {}", self.start, self.end));
-        }
-        Ok(with_axis(input, self.axis, (self.end - self.start).div_ceil(self.step)))
+impl DepthToSpace {
+    pub(super) fn infer(&self, x: &ValueType) -> Result<ValueType, OpError> {
+        let [n, c, h, w] = x.shape[..] else { return Err(wants("DepthToSpace", "[n, c, h, w]", x)) };
+        let block = block("DepthToSpace", self.block)?;
+        let channels = block.times(block).and_then(|places| c.divided_by(places));
+        let (Some(c), Some(h), Some(w)) = (channels, h.times(block), w.times(block)) else {
+            return Err(wants("DepthToSpace", format!("[n, a multiple of {block}^2, h, w]"), x));
+        };
+        Ok(x.with(vec![n, c, h, w]))
     }
 }
 
-/// The size of an axis other than the batch.
-fn axis(op: &'static str, input: &[Dim], axis: usize) -> Result<usize, OpError> {
-    match input.get(axis) {
-        Some(Dim::Fixed(size)) => Ok(*size),
-        _ => {
-            let problem = format!("must be an axis after the batch of {}, is {axis}", shape_text(input));
-            Err(OpError::Config { op, field: "axis", problem })
-        }
+impl SpaceToDepth {
+    pub(super) fn infer(&self, x: &ValueType) -> Result<ValueType, OpError> {
+        let [n, c, h, w] = x.shape[..] else { return Err(wants("SpaceToDepth", "[n, c, h, w]", x)) };
+        let block = block("SpaceToDepth", self.block)?;
+        let channels = block.times(block).and_then(|places| c.times(places));
+        let (Some(c), Some(h), Some(w)) = (channels, h.divided_by(block), w.divided_by(block)) else {
+            return Err(wants("SpaceToDepth", format!("[n, c, two multiples of {block}]"), x));
+        };
+        Ok(x.with(vec![n, c, h, w]))
     }
 }
 
-fn with_axis(input: &[Dim], axis: usize, size: usize) -> Vec<Dim> {
-    let mut output = input.to_vec();
-    output[axis] = Dim::Fixed(size);
-    output
+fn block(op: &'static str, block: usize) -> Result<Dim, OpError> {
+    match block {
+        1..=1024 => Ok(Dim::Fixed(block)),
+        _ => Err(config(op, "block", format!("must be between 1 and 1024, is {block}"))),
+    }
 }
 
-pub(super) fn add(a: &[Dim], b: &[Dim]) -> Result<Vec<Dim>, OpError> {
-    if a != b {
-        let expected = format!("{} beside it", shape_text(a));
-        return Err(OpError::Input { op: "Add", expected, actual: shape_text(b) });
-    }
-    Ok(a.to_vec())
-}
-
-pub(super) fn flatten(input: &[Dim]) -> Result<Vec<Dim>, OpError> {
-    let wrong = || OpError::Input {
-        op: "Flatten",
-        expected: "[batch, ...] with fewer than 2^63 elements".into(),
-        actual: shape_text(input),
-    };
-    let [Dim::Batch, rest @ ..] = input else { return Err(wrong()) };
-    let mut product = 1usize;
-    for dim in rest {
-        let Dim::Fixed(n) = dim else { return Err(wrong()) };
-        product = product.checked_mul(*n).ok_or_else(wrong)?;
-    }
-    Ok(vec![Dim::Batch, Dim::Fixed(product)])
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use proptest::prelude::*;
-
-    proptest! {
-        /// The formula against walking over the places.
-        #[test]
-        fn a_slice_has_as_many_places_as_are_walked_over(size in 1usize..20, start in 0usize..20, end in 0usize..22, step in 0usize..5) {
-            let slice = Slice { axis: 1, start, end, step };
-            let input = [Dim::Batch, Dim::Fixed(size)];
-            match slice.infer(&input) {
-                Ok(output) => {
-                    prop_assert_eq!(&output[1], &Dim::Fixed((start..end).step_by(step).count()));
-                    prop_assert!(end <= size && start < end);
-                }
-                Err(_) => prop_assert!(step == 0 || end > size || start >= end),
-            }
-        }
-    }
-
-    #[test]
-    fn the_batch_is_neither_padded_nor_sliced() {
-        let input = [Dim::Batch, Dim::Fixed(4)];
-        assert!(Pad { axis: 0, before: 1, after: 0 }.infer(&input).is_err());
-        assert!(Pad { axis: 2, before: 1, after: 0 }.infer(&input).is_err());
-        assert!(Slice { axis: 0, start: 0, end: 1, step: 1 }.infer(&input).is_err());
-        assert!(Pad { axis: 1, before: usize::MAX, after: 0 }.infer(&input).is_err());
-    }
+/// Joins all axes after the first: `[n, c, h, w]` becomes `[n, c * h * w]`.
+pub(super) fn flatten(x: &ValueType) -> Result<ValueType, OpError> {
+    let [first, rest @ ..] = &x.shape[..] else { return Err(wants("Flatten", "[n, ...]", x)) };
+    let rest = Dim::product(rest).ok_or_else(|| wants("Flatten", "[n, ...] with fewer than 2^63 elements", x))?;
+    Ok(x.with(vec![*first, rest]))
 }

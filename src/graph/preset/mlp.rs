@@ -34,7 +34,9 @@ pub(super) fn build(options: &Options) -> Result<GraphBuilder, PresetError> {
     let classes = classes.ok_or_else(|| missing("classes", "how many classes there are, from 1 to 65536"))?;
     let wanted = "up to 64 widths from 1 to 65536 with a - between";
     let hidden = options.take("hidden", wanted, |text| sizes(text, '-', MAX_HIDDEN))?.unwrap_or_default();
-    let activation = options.take("activation", "relu, sigmoid or tanh", activation)?.unwrap_or(Activation::Relu);
+    let activation = options
+        .take("activation", "relu, sigmoid, tanh or another activation such as gelu", activation)?
+        .unwrap_or(Activation::Relu);
     let dropout = options.take("dropout", "a number from 0 to below 1", rate)?.unwrap_or(0.0);
 
     // Axes of up to 2^16 and at most four of them: products fit into 64 bits but for the last, which saturates.

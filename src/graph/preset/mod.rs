@@ -193,7 +193,10 @@ mod tests {
                 "mlp:input=0x2,classes=3",
                 "'mlp': input is '0x2', must be 1 to 4 sizes from 1 to 65536 with an x between",
             ),
-            ("mlp:input=4,classes=3,activation=gelu", "'mlp': activation is 'gelu', must be relu, sigmoid or tanh"),
+            (
+                "mlp:input=4,classes=3,activation=step",
+                "'mlp': activation is 'step', must be relu, sigmoid, tanh or another activation such as gelu",
+            ),
             ("mlp:input=4,classes=3,dropout=1", "'mlp': dropout is '1', must be a number from 0 to below 1"),
             (
                 "mlp:input=65536,hidden=65536,classes=10",

@@ -80,11 +80,11 @@ fn block(builder: GraphBuilder, name: &str, channels: usize, shortcut: Shortcut)
 }
 
 fn by_padding(builder: GraphBuilder, name: &str, shape: &[usize]) -> (GraphBuilder, Place) {
-    let every_other = |axis: usize| Slice { axis, start: 0, end: shape[axis - 1], step: 2 };
+    let every_other = |axis: usize| Slice::places(axis, 0, shape[axis - 1], 2);
     let builder = builder
         .slice(&format!("{name}.rows"), every_other(2))
         .slice(&format!("{name}.columns"), every_other(3))
-        .pad(&format!("{name}.channels"), Pad { axis: 1, before: shape[0] / 2, after: shape[0] / 2 });
+        .pad(&format!("{name}.channels"), Pad::zeros(1, shape[0] / 2, shape[0] / 2));
     let place = builder.top();
     (builder, place)
 }
@@ -122,9 +122,9 @@ mod tests {
         assert_eq!(
             lines,
             [
-                "layer2.0.shortcut.rows : [N, 16, 16, 32] = Slice{axis 2 places 0..32 step 2}(layer1.0.relu2)",
-                "layer2.0.shortcut.columns : [N, 16, 16, 16] = Slice{axis 3 places 0..32 step 2}(layer2.0.shortcut.rows)",
-                "layer2.0.shortcut.channels : [N, 32, 16, 16] = Pad{axis 1 before 8 after 8}(layer2.0.shortcut.columns)",
+                "layer2.0.shortcut.rows : [N, 16, 16, 32] = Slice{axis 2, start 0, end 32, step 2}(layer1.0.relu2)",
+                "layer2.0.shortcut.columns : [N, 16, 16, 16] = Slice{axis 3, start 0, end 32, step 2}(layer2.0.shortcut.rows)",
+                "layer2.0.shortcut.channels : [N, 32, 16, 16] = Pad{axis 1, before 8, after 8}(layer2.0.shortcut.columns)",
             ]
         );
     }

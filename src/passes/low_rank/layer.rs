@@ -59,7 +59,7 @@ impl Layer {
         if weight.mask.is_some() {
             return Err("its weight is pruned: the zeros of its mask would be lost");
         }
-        let (input, output) = (graph.value(node.inputs[0]).sample_shape(), graph.value(node.output).sample_shape());
+        let (input, output) = (graph.value(node.inputs[0]).sample_shape(), graph.value(node.output()).sample_shape());
         let (kind, shape, first_places, places) = match (&node.op, weight.data.shape()) {
             (Op::Linear, &[o, i]) => (Kind::Linear, [o, i, 1, 1], 1, 1),
             (Op::Conv2d(config), _) if config.groups != 1 => return Err("grouped convolution"),

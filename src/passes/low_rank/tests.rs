@@ -170,12 +170,12 @@ fn layers_become_two_thinner_ones_each() {
     apply(&low_rank(Rank::Fixed(3)), &mut graph).unwrap();
     expect![[r#"
         input : [N, 8, 9, 9]
-        conv1.0 : [N, 3, 5, 9] = Conv2d{stride [2, 1] padding [1, 0, 1, 0] dilation [1, 1] groups 1}(input) [conv1.0.weight F32[3, 8, 3, 1]]
-        conv1.1 : [N, 12, 5, 9] = Conv2d{stride [1, 1] padding [0, 2, 0, 2] dilation [1, 2] groups 1}(conv1.0) [conv1.1.weight F32[12, 3, 1, 3], conv1.1.bias F32[12]]
+        conv1.0 : [N, 3, 5, 9] = Conv2d{stride [2, 1], padding [1, 0, 1, 0], dilation [1, 1], groups 1}(input) [conv1.0.weight F32[3, 8, 3, 1]]
+        conv1.1 : [N, 12, 5, 9] = Conv2d{stride [1, 1], padding [0, 2, 0, 2], dilation [1, 2], groups 1}(conv1.0) [conv1.1.weight F32[12, 3, 1, 3], conv1.1.bias F32[12]]
         relu1 : [N, 12, 5, 9] = Relu(conv1.1)
-        conv2.0 : [N, 3, 3, 5] = Conv2d{stride [2, 2] padding [0, 0, 0, 0] dilation [1, 1] groups 1}(relu1) [conv2.0.weight F32[3, 12, 1, 1]]
-        conv2.1 : [N, 10, 3, 5] = Conv2d{stride [1, 1] padding [0, 0, 0, 0] dilation [1, 1] groups 1}(conv2.0) [conv2.1.weight F32[10, 3, 1, 1], conv2.1.bias F32[10]]
-        grouped : [N, 10, 1, 3] = Conv2d{stride [1, 1] padding [0, 0, 0, 0] dilation [1, 1] groups 2}(conv2.1) [grouped.weight F32[10, 5, 3, 3], grouped.bias F32[10]]
+        conv2.0 : [N, 3, 3, 5] = Conv2d{stride [2, 2], padding [0, 0, 0, 0], dilation [1, 1], groups 1}(relu1) [conv2.0.weight F32[3, 12, 1, 1]]
+        conv2.1 : [N, 10, 3, 5] = Conv2d{stride [1, 1], padding [0, 0, 0, 0], dilation [1, 1], groups 1}(conv2.0) [conv2.1.weight F32[10, 3, 1, 1], conv2.1.bias F32[10]]
+        grouped : [N, 10, 1, 3] = Conv2d{stride [1, 1], padding [0, 0, 0, 0], dilation [1, 1], groups 2}(conv2.1) [grouped.weight F32[10, 5, 3, 3], grouped.bias F32[10]]
         flatten : [N, 30] = Flatten(grouped)
         fc1.0 : [N, 3] = Linear(flatten) [fc1.0.weight F32[3, 30]]
         fc1.1 : [N, 20] = Linear(fc1.0) [fc1.1.weight F32[20, 3], fc1.1.bias F32[20]]

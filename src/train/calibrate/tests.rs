@@ -57,7 +57,7 @@ proptest! {
         init::initialise(&mut graph, init::Init::He, seed).unwrap();
         let all = (batches * batch_size) as usize;
         let train = samples(all, &[2, 3, 4], offset, seed);
-        let values = [graph.inputs()[0], graph.nodes()[0].output, graph.outputs()[0]];
+        let values = [graph.inputs()[0], graph.nodes()[0].output(), graph.outputs()[0]];
         let how = Batches { batches, batch_size };
         let found = moments(&graph, &values, &train, how, seed, &|| false).unwrap();
 

@@ -18,7 +18,7 @@ fn with_batch_norm() -> Graph {
     let params = [("weight", 1.0), ("bias", 0.0), ("running_mean", 0.0), ("running_var", 1.0)].map(|(role, value)| {
         edit.add_param(&format!("bn.{role}"), TensorData::from_f32(vec![2], &[value; 2]).unwrap())
     });
-    let (input, hidden) = (edit.graph().inputs()[0], edit.graph().nodes()[1].output);
+    let (input, hidden) = (edit.graph().inputs()[0], edit.graph().nodes()[1].output());
     let batch_norm = Op::BatchNorm(BatchNorm { momentum: 0.25, ..BatchNorm::default() });
     edit.insert_after(input, NewNode { name: "bn".into(), op: batch_norm, params: params.to_vec() }).unwrap();
     let dropout = Op::Dropout(Dropout { rate: 0.25 });
@@ -224,7 +224,7 @@ fn every_step_and_every_seed_leaves_out_other_elements() {
     for seed in [1, 2] {
         let mut graph = network();
         let mut edit = graph.edit();
-        let hidden = edit.graph().nodes()[1].output;
+        let hidden = edit.graph().nodes()[1].output();
         let dropout = Op::Dropout(Dropout { rate: 0.5 });
         edit.insert_after(hidden, NewNode { name: "drop".into(), op: dropout, params: vec![] }).unwrap();
         edit.commit().unwrap();

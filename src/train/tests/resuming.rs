@@ -40,7 +40,7 @@ fn stored(state: TrainState) -> TrainState {
 fn network() -> Graph {
     let mut graph = super::network();
     let mut edit = graph.edit();
-    let hidden = edit.graph().nodes()[1].output;
+    let hidden = edit.graph().nodes()[1].output();
     let dropout = Op::Dropout(Dropout { rate: 0.3 });
     edit.insert_after(hidden, NewNode { name: "drop".into(), op: dropout, params: vec![] }).unwrap();
     edit.commit().unwrap();

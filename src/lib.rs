@@ -17,7 +17,8 @@
 //! - [`error`] the words errors are sorted by; [`settings`] how a server is set up; [`sandbox`] limits of a process;
 //!   [`fault`] bugs on purpose; [`digest`] SHA-256; [`seed`] random numbers from a seed; [`tensor`] plain
 //!   tensors
-//! - [`graph`] what a network computes, as a value; [`format`](mod@format) files to graphs and back
+//! - [`graph`] what a network computes, as a value; [`reference`](mod@reference) computes it by the definitions;
+//!   [`format`](mod@format) files to graphs and back
 //! - [`report`] what a recipe did, as plain structs; [`data`] data sets, transforms, splits
 //! - `kernels` what candle lacks; [`exec`] runs a graph forwards and backwards
 //! - [`passes`] what changes a graph; [`train`] the training loop; [`distill`] learning from a teacher
@@ -40,6 +41,7 @@ pub mod jobs;
 pub(crate) mod kernels;
 pub mod passes;
 pub mod recipe;
+pub mod reference;
 pub mod report;
 pub mod sandbox;
 pub mod seed;

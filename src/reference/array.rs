@@ -1,0 +1,1 @@
+//! Numbers of any format as numbers to compute with.

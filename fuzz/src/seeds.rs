@@ -20,15 +20,16 @@ pub fn of(target: &str) -> Vec<Vec<u8>> {
         "npy" => arrays(),
         "idx" => indexed(),
         "csv" => tables(),
+        "ts" => series(),
         "images" => pictures(),
-        "detect" => [containers(), archives(), arrays(), indexed(), tables(), pictures()].concat(),
+        "detect" => [containers(), archives(), arrays(), indexed(), tables(), series(), pictures()].concat(),
         "recipe" => recipes(),
         _ => Vec::new(),
     }
 }
 
 /// All targets.
-pub const TARGETS: [&str; 9] = ["safetensors", "graph", "npz", "npy", "idx", "csv", "images", "detect", "recipe"];
+pub const TARGETS: [&str; 10] = ["safetensors", "graph", "npz", "npy", "idx", "csv", "ts", "images", "detect", "recipe"];
 
 fn containers() -> Vec<Vec<u8>> {
     let header = br#"{"__metadata__":{"a":"1"},"inputs":{"dtype":"U8","shape":[2,1,2,2],"data_offsets":[0,8]},"labels":{"dtype":"I64","shape":[2],"data_offsets":[8,24]}}"#;
@@ -89,6 +90,17 @@ fn tables() -> Vec<Vec<u8>> {
         "label,a,b\ncat,1,2\r\ndog,3,4\n",
         "\"a\",1e3\n\"b\",-0.5\n",
         "\u{feff}x,y\n1,0\n2,1\n",
+    ];
+    texts.iter().map(|text| text.as_bytes().to_vec()).collect()
+}
+
+fn series() -> Vec<Vec<u8>> {
+    let texts = [
+        "#a\n\n@problemName P\n@timeStamps false\n@missing false\n@univariate false\n@dimensions 2\n@equalLength false\n\
+         @classLabel true low high\n@data\n1,2:3,4:low\n0.5,-1e3,0:1,2,3:high\n",
+        "@univariate true\r\n@equalLength true\r\n@seriesLength 3\r\n@targetLabel false\r\n@classLabel true 1 2\r\n@data\r\n\
+         1,2,3:1\r\n4,5,?:2\r\n",
+        "\u{feff}%a\n@CLASSLABEL true a b\n@data\n1:2:3:a\n",
     ];
     texts.iter().map(|text| text.as_bytes().to_vec()).collect()
 }

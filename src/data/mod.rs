@@ -29,7 +29,7 @@ pub use subset::{Batch, Inputs, Part, Subset};
 /// A data set in memory.
 #[derive(Debug, Clone)]
 pub struct Dataset {
-    /// What the files were found to be: `idx`, `safetensors`, `cifar`, `npz`, `images` or `csv`.
+    /// What the files were found to be: `idx`, `safetensors`, `cifar`, `npz`, `images`, `csv` or `ts`.
     pub source: &'static str,
     /// One more than the largest label.
     pub classes: u32,
@@ -46,6 +46,11 @@ pub struct Dataset {
 }
 
 impl Dataset {
+    /// Whether samples are time series, `[length, channels]`, whose steps of zeros at the end are padding.
+    pub fn is_series(&self) -> bool {
+        self.source == source::SERIES
+    }
+
     /// Whether there is something to learn: training samples of two classes or more.
     pub fn check_teaches(&self) -> Result<(), DataError> {
         match &self.train.labels[..] {

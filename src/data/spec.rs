@@ -80,6 +80,8 @@ pub enum DataSource {
         /// Shape of one sample; its product is the number of columns without the label. Empty: a plain vector.
         shape: Vec<u32>,
     },
+    /// Time series in the text form of the UEA and UCR archives, by the names of the files.
+    Ts(BySplit<String>),
 }
 
 /// Inputs and labels, by file name.
@@ -165,7 +167,7 @@ pub enum Transform {
         /// The factor; finite, not 0.
         factor: f64,
     },
-    /// `(x - mean) / std`, one number for all channels or one a channel (the first axis of a sample).
+    /// `(x - mean) / std`, one number for all channels or one a channel (the first axis of a sample, of time series the last).
     Normalize {
         /// The means.
         mean: Vec<f64>,

@@ -83,8 +83,11 @@ struct View {
 
 impl View {
     fn new(dataset: &Dataset, spec: &DataSpec) -> Result<Self, DataError> {
-        let channels = dataset.train.sample_shape.first().copied().unwrap_or(1);
+        let shape = &dataset.train.sample_shape;
+        let series = dataset.is_series();
+        let channels = if series { shape.last() } else { shape.first() }.copied().unwrap_or(1);
         let chain = transform::compose(&spec.transforms, channels)?;
+        let chain = if series { chain.over_steps(channels) } else { chain };
         let relabelling = Relabelling::of(spec, dataset.classes)?;
         let table = relabelling.as_ref().map(|found| found.table.clone().into());
         Ok(Self { chain, relabelling, table })

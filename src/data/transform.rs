@@ -72,12 +72,16 @@ pub fn from_json(json: &str) -> Result<Vec<Transform>, DataError> {
     Ok(texts.into_iter().map(transform).collect())
 }
 
-/// The transforms that a model's metadata say its input has been through, checked to suit samples of `channels` channels;
-/// `None` where they say nothing.
-pub fn of_model(metadata: &BTreeMap<String, String>, channels: usize) -> Result<Option<Vec<Transform>>, DataError> {
+/// The transforms that a model's metadata say its input has been through, checked to suit samples of that shape; `None` where
+/// they say nothing. Of a sample with two axes either may be the channels: it may be a time series.
+pub fn of_model(metadata: &BTreeMap<String, String>, shape: &[usize]) -> Result<Option<Vec<Transform>>, DataError> {
     let Some(json) = metadata.get(METADATA_KEY) else { return Ok(None) };
     let transforms = from_json(json)?;
-    compose(&transforms, channels)?;
+    let channels = shape.first().copied().unwrap_or(1);
+    match (compose(&transforms, channels), shape) {
+        (Err(error), [_, last]) => compose(&transforms, *last).map_err(|_| error)?,
+        (composed, _) => composed?,
+    };
     Ok(Some(transforms))
 }
 
@@ -218,6 +222,19 @@ mod tests {
         assert_eq!(blamed(&[scale(1e300), binarise(0.5)]), "data.transforms");
         assert_eq!(blamed(&[binarise(f64::NAN)]), "data.transforms[0].binarise.threshold");
         assert_eq!(blamed(&[binarise(1e300)]), "data.transforms[0].binarise.threshold");
+    }
+
+    #[test]
+    fn a_models_transforms_suit_the_channels_of_images_or_of_series() {
+        let normalize = Transform::Normalize { mean: vec![0.0; 3], std: vec![1.0] };
+        let metadata = BTreeMap::from([(METADATA_KEY.to_string(), to_json(std::slice::from_ref(&normalize)))]);
+        for shape in [&[3][..], &[3, 8, 8], &[3, 8], &[8, 3]] {
+            assert_eq!(of_model(&metadata, shape).unwrap(), Some(vec![normalize.clone()]), "{shape:?}");
+        }
+        let told = |shape: &[usize]| of_model(&metadata, shape).unwrap_err().to_string();
+        assert!(told(&[8, 4]).contains("the samples have 8 channels"));
+        assert!(told(&[8, 8, 3]).contains("the samples have 8 channels") && told(&[]).contains("have 1 channels"));
+        assert_eq!(of_model(&BTreeMap::new(), &[8]).unwrap(), None);
     }
 
     #[test]

@@ -340,8 +340,7 @@ fn transforms(recipe: &Recipe, given: &Given<'_>, warnings: &mut Vec<String>) ->
 
 /// The transforms that a model's file says its input has been through.
 fn stored(upload: &Upload) -> Result<Option<Vec<Transform>>, RecipeError> {
-    let channels = upload.model.graph.input_shape().first().copied().unwrap_or(1);
-    Ok(transform::of_model(&upload.model.metadata, channels)?)
+    Ok(transform::of_model(&upload.model.metadata, &upload.model.graph.input_shape())?)
 }
 
 fn machine() -> Machine {

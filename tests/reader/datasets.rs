@@ -246,6 +246,54 @@ fn n46_lines_without_an_end_do_not_fill_the_memory() {
     assert!(message.contains("at most 262144 are allowed"), "{message}");
 }
 
+/// What is said of a file of time series.
+#[track_caller]
+fn refused_series(bytes: &[u8]) -> (String, String) {
+    let refused = refused_data(&[("a.ts", bytes)], Some(DataSource::Ts(BySplit::train("a.ts".into()))));
+    refused.is(&refused.failure.reason, 16 << 20);
+    (refused.failure.reason, refused.failure.message)
+}
+
+#[test]
+fn n46_series_are_refused_by_line_dimension_and_step() {
+    let header = "@dimensions 2\n@classLabel true a b\n@data\n";
+    for (bad, words) in [
+        ("1,?:3,4:a\n", "line 4, dimension 0, step 1: \"?\" stands for a missing value"),
+        ("1,2:3,NaN:a\n", "line 4, dimension 1, step 1: \"NaN\" stands for a missing value"),
+        ("1,2:1e999,4:a\n", "line 4, dimension 1, step 0: \"1e999\" is not finite"),
+        ("(0,2):(1,4):a\n", "line 4, dimension 0, step 0: \"(0\" is no number"),
+        ("1,2:3:a\n", "line 4 has 1 steps in dimension 1, 2 in dimension 0"),
+        ("1,2:a\n", "line 4 has 1 dimensions instead of 2"),
+        ("1,2:3,4:c\n", "line 4 ends with the class \"c\""),
+        ("1,2,3,4\n", "line 4 has no ':'"),
+        ("\0\0\0\n", "line 4 has no ':'"),
+    ] {
+        let (reason, message) = refused_series([header, bad].concat().as_bytes());
+        assert!(reason == "DATASET_FORMAT" && message.contains(words), "{bad:?}: {message}");
+    }
+    for (bad, words) in [
+        ("@classLabel true a b\n", "no line `@data`"),
+        ("@timeStamps true\n@classLabel true a\n@data\n", "`@timeStamps` is true"),
+        ("@classLabel false\n@data\n1:2:a\n", "`@classLabel` is false"),
+        ("@data\n1:2:a\n", "no `@classLabel`"),
+    ] {
+        let (reason, message) = refused_series(bad.as_bytes());
+        assert!(reason == "DATASET_FORMAT" && message.contains(words), "{bad:?}: {message}");
+    }
+    for start in ["#", "@problemName ", "@classLabel true a\n@data\n", "@classLabel true a\n@data\n1:"] {
+        let (_, message) = refused_series(&[start.as_bytes(), &vec![b'1'; 100 << 20]].concat());
+        assert!(message.contains("has more than 16777216 bytes"), "{start}: {message}");
+    }
+}
+
+#[test]
+fn n46_padding_does_not_fill_the_memory() {
+    let long = format!("{}1:a\n", "1,".repeat(300_000));
+    let text = format!("@classLabel true a b\n@data\n{}{long}", "1:b\n".repeat(10_000));
+    let (reason, message) = refused_series(text.as_bytes());
+    assert!(reason == "DATASET_SIZE" && message.contains("holds 12001240004 bytes"), "{message}");
+}
+
 #[test]
 fn n46_byte_order_marks_and_mixed_line_ends_are_read() {
     let rows = b"\xef\xbb\xbf1,0.5\r\n0,0.25\n1,0.125\r0,1\n";

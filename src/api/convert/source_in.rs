@@ -5,7 +5,7 @@ use crate::api::v1;
 use crate::data::{BySplit, CifarForm, Color, DataSource, Header, IdxPair, LabelColumn, Layout, NpzPair};
 
 /// What a source can be, as its fields are called.
-const KINDS: &str = "idx, safetensors, cifar, npz, images, csv";
+const KINDS: &str = "idx, safetensors, cifar, npz, images, csv, ts";
 /// Files with the records of one split.
 const MAX_FILES: usize = 64;
 /// Pixels on a side of a picture that others are brought to.
@@ -34,6 +34,10 @@ pub fn source(pb: v1::DataSource, at: &Path, checks: &mut Checks) -> Option<Data
         Some(Kind::Npz(pb)) => npz(pb, &at.field("npz"), checks),
         Some(Kind::Images(pb)) => images(pb, &at.field("images"), checks),
         Some(Kind::Csv(pb)) => csv(pb, &at.field("csv"), checks),
+        Some(Kind::Ts(pb)) => {
+            let files = [pb.train, pb.validation, pb.selection, pb.test];
+            DataSource::Ts(by_split(files, &at.field("ts"), checks, Checks::name))
+        }
     })
 }
 

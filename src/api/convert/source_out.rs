@@ -58,6 +58,15 @@ pub fn source(source: &DataSource) -> v1::DataSource {
                 label: label_column(label),
             })
         }
+        DataSource::Ts(files) => {
+            let BySplit { train, validation, selection, test } = files.clone();
+            Kind::Ts(v1::TsSource {
+                train,
+                validation: validation.unwrap_or_default(),
+                selection: selection.unwrap_or_default(),
+                test: test.unwrap_or_default(),
+            })
+        }
     };
     v1::DataSource { kind: Some(kind) }
 }

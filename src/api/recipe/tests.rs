@@ -251,6 +251,7 @@ fn every_bad_field_of_the_data_is_named_by_its_path() {
     assert_eq!(source(r#"{"images": {"size": [5]}}"#), ["data.source.images.size"]);
     let csv = r#"{"csv": {"header": "HEADER_ABSENT", "label_name": "a", "shape": [0]}}"#;
     assert_eq!(source(csv), ["data.source.csv.train", "data.source.csv.label_name", "data.source.csv.shape[0]"]);
+    assert_eq!(source(r#"{"ts": {"test": "b"}}"#), ["data.source.ts.train"]);
 }
 
 #[test]

@@ -7,7 +7,7 @@ use std::path::Path;
 
 use flate2::read::MultiGzDecoder;
 
-use super::{cifar, images, npz, unreadable};
+use super::{cifar, images, npz, ts, unreadable};
 use crate::data::{
     BySplit, CifarForm, Color, DataError, DataSource, Files, Header, IdxPair, LabelColumn, Layout, NpzPair,
 };
@@ -16,6 +16,8 @@ use crate::data::{
 const START: u64 = 64;
 /// Bytes of a gzip file that give as many.
 const PACKED_START: u64 = 64 << 10;
+/// Bytes that a file of time series may begin with until it is known by its header: its description.
+const DESCRIPTION: u64 = 64 << 10;
 
 /// What arrays for training, validation and testing are called in one `.npz` file.
 const NPZ_TRAIN: [(&str, &str); 3] = [("x_train", "y_train"), ("X_train", "y_train"), ("train_images", "train_labels")];
@@ -52,6 +54,8 @@ enum Look {
     Picture,
     /// Text, by its name in columns.
     Csv,
+    /// Time series as text.
+    Ts,
     /// Something else, by its first bytes, unpacked.
     Other {
         start: Vec<u8>,
@@ -68,6 +72,7 @@ struct Found<'f> {
     archives: Vec<&'f str>,
     pictures: Vec<&'f str>,
     tables: Vec<&'f str>,
+    series: Vec<&'f str>,
     others: BTreeMap<&'f str, Vec<u8>>,
 }
 
@@ -92,6 +97,7 @@ pub(in super::super) fn detect(files: &Files) -> Result<DataSource, DataError> {
         ["npz"] => npz_source(files, &found.archives),
         ["PNG or JPEG"] => found.folders(),
         ["CSV"] => found.tables(),
+        [".ts"] => found.series(),
         _ => Err(unclear(format!("there are {} files", kinds.join(" files as well as ")))),
     }
 }
@@ -112,6 +118,7 @@ impl<'f> Found<'f> {
                     found.others.insert(name, b"\x89PNG".to_vec());
                 }
                 Look::Csv => found.tables.push(name),
+                Look::Ts => found.series.push(name),
                 Look::Other { start } => {
                     found.others.insert(name, start);
                 }
@@ -128,6 +135,7 @@ impl<'f> Found<'f> {
             ("npz", self.archives.len()),
             ("PNG or JPEG", self.pictures.len()),
             ("CSV", self.tables.len()),
+            (".ts", self.series.len()),
         ];
         kinds.into_iter().filter(|(_, count)| *count > 0).map(|(kind, _)| kind).collect()
     }
@@ -139,7 +147,7 @@ impl<'f> Found<'f> {
         });
         let names = told.collect::<Vec<_>>().join(", ");
         let problem = format!(
-            "there are no IDX, safetensors, CIFAR, npz or CSV files and no folders of pictures among these: {names}"
+            "there are no IDX, safetensors, CIFAR, npz, CSV or .ts files and no folders of pictures among these: {names}"
         );
         DataError::Empty { problem }
     }
@@ -233,6 +241,12 @@ impl<'f> Found<'f> {
             label: LabelColumn::Detected,
             shape: Vec::new(),
         })
+    }
+
+    fn series(&self) -> Result<DataSource, DataError> {
+        let files = one_each(self.series.iter().copied())?;
+        let files = by_split(files.into_iter().map(|(part, file)| (part, file.to_string())).collect());
+        Ok(DataSource::Ts(files.ok_or_else(|| none_for_training(".ts file"))?))
     }
 
     /// Where an array is missing, the files that may have been meant.
@@ -355,6 +369,14 @@ fn look(name: &str, path: &Path) -> std::io::Result<Look> {
     if images::kind(path)?.is_some() {
         return Ok(Look::Picture);
     }
+    if may_be_series(&start) {
+        let mut description = Vec::new();
+        file.rewind()?;
+        (&mut file).take(DESCRIPTION).read_to_end(&mut description)?;
+        if ts::begins(&description) {
+            return Ok(Look::Ts);
+        }
+    }
     file.rewind()?;
     if let Some(form) = cifar::form_of(std::io::BufReader::new(file), size)? {
         return Ok(Look::Cifar(form));
@@ -364,6 +386,12 @@ fn look(name: &str, path: &Path) -> std::io::Result<Look> {
     }
     start.truncate(START as usize);
     Ok(Look::Other { start })
+}
+
+/// Whether a header or a description of time series may begin like this; of other files no more than that is read.
+fn may_be_series(start: &[u8]) -> bool {
+    let text = start.strip_prefix(b"\xef\xbb\xbf").unwrap_or(start);
+    !start.is_empty() && matches!(text.trim_ascii_start().first(), None | Some(b'#' | b'%' | b'@'))
 }
 
 /// Whether a zip archive's first member is called like an array.

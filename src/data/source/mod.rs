@@ -10,6 +10,7 @@ mod images;
 mod npy;
 mod npz;
 mod safetensors;
+mod ts;
 mod zip;
 
 use std::sync::Arc;
@@ -17,6 +18,7 @@ use std::sync::Arc;
 use super::{BySplit, DataError, DataSource, Dataset, Files, Inputs, Part};
 
 pub(super) use detect::detect;
+pub(super) use ts::NAME as SERIES;
 
 /// The most bytes a file may unpack to: 1 GiB. A server holds the files of a few data sets in memory at a time.
 const MAX_BYTES: u64 = 1 << 30;
@@ -61,6 +63,10 @@ pub(super) fn read(files: &Files, source: &DataSource) -> Result<Dataset, DataEr
             let (parts, names) = csv::read(files, names, &csv::Form { header: *header, label, shape })?;
             dataset("csv", parts, names)
         }
+        DataSource::Ts(names) => {
+            let (parts, names) = ts::read(files, names)?;
+            dataset(ts::NAME, parts, names)
+        }
     }
 }
 
@@ -82,6 +88,7 @@ fn check_once(source: &DataSource) -> Result<(), DataError> {
         }
         DataSource::Images { folders, .. } => ("images", of(folders)),
         DataSource::Csv { files, .. } => ("csv", of(files)),
+        DataSource::Ts(files) => (ts::NAME, of(files)),
     };
     let folders = kind == "images";
     let overlap = |a: &str, b: &str| a == b || folders && (images::is_in(a, b) || images::is_in(b, a));

@@ -61,8 +61,7 @@ type Refused = (Part, Failure);
 
 fn model(folder: &Path, file: &ModelFile) -> Result<ModelDetail, Refused> {
     let (_, Model { graph, metadata }) = open(folder, file, Part::Model)?;
-    let channels = graph.input_shape().first().copied().unwrap_or(1);
-    transform::of_model(&metadata, channels).map_err(|e| (Part::Model, Failure::of(&e)))?;
+    transform::of_model(&metadata, &graph.input_shape()).map_err(|e| (Part::Model, Failure::of(&e)))?;
     Ok(figures(&graph))
 }
 

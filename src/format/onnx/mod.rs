@@ -44,3 +44,23 @@ pub fn initializers(file: Bytes, files: &mut External) -> Result<BTreeMap<String
     }
     Ok(tensors)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use prost::Message;
+
+    #[test]
+    fn tensors_are_read_by_name_and_a_name_stands_once() {
+        let tensor = TensorData::from_f32(vec![2], &[0.5, -1.0]).unwrap();
+        let model = |names: &[&str]| {
+            let initializer = names.iter().map(|name| tensor::write(name, &tensor)).collect();
+            let graph = proto::GraphProto { initializer, ..Default::default() };
+            Bytes::from(proto::ModelProto { graph: Some(graph), ..Default::default() }.encode_to_vec())
+        };
+        let read = initializers(model(&["a", "b"]), &mut External::default()).unwrap();
+        assert_eq!(read, ["a", "b"].map(|name| (name.to_string(), tensor.clone())).into());
+        let error = initializers(model(&["a", "a"]), &mut External::default()).unwrap_err();
+        assert_eq!(error, OnnxError::DuplicateName { what: "tensors", name: "a".into() });
+    }
+}

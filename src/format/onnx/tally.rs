@@ -6,8 +6,8 @@
 
 use super::schema::{FIELDS, MESSAGES, Message};
 
-/// What a model may take in memory beyond twice the bytes of its file: 64 MiB. A graph of 20,000 convolutions, which is
-/// the largest that niwaki takes, needs less.
+/// What a model may take in memory beyond twice the bytes of its file: 64 MiB. A graph of 20,000 nodes, which is the
+/// largest that niwaki takes, has room even where every fourth is a convolution and every value's shape is written.
 pub(super) const MAX_EXPANSION: u64 = 64 << 20;
 /// The most texts in lists, such as the inputs of nodes.
 pub(super) const MAX_TEXTS: u32 = 1_000_000;

@@ -1,4 +1,4 @@
-//! The gRPC API: the only module that knows protobuf. One file a service.
+//! The gRPC API: the only module that knows niwaki's protobuf. One file a service.
 //!
 //! A handler is four moves: read the names, convert and check, delegate, convert back. [`status`] turns every error into
 //! a gRPC status, [`convert`] every message into what it means, [`names`] reads resource names, [`limits`] holds the

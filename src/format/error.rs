@@ -4,6 +4,7 @@ use std::fmt;
 
 use thiserror::Error;
 
+use super::onnx::OnnxError;
 use super::safetensors::{MAX_DIM, MAX_HEADER, MAX_METADATA, MAX_NAME, MAX_RANK, MAX_TENSORS};
 use crate::error::{Classify, Kind, Violation, list};
 use crate::graph::GraphError;
@@ -178,6 +179,9 @@ pub enum FormatError {
         /// The first difference.
         difference: String,
     },
+    /// A file that is no ONNX model.
+    #[error(transparent)]
+    Onnx(#[from] OnnxError),
 }
 
 /// Where a graph comes from.
@@ -258,6 +262,7 @@ impl Classify for FormatError {
             FormatError::HeaderTooLarge { .. } | FormatError::TensorCount | FormatError::MetadataCount => {
                 Kind::ResourceExhausted
             }
+            FormatError::Onnx(error) => error.kind(),
             _ => Kind::InvalidArgument,
         }
     }
@@ -286,6 +291,7 @@ impl Classify for FormatError {
             FormatError::Mismatch { .. } | FormatError::Contradiction { .. } => "ARCHITECTURE_MISMATCH",
             FormatError::ArchitectureMissing => "ARCHITECTURE_MISSING",
             FormatError::Preset { .. } => "ARCHITECTURE_INVALID",
+            FormatError::Onnx(error) => error.reason(),
         }
     }
 
@@ -307,6 +313,7 @@ impl Classify for FormatError {
                 vec![Violation::new("architecture", self.to_string())]
             }
             FormatError::Preset { .. } => vec![Violation::new("architecture.preset", self.to_string())],
+            FormatError::Onnx(error) => error.violations(),
             _ => Vec::new(),
         }
     }

@@ -4,7 +4,9 @@
 //! alone and needs an [`Architecture`]. [`safetensors`] is the container itself, which data sets use as well.
 
 mod error;
+mod foreign;
 pub mod native;
+pub mod onnx;
 mod pairs;
 pub mod safetensors;
 
@@ -73,7 +75,7 @@ fn model(container: Container, architecture: Option<&Architecture>) -> Result<Mo
     let own = own.map(|json| native::build(&GraphText::parse(&json, &Origin::Metadata)?, &tensors, &Origin::Metadata));
     let given = architecture.map(|architecture| {
         let (text, origin) = describe(architecture)?;
-        Ok((native::build(&text, &tensors, &origin)?, origin))
+        Ok::<_, FormatError>((native::build(&text, &tensors, &origin)?, origin))
     });
     let graph = match (own.transpose()?, given.transpose()?) {
         (None, None) => return Err(FormatError::ArchitectureMissing),

@@ -11,6 +11,7 @@ use super::header::{self, Entry};
 use super::{Container, MAX_HEADER, check_name, check_shape};
 use crate::format::FormatError;
 use crate::format::error::shorten;
+use crate::format::foreign;
 use crate::format::pairs::Pairs;
 use crate::tensor::{DType, TensorData};
 
@@ -134,24 +135,7 @@ fn header_len(file: &[u8], size: u64) -> Result<usize, FormatError> {
 
 /// What else a file may be, by its first bytes. Asked only where it cannot be safetensors.
 fn foreign(file: &[u8]) -> Option<FormatError> {
-    const MAGICS: &[(&[u8], &str)] = &[
-        (b"PK\x03\x04", "a zip archive, as PyTorch's .pt and .pth files and NumPy's .npz files are"),
-        (b"\x80\x02", "a Python pickle, as old PyTorch files are"),
-        (b"\x80\x03", "a Python pickle"),
-        (b"\x80\x04", "a Python pickle"),
-        (b"\x80\x05", "a Python pickle"),
-        (b"\x1f\x8b", "a gzip stream; unpack it first"),
-        (b"\x89HDF\r\n\x1a\n", "an HDF5 file, as Keras writes"),
-        (b"GGUF", "a GGUF file"),
-        (b"\x93NUMPY", "a NumPy array"),
-        (b"\x7fELF", "an executable"),
-        (b"\x89PNG", "a PNG picture"),
-        (b"version https://git-lfs", "a Git LFS pointer, which stands for the file; `git lfs pull` fetches it"),
-        (b"{", "a JSON text"),
-    ];
-    let looks_like = MAGICS.iter().find(|(magic, _)| file.starts_with(magic)).map(|(_, name)| *name);
-    let looks_like = looks_like.or(match file {
-        [_, _, _, _, b'T', b'F', b'L', b'3', ..] => Some("a TensorFlow Lite model"),
+    let looks_like = foreign::looks_like(file).or(match file {
         // ModelProto: ir_version (field 1, a small number), then producer_name, graph, opset_import or the like.
         [0x08, 1..=0x20, 0x12 | 0x1a | 0x22 | 0x28 | 0x32 | 0x3a | 0x42, ..] => Some("an ONNX model"),
         _ => None,

@@ -1,0 +1,237 @@
+//! Why a file is no ONNX model that niwaki reads, by the field, tensor or node.
+
+use thiserror::Error;
+
+use super::tensor::{MAX_DIM, MAX_RANK};
+use super::wire::{MAX_FILE, MAX_NESTED, MAX_TEXT};
+use crate::error::{Classify, Kind, Violation};
+use crate::format::error::shorten;
+use crate::tensor::DType;
+
+/// Why a file is no ONNX model that niwaki reads. Names in it come from [`shown`].
+#[derive(Debug, Error, PartialEq)]
+pub enum OnnxError {
+    /// The content is something else altogether.
+    #[error("this is no ONNX model: it looks like {looks_like}")]
+    Foreign {
+        /// What it looks like, in words.
+        looks_like: &'static str,
+    },
+    /// The content may be a protobuf, but no model.
+    #[error("this is no ONNX model: it has no graph")]
+    NoGraph,
+    /// A file beyond what a protobuf may be.
+    #[error(
+        "the file has {bytes} bytes, at most {MAX_FILE} are allowed; larger models keep their tensors in other files"
+    )]
+    FileSize {
+        /// Bytes of the file.
+        bytes: u64,
+    },
+    /// The file ends too early.
+    #[error("the file is cut short (or no ONNX model): {} needs {expected} bytes, {actual} are there", place(field))]
+    Truncated {
+        /// The field that was being read; empty between two.
+        field: String,
+        /// Bytes that the file says it has.
+        expected: u64,
+        /// Bytes that it has.
+        actual: u64,
+    },
+    /// A file that is no protobuf of a model.
+    #[error("the file is malformed at byte {at}, in {}: {problem}", place(field))]
+    Protobuf {
+        /// The field that was being read; empty between two.
+        field: String,
+        /// The byte.
+        at: u64,
+        /// What is wrong.
+        problem: String,
+    },
+    /// Graphs within graphs, or types within types, without end.
+    #[error("{field}: more than {MAX_NESTED} of {message} lie within each other, which is the limit")]
+    Depth {
+        /// The field that is too deep.
+        field: String,
+        /// What it is.
+        message: &'static str,
+    },
+    /// Too many things.
+    #[error("{field}: the file has more than {limit} {what}, which is the limit")]
+    Count {
+        /// The first field beyond the limit.
+        field: String,
+        /// What there is too many of.
+        what: &'static str,
+        /// How many are allowed.
+        limit: u32,
+    },
+    /// A small file of many things that are large in memory.
+    #[error("{field}: the file would take more than {limit} bytes of memory, which is the limit for one of its size")]
+    Memory {
+        /// The first field beyond the limit.
+        field: String,
+        /// Bytes that are allowed.
+        limit: u64,
+    },
+    /// A name without end.
+    #[error("{field} has {bytes} bytes, at most {MAX_TEXT} are allowed")]
+    Text {
+        /// The field.
+        field: String,
+        /// Bytes that it has.
+        bytes: usize,
+    },
+    /// A number format niwaki does not know.
+    #[error("tensor '{tensor}' has type {dtype}; supported are {}", dtypes())]
+    DType {
+        /// The tensor.
+        tensor: String,
+        /// ONNX's name of the type, or its number.
+        dtype: String,
+    },
+    /// A shape beyond the limits.
+    #[error("tensor '{tensor}': {problem}; at most {MAX_RANK} axes of at most {MAX_DIM} are allowed")]
+    Shape {
+        /// The tensor.
+        tensor: String,
+        /// What is wrong.
+        problem: String,
+    },
+    /// Values that are not those of the shape and type.
+    #[error("tensor '{tensor}': {problem}")]
+    Data {
+        /// The tensor.
+        tensor: String,
+        /// What is wrong.
+        problem: String,
+    },
+    /// A truth value that is neither 0 nor 1.
+    #[error("tensor '{tensor}' is BOOL, but element {index} is {value}; only 0 and 1 are allowed")]
+    Bool {
+        /// The tensor.
+        tensor: String,
+        /// The element.
+        index: usize,
+        /// Its byte.
+        value: u8,
+    },
+    /// A name of a file that could not be the name of one.
+    #[error(
+        "tensor '{tensor}' lies in the file '{location}', which is no plain name: 1 to 255 letters, digits, '.', '_' and \
+         '-' are allowed, not beginning with a dot"
+    )]
+    ExternalName {
+        /// The tensor.
+        tensor: String,
+        /// The name.
+        location: String,
+    },
+    /// A file that is not there.
+    #[error("tensor '{tensor}' lies in the file '{location}', which did not come with the model{}", came(files))]
+    ExternalMissing {
+        /// The tensor.
+        tensor: String,
+        /// The name.
+        location: String,
+        /// The files that came with the model.
+        files: String,
+    },
+    /// Something said of where a tensor lies that is not understood.
+    #[error("tensor '{tensor}' has external_data '{key}', {problem}")]
+    ExternalKey {
+        /// The tensor.
+        tensor: String,
+        /// The key.
+        key: String,
+        /// What is wrong.
+        problem: &'static str,
+    },
+    /// Bytes of a tensor that are not where they must be.
+    #[error("tensor '{tensor}' lies in the file '{location}' {problem}")]
+    ExternalRange {
+        /// The tensor.
+        tensor: String,
+        /// The file.
+        location: String,
+        /// What is wrong.
+        problem: String,
+    },
+    /// Two things of one name.
+    #[error("there are two {what} named '{name}'")]
+    DuplicateName {
+        /// What they are.
+        what: &'static str,
+        /// The name.
+        name: String,
+    },
+}
+
+impl Classify for OnnxError {
+    fn kind(&self) -> Kind {
+        match self {
+            OnnxError::FileSize { .. } | OnnxError::Count { .. } | OnnxError::Memory { .. } => Kind::ResourceExhausted,
+            _ => Kind::InvalidArgument,
+        }
+    }
+
+    fn reason(&self) -> &'static str {
+        match self {
+            OnnxError::Foreign { .. } | OnnxError::NoGraph => "FORMAT",
+            OnnxError::FileSize { .. } => "FILE_TOO_LARGE",
+            OnnxError::Truncated { .. } => "TRUNCATED",
+            OnnxError::Protobuf { .. } => "PROTOBUF",
+            OnnxError::Depth { .. } => "DEPTH",
+            OnnxError::Count { .. } | OnnxError::Memory { .. } => "FIELD_COUNT",
+            OnnxError::Text { .. } => "TEXT_LENGTH",
+            OnnxError::DType { .. } => "DTYPE_UNSUPPORTED",
+            OnnxError::Shape { .. } => "SHAPE",
+            OnnxError::Data { .. } => "TENSOR_DATA",
+            OnnxError::Bool { .. } => "BOOL_VALUE",
+            OnnxError::ExternalName { .. } => "EXTERNAL_DATA_NAME",
+            OnnxError::ExternalMissing { .. } => "EXTERNAL_DATA_MISSING",
+            OnnxError::ExternalKey { .. } => "EXTERNAL_DATA_KEY",
+            OnnxError::ExternalRange { .. } => "EXTERNAL_DATA_RANGE",
+            OnnxError::DuplicateName { .. } => "DUPLICATE_NAME",
+        }
+    }
+
+    fn violations(&self) -> Vec<Violation> {
+        match self {
+            OnnxError::Truncated { field, .. } | OnnxError::Protobuf { field, .. } if field.is_empty() => Vec::new(),
+            OnnxError::Truncated { field, .. }
+            | OnnxError::Protobuf { field, .. }
+            | OnnxError::Depth { field, .. }
+            | OnnxError::Count { field, .. }
+            | OnnxError::Memory { field, .. }
+            | OnnxError::Text { field, .. } => vec![Violation::new(field, self.to_string())],
+            OnnxError::DType { tensor, .. }
+            | OnnxError::Shape { tensor, .. }
+            | OnnxError::Data { tensor, .. }
+            | OnnxError::Bool { tensor, .. }
+            | OnnxError::ExternalName { tensor, .. }
+            | OnnxError::ExternalMissing { tensor, .. }
+            | OnnxError::ExternalKey { tensor, .. }
+            | OnnxError::ExternalRange { tensor, .. } => vec![Violation::new(tensor, self.to_string())],
+            OnnxError::DuplicateName { name, .. } => vec![Violation::new(name, self.to_string())],
+            OnnxError::Foreign { .. } | OnnxError::NoGraph | OnnxError::FileSize { .. } => Vec::new(),
+        }
+    }
+}
+
+/// A name from a file as a message has it: not too long, and without signs that do something to what shows them.
+pub(super) fn shown(name: &str) -> String {
+    shorten(name).escape_debug().to_string()
+}
+
+fn place(field: &str) -> &str {
+    if field.is_empty() { "what follows" } else { field }
+}
+
+fn came(files: &str) -> String {
+    if files.is_empty() { String::new() } else { format!("; with it came {files}") }
+}
+
+fn dtypes() -> String {
+    DType::ALL.map(DType::name).join(", ")
+}

@@ -2,10 +2,12 @@
 
 use thiserror::Error;
 
+use super::import::{MAX_OPSET, MIN_OPSET};
 use super::tensor::{MAX_DIM, MAX_RANK};
 use super::wire::{MAX_FILE, MAX_NESTED, MAX_TEXT};
 use crate::error::{Classify, Kind, Violation};
 use crate::format::error::shorten;
+use crate::graph::{GraphError, OpError};
 use crate::tensor::DType;
 
 /// Why a file is no ONNX model that niwaki reads. Names in it come from [`shown`].
@@ -157,6 +159,81 @@ pub enum OnnxError {
         /// What is wrong.
         problem: String,
     },
+    /// A set of operators that is not read.
+    #[error(
+        "the model says that it goes by version {version} of ONNX's operators; {MIN_OPSET} to {MAX_OPSET} are read"
+    )]
+    Opset {
+        /// The version; 0 where it says none.
+        version: i64,
+    },
+    /// Operators that niwaki does not have.
+    #[error("the model has operators that niwaki does not have: {}", list(nodes, *total))]
+    Unsupported {
+        /// The first of them, with their nodes.
+        nodes: Vec<String>,
+        /// How many there are.
+        total: usize,
+    },
+    /// A graph that does not hold together.
+    #[error("the graph: {problem}")]
+    Graph {
+        /// What is wrong.
+        problem: String,
+    },
+    /// A node that makes no sense.
+    #[error("node '{node}' ({op}): {problem}")]
+    Node {
+        /// The node.
+        node: String,
+        /// Its operator.
+        op: String,
+        /// What is wrong.
+        problem: String,
+    },
+    /// A node with the wrong number of inputs or outputs.
+    #[error("node '{node}' ({op}) lacks its input {index}{}", or_more(*index))]
+    Arity {
+        /// The node.
+        node: String,
+        /// Its operator.
+        op: String,
+        /// Which input, counted from 0.
+        index: usize,
+    },
+    /// A value that must be known before the network runs.
+    #[error("node '{node}' ({op}): its {what} is computed while the network runs; it must be known before")]
+    Runtime {
+        /// The node.
+        node: String,
+        /// Its operator.
+        op: String,
+        /// What it is needed for.
+        what: String,
+    },
+    /// A node whose operator does not accept its inputs.
+    #[error("node '{node}': {source}")]
+    Op {
+        /// The node.
+        node: String,
+        /// What the operator says.
+        source: Box<OpError>,
+    },
+    /// Numbers that a small file asks for.
+    #[error("node '{node}' ({op}): its result has {bytes} bytes, and {limit} are left for what the graph computes")]
+    Folded {
+        /// The node.
+        node: String,
+        /// Its operator.
+        op: String,
+        /// Bytes of the result.
+        bytes: u64,
+        /// Bytes that are allowed.
+        limit: u64,
+    },
+    /// The graph that came of it does not hold together.
+    #[error("the graph: {0}")]
+    Built(Box<GraphError>),
     /// Two things of one name.
     #[error("there are two {what} named '{name}'")]
     DuplicateName {
@@ -170,7 +247,10 @@ pub enum OnnxError {
 impl Classify for OnnxError {
     fn kind(&self) -> Kind {
         match self {
-            OnnxError::FileSize { .. } | OnnxError::Count { .. } | OnnxError::Memory { .. } => Kind::ResourceExhausted,
+            OnnxError::FileSize { .. }
+            | OnnxError::Count { .. }
+            | OnnxError::Memory { .. }
+            | OnnxError::Folded { .. } => Kind::ResourceExhausted,
             _ => Kind::InvalidArgument,
         }
     }
@@ -193,6 +273,12 @@ impl Classify for OnnxError {
             OnnxError::ExternalKey { .. } => "EXTERNAL_DATA_KEY",
             OnnxError::ExternalRange { .. } => "EXTERNAL_DATA_RANGE",
             OnnxError::DuplicateName { .. } => "DUPLICATE_NAME",
+            OnnxError::Opset { .. } => "OPSET",
+            OnnxError::Unsupported { .. } => "UNSUPPORTED_OPERATORS",
+            OnnxError::Graph { .. } | OnnxError::Built(_) => "GRAPH",
+            OnnxError::Arity { .. } => "ARITY",
+            OnnxError::Node { .. } | OnnxError::Runtime { .. } | OnnxError::Op { .. } => "NODE",
+            OnnxError::Folded { .. } => "TENSOR_SIZE",
         }
     }
 
@@ -214,6 +300,14 @@ impl Classify for OnnxError {
             | OnnxError::ExternalKey { tensor, .. }
             | OnnxError::ExternalRange { tensor, .. } => vec![Violation::new(tensor, self.to_string())],
             OnnxError::DuplicateName { name, .. } => vec![Violation::new(name, self.to_string())],
+            OnnxError::Node { node, .. }
+            | OnnxError::Arity { node, .. }
+            | OnnxError::Runtime { node, .. }
+            | OnnxError::Op { node, .. }
+            | OnnxError::Folded { node, .. } => vec![Violation::new(node, self.to_string())],
+            OnnxError::Opset { .. } | OnnxError::Unsupported { .. } | OnnxError::Graph { .. } | OnnxError::Built(_) => {
+                Vec::new()
+            }
             OnnxError::Foreign { .. } | OnnxError::NoGraph | OnnxError::FileSize { .. } => Vec::new(),
         }
     }
@@ -222,6 +316,15 @@ impl Classify for OnnxError {
 /// A name from a file as a message has it: not too long, and without signs that do something to what shows them.
 pub(super) fn shown(name: &str) -> String {
     shorten(name).escape_debug().to_string()
+}
+
+fn list(nodes: &[String], total: usize) -> String {
+    let more = if total > nodes.len() { format!(" and {} more", total - nodes.len()) } else { String::new() };
+    format!("{}{more}", nodes.join(", "))
+}
+
+fn or_more(index: usize) -> &'static str {
+    if index == 0 { " or all of them" } else { "" }
 }
 
 fn place(field: &str) -> &str {

@@ -14,6 +14,8 @@ mod decode;
 mod dtype;
 mod error;
 mod external;
+mod import;
+mod operators;
 mod proto;
 mod schema;
 mod tally;
@@ -30,6 +32,7 @@ use error::shown;
 
 pub use error::OnnxError;
 pub use external::External;
+pub use import::{Given, import};
 
 /// The tensors of a model's graph, by their names. They share the bytes of the model's file and of the files beside it,
 /// but for those that are written as numbers.

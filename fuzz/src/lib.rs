@@ -20,7 +20,7 @@ pub fn open(files: &[(&str, &[u8])], source: Option<&DataSource>) -> Option<Data
     told(data::open(&Files(paths), source))
 }
 
-/// What was read, if it was. A refusal that blames this program is a defect.
+/// What was read, if it was.
 fn told(read: Result<Dataset, DataError>) -> Option<Dataset> {
     match read {
         Ok(dataset) => {
@@ -29,11 +29,16 @@ fn told(read: Result<Dataset, DataError>) -> Option<Dataset> {
             Some(dataset)
         }
         Err(error) => {
-            assert_ne!(error.kind(), Kind::Internal, "{error}");
-            assert!(error.to_string().len() < 4000, "a message of {} bytes", error.to_string().len());
+            refused(&error);
             None
         }
     }
+}
+
+/// A refusal that blames this program, or says too much, is a defect.
+pub fn refused(error: &impl Classify) {
+    assert_ne!(error.kind(), Kind::Internal, "{error}");
+    assert!(error.to_string().len() < 4000, "a message of {} bytes", error.to_string().len());
 }
 
 /// A folder in memory that this process has for itself.

@@ -15,6 +15,7 @@ use crate::stored;
 pub fn of(target: &str) -> Vec<Vec<u8>> {
     match target {
         "safetensors" => containers(),
+        "onnx" => onnx_models(),
         "graph" => graphs(),
         "npz" => archives(),
         "npy" => arrays(),
@@ -29,7 +30,8 @@ pub fn of(target: &str) -> Vec<Vec<u8>> {
 }
 
 /// All targets.
-pub const TARGETS: [&str; 10] = ["safetensors", "graph", "npz", "npy", "idx", "csv", "ts", "images", "detect", "recipe"];
+pub const TARGETS: [&str; 11] =
+    ["safetensors", "onnx", "graph", "npz", "npy", "idx", "csv", "ts", "images", "detect", "recipe"];
 
 fn containers() -> Vec<Vec<u8>> {
     let header = br#"{"__metadata__":{"a":"1"},"inputs":{"dtype":"U8","shape":[2,1,2,2],"data_offsets":[0,8]},"labels":{"dtype":"I64","shape":[2],"data_offsets":[8,24]}}"#;
@@ -41,6 +43,38 @@ fn containers() -> Vec<Vec<u8>> {
     }
     found.push(safetensors::write(&BTreeMap::new(), &BTreeMap::new()).expect("an empty file is one"));
     found
+}
+
+/// A field of a protobuf that is a message, a text or bytes, of fewer than 128 bytes where it is not the graph.
+fn field(number: u8, content: &[u8]) -> Vec<u8> {
+    let length = [content.len() as u8 | 0x80, (content.len() >> 7) as u8];
+    [&[number << 3 | 2], &length[..], content].concat()
+}
+
+/// ONNX models, whose fields have the numbers of `onnx.proto3`.
+fn onnx_models() -> Vec<Vec<u8>> {
+    let tensor = |name: &str, dtype: u8, fields: &[u8]| {
+        field(5, &[&[8, 2, 16, dtype], fields, &field(8, name.as_bytes())].concat())
+    };
+    let entry = |key: &str, value: &str| field(13, &[field(1, key.as_bytes()), field(2, value.as_bytes())].concat());
+    let outside = [entry("location", "w"), entry("offset", "8"), entry("length", "8"), vec![14 << 3, 1]].concat();
+    let tensors = [
+        tensor("raw", 1, &field(9, &[0; 8])),
+        tensor("floats", 1, &field(4, &[0; 8])),
+        tensor("halves", 10, &field(5, &[0x80, 0x78, 1])),
+        tensor("bytes", 2, &[5 << 3, 7, 5 << 3, 9]),
+        tensor("longs", 7, &field(7, &[1, 2])),
+        tensor("doubles", 11, &field(10, &[0; 16])),
+        tensor("unsigned", 12, &field(11, &[1, 2])),
+        tensor("outside", 1, &outside),
+    ];
+    let shape = field(2, &[field(1, &[8, 4]), field(1, &field(2, b"n"))].concat());
+    let input = field(11, &[field(1, b"x"), field(2, &field(1, &[&[8, 1][..], &shape].concat()))].concat());
+    let inner = field(6, &field(1, &field(4, b"Relu")));
+    let attribute = field(5, &[field(1, b"then_branch"), inner, vec![0xa0, 1, 5]].concat());
+    let node = field(1, &[field(1, b"x"), field(2, b"y"), field(4, b"If"), attribute].concat());
+    let model = |graph: &[u8]| [&[8, 10][..], &field(7, graph), &field(8, &[16, 18])].concat();
+    vec![model(&tensors.concat()), model(&[input, node].concat()), model(&tensors[7])]
 }
 
 fn graphs() -> Vec<Vec<u8>> {

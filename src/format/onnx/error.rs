@@ -10,7 +10,7 @@ use crate::format::error::shorten;
 use crate::graph::{GraphError, OpError};
 use crate::tensor::DType;
 
-/// Why a file is no ONNX model that niwaki reads. Names in it come from [`shown`].
+/// Why a file is no ONNX model that niwaki reads. Names in it are shortened and escaped.
 #[derive(Debug, Error, PartialEq)]
 pub enum OnnxError {
     /// The content is something else altogether.

@@ -66,4 +66,26 @@ mod tests {
         let error = initializers(model(&["a", "a"]), &mut External::default()).unwrap_err();
         assert_eq!(error, OnnxError::DuplicateName { what: "tensors", name: "a".into() });
     }
+
+    /// Models of others, where `NIWAKI_TEST_DATA` names a folder that has them under `onnx-zoo`.
+    #[test]
+    fn models_of_others_are_read() {
+        let Some(folder) = std::env::var_os("NIWAKI_TEST_DATA") else {
+            eprintln!("skipped: NIWAKI_TEST_DATA is not set");
+            return;
+        };
+        let (mut folders, mut read) = (vec![std::path::PathBuf::from(folder).join("onnx-zoo")], 0);
+        while let Some(folder) = folders.pop() {
+            for path in std::fs::read_dir(&folder).unwrap().map(|entry| entry.unwrap().path()) {
+                if path.is_dir() {
+                    folders.push(path);
+                } else if path.extension().is_some_and(|extension| extension == "onnx") {
+                    let tensors = initializers(std::fs::read(&path).unwrap().into(), &mut External::default());
+                    assert!(tensors.is_ok(), "{}: {}", path.display(), tensors.unwrap_err());
+                    read += 1;
+                }
+            }
+        }
+        println!("{read} models");
+    }
 }

@@ -162,7 +162,10 @@ fn the_largest_graph_has_room() {
         output: vec![format!("value_{}", i + 1)],
         name: format!("node_Conv_{i}"),
         op_type: "Conv".into(),
-        attribute: attributes[..if i % 4 == 0 { 5 } else { 1 }].iter().map(|(name, n)| ints(name, *n)).collect(),
+        attribute: attributes[..if i.is_multiple_of(4) { 5 } else { 1 }]
+            .iter()
+            .map(|(name, n)| ints(name, *n))
+            .collect(),
         ..Default::default()
     };
     let dim = proto::tensor_shape_proto::Dimension {

@@ -2,6 +2,8 @@
 
 // Who may use whom, checked on the source text.
 mod architecture;
+// The ONNX project's own cases.
+mod conformance;
 // The real program: exit codes, output, recipes from the command line.
 mod cli;
 // Whole recipes, run by the engine without a server.

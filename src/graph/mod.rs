@@ -172,14 +172,12 @@ pub enum GraphError {
         /// What the operator says.
         source: Box<OpError>,
     },
-    /// The graph has no input or no output.
-    #[error("the graph needs one input and one output or more, it has {inputs} and {outputs}")]
-    Ends {
-        /// Inputs.
-        inputs: usize,
-        /// Outputs.
-        outputs: usize,
-    },
+    /// The graph has no output.
+    #[error("the graph has no output")]
+    NoOutput,
+    /// A model without an input: it would give the same for every sample.
+    #[error("the graph has no input")]
+    NoInput,
     /// A node to change that is not there.
     #[error("there is no node '{name}'")]
     NoSuchNode {

@@ -25,6 +25,9 @@ pub(in super::super) fn build(
     let activations = text.activations().map_err(describe)?;
     check_tensors(text, tensors, origin)?;
 
+    if text.inputs.is_empty() {
+        return Err(broken(GraphError::NoInput));
+    }
     let mut graph = Graph::new(&text.name);
     let mut edit = graph.edit();
     let mut values: HashMap<&str, ValueId> = HashMap::new();

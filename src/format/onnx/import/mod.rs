@@ -25,7 +25,7 @@ use bytes::Bytes;
 use super::error::OnnxError;
 use super::external::External;
 use crate::graph::dim::Sizes;
-use crate::graph::{Dim, Graph, ValueType};
+use crate::graph::{Dim, Graph, GraphError, ValueType};
 use crate::tensor::TensorData;
 use merge::Corners;
 use source::{Axis, Declared, Source, wrong};
@@ -49,6 +49,9 @@ pub struct Given {
 /// do by default, is freed if the graph works for any.
 pub fn import(file: Bytes, files: &mut External, given: &Given) -> Result<Graph, OnnxError> {
     let source = Source::read(file, files)?;
+    if source.inputs.is_empty() && given.shapes.is_none() {
+        return Err(OnnxError::Built(Box::new(GraphError::NoInput)));
+    }
     let open = inputs(&source, given)?;
     if given.shapes.is_none()
         && let Some(freed) = freed(&open)

@@ -231,6 +231,14 @@ pub enum OnnxError {
         /// Bytes that are allowed.
         limit: u64,
     },
+    /// A node of ours that ONNX has no words for.
+    #[error("node '{node}' ({op}) cannot be written as ONNX (version 17 of its operators)")]
+    Unwritten {
+        /// The node.
+        node: String,
+        /// Its operator.
+        op: &'static str,
+    },
     /// The graph that came of it does not hold together.
     #[error("the graph: {0}")]
     Built(Box<GraphError>),
@@ -251,6 +259,7 @@ impl Classify for OnnxError {
             | OnnxError::Count { .. }
             | OnnxError::Memory { .. }
             | OnnxError::Folded { .. } => Kind::ResourceExhausted,
+            OnnxError::Unwritten { .. } => Kind::FailedPrecondition,
             _ => Kind::InvalidArgument,
         }
     }
@@ -278,6 +287,7 @@ impl Classify for OnnxError {
             OnnxError::Graph { .. } | OnnxError::Built(_) => "GRAPH",
             OnnxError::Arity { .. } => "ARITY",
             OnnxError::Node { .. } | OnnxError::Runtime { .. } | OnnxError::Op { .. } => "NODE",
+            OnnxError::Unwritten { .. } => "UNWRITTEN",
             OnnxError::Folded { .. } => "TENSOR_SIZE",
         }
     }
@@ -304,6 +314,7 @@ impl Classify for OnnxError {
             | OnnxError::Arity { node, .. }
             | OnnxError::Runtime { node, .. }
             | OnnxError::Op { node, .. }
+            | OnnxError::Unwritten { node, .. }
             | OnnxError::Folded { node, .. } => vec![Violation::new(node, self.to_string())],
             OnnxError::Opset { .. } | OnnxError::Unsupported { .. } | OnnxError::Graph { .. } | OnnxError::Built(_) => {
                 Vec::new()

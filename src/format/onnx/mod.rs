@@ -13,6 +13,7 @@
 mod decode;
 mod dtype;
 mod error;
+mod export;
 mod external;
 mod import;
 mod operators;
@@ -31,6 +32,7 @@ use prost::Message;
 use crate::tensor::TensorData;
 
 pub use error::OnnxError;
+pub use export::{Tensors, export};
 pub use external::External;
 pub use import::{Given, import};
 

@@ -51,7 +51,7 @@ pub fn export(graph: &Graph, tensors: &Tensors) -> Result<Vec<u8>, OnnxError> {
 }
 
 fn model(graph: &Graph, tensors: &Tensors) -> Result<ModelProto, OnnxError> {
-    let mut writer = Writer::new(graph, OPSET);
+    let mut writer = Writer::new(graph);
     writer.inputs();
     for node in graph.nodes() {
         writer.write(node)?;

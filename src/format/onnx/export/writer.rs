@@ -7,6 +7,7 @@ use super::super::error::OnnxError;
 use super::super::operators;
 use super::super::proto::attribute_proto::AttributeType;
 use super::super::proto::{AttributeProto, NodeProto};
+use super::super::tensor;
 use super::half::{self, Precision};
 use crate::graph::{Dim, Graph, Node, ParamId, Value, ValueId};
 use crate::tensor::{DType, TensorData};
@@ -14,8 +15,6 @@ use crate::tensor::{DType, TensorData};
 /// A file in the making.
 pub(in super::super) struct Writer<'g> {
     pub(in super::super) graph: &'g Graph,
-    /// The version of ONNX's operators.
-    pub(in super::super) opset: i64,
     pub(super) nodes: Vec<NodeProto>,
     pub(super) tensors: Vec<Held>,
     /// What the file calls each value; nodes may read it in another precision.
@@ -46,6 +45,7 @@ pub(in super::super) enum Attribute {
     Ints(Vec<i64>),
     Float(f64),
     Text(&'static str),
+    Tensor(TensorData),
 }
 
 impl From<i64> for Attribute {
@@ -94,11 +94,10 @@ impl From<Vec<i64>> for Attribute {
 pub(in super::super) type Attributes = Vec<(&'static str, Attribute)>;
 
 impl<'g> Writer<'g> {
-    pub(super) fn new(graph: &'g Graph, opset: i64) -> Self {
+    pub(super) fn new(graph: &'g Graph) -> Self {
         let values = graph.values().iter().map(|value| value.name.clone());
         Self {
             graph,
-            opset,
             nodes: Vec::new(),
             tensors: Vec::new(),
             values: HashMap::new(),
@@ -203,16 +202,21 @@ impl<'g> Writer<'g> {
         Some(name)
     }
 
-    /// The name of a constant: a parameter that is a value. It needs no node.
+    /// The name of a constant: a parameter that is a value. One that is learned needs no node.
     pub(in super::super) fn constant(&mut self, node: &Node, to: DType) -> Option<String> {
         let id = *node.params.first()?;
         let param = self.graph.param(id);
         let carried = super::carried(self.graph, to);
         let data = if to.is_float() { param.data.to_float(carried).ok()? } else { param.data.clone() };
         let name = self.graph.value(node.outputs[0]).name.clone();
+        self.precision = Precision::All(carried);
+        if param.fixed {
+            // Readers tell what is learned from what is not by this.
+            self.emit("Constant", &[], std::slice::from_ref(&name), vec![("value", Attribute::Tensor(data))]);
+            return Some(name);
+        }
         self.params.insert((id, data.dtype()), name.clone());
         self.tensors.push(Held { name: name.clone(), data });
-        self.precision = Precision::All(carried);
         Some(name)
     }
 
@@ -278,14 +282,23 @@ impl<'g> Writer<'g> {
             open => {
                 let [fixed, batch, sequence, both] = open.terms();
                 let mut sum: Option<String> = None;
-                for (factor, of) in [(both, [Some(Dim::Batch), Some(Dim::SEQUENCE)]), (batch, [Some(Dim::Batch), None]), (sequence, [Some(Dim::SEQUENCE), None]), (fixed, [None, None])] {
+                for (factor, of) in [
+                    (both, [Some(Dim::Batch), Some(Dim::SEQUENCE)]),
+                    (batch, [Some(Dim::Batch), None]),
+                    (sequence, [Some(Dim::SEQUENCE), None]),
+                    (fixed, [None, None]),
+                ] {
                     if factor == 0 {
                         continue;
                     }
                     let mut term = self.integers(&[factor]);
                     for dim in of.into_iter().flatten() {
                         let size = self.size(dim);
-                        term = if factor == 1 && of[1].is_none() { size } else { self.part("Mul", &[&term, &size], Vec::new()) };
+                        term = if factor == 1 && of[1].is_none() {
+                            size
+                        } else {
+                            self.part("Mul", &[&term, &size], Vec::new())
+                        };
                     }
                     sum = Some(match sum {
                         Some(before) => self.part("Add", &[&before, &term], Vec::new()),
@@ -302,7 +315,8 @@ impl<'g> Writer<'g> {
     /// The batch or the steps, from an input that has them as an axis.
     fn of_input(&mut self, dim: Dim) -> String {
         let inputs = self.graph.inputs().iter().map(|id| self.graph.value(*id));
-        let found = inputs.filter_map(|value| Some((value.name.clone(), value.shape().iter().position(|d| *d == dim)?)));
+        let found =
+            inputs.filter_map(|value| Some((value.name.clone(), value.shape().iter().position(|d| *d == dim)?)));
         let Some((input, axis)) = found.into_iter().next() else { return self.integers(&[1]) };
         let shape = self.part("Shape", &[&input], Vec::new());
         let place = self.integers(&[axis as i64]);
@@ -399,6 +413,10 @@ fn attribute(name: &str, value: Attribute) -> AttributeProto {
         Attribute::Float(f) => {
             proto.f = f as f32;
             AttributeType::Float
+        }
+        Attribute::Tensor(data) => {
+            proto.t = Some(Box::new(tensor::write("", &data)));
+            AttributeType::Tensor
         }
         Attribute::Text(text) => {
             proto.s = text.as_bytes().to_vec().into();

@@ -163,8 +163,10 @@ impl Builder<'_, '_> {
         let wished = self.program.value(handle).name.as_ref().filter(|_| first);
         let wished = wished.map_or_else(|| of_node.clone(), |name| clean(name, &of_node));
         let name = self.param_names.fresh(&wished);
-        let learned = constant.learned() && data.dtype().is_float() || is_weight(role);
-        if learned && safetensors::non_finite(data) > 0 {
+        // A mask holds infinities, which nobody learns.
+        let finite = safetensors::non_finite(data) == 0;
+        let learned = constant.learned() && data.dtype().is_float() && finite || is_weight(role);
+        if learned && !finite {
             return Err(OnnxError::Data { tensor: name, problem: "it holds values that are NaN or infinite".into() });
         }
         let id = match learned {

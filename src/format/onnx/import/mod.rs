@@ -182,6 +182,6 @@ fn fixed_type(data: &TensorData) -> ValueType {
 }
 
 /// Whether a tensor of the file may be a parameter that is learned: floating point numbers, more than one.
-pub(super) fn is_learned(data: &TensorData) -> bool {
+fn is_learned(data: &TensorData) -> bool {
     data.dtype().is_float() && data.elements() > 1
 }

@@ -246,17 +246,10 @@ impl<'s> Trace<'s> {
         found.map(Handle)
     }
 
-    /// A constant of the importer's own.
+    /// A constant that nobody learns.
     pub(in super::super) fn literal(&mut self, data: TensorData) -> Handle {
         let shape = data.shape().iter().map(|n| Dim::Fixed(*n)).collect();
         self.add(ValueType::new(data.dtype(), shape), Some(Constant::new(data, false)))
-    }
-
-    /// A constant of the file.
-    pub(in super::super) fn constant_of(&mut self, data: TensorData, learned: bool) -> Handle {
-        let value = self.literal(data.clone());
-        self.values[value.0].constant = Some(Constant::new(data, learned));
-        value
     }
 
     /// Says which values the node's output is a sequence of.

@@ -1,9 +1,11 @@
 //! Convolutions.
 
 use super::Result;
+use crate::format::onnx::export::writer::{Attribute, Attributes, Writer};
 use crate::format::onnx::import::node::Node;
 use crate::format::onnx::import::trace::{Handle, Trace};
-use crate::graph::op::{Conv1d, Conv2d, ConvTranspose1d, ConvTranspose2d, Op};
+use crate::graph;
+use crate::graph::op::{self, Conv1d, Conv2d, ConvTranspose1d, ConvTranspose2d, Op};
 
 /// Padding of each axis: before it, and after it.
 type Pads = Vec<[usize; 2]>;
@@ -184,4 +186,55 @@ pub(super) fn conv_transpose<'s>(cx: &mut Trace<'s>, node: &Node<'s>) -> Result 
     let params = params(cx, node, weight);
     let y = cx.op(op, &[x], &params)?;
     cx.output(node, 0, y)
+}
+
+/// The numbers of a window as attributes.
+pub(super) fn window_attributes(window: &op::Window, axes: usize) -> Attributes {
+    // A window over sequences is one over images of height 1.
+    let two = |all: [usize; 2]| Attribute::from(&all[2 - axes..]);
+    let [top, left, bottom, right] = window.padding;
+    let pads = if axes == 1 { vec![left, right] } else { vec![top, left, bottom, right] };
+    vec![
+        ("kernel_shape", two(window.kernel)),
+        ("strides", two(window.stride)),
+        ("pads", pads.as_slice().into()),
+        ("dilations", two(window.dilation)),
+    ]
+}
+
+/// The sizes of a weight's kernel, that of a sequence with height 1.
+fn kernel(w: &Writer<'_>, node: &graph::Node) -> Option<[usize; 2]> {
+    match *w.graph.param(*node.params.first()?).data.shape() {
+        [_, _, h, width] => Some([h, width]),
+        [_, _, length] => Some([1, length]),
+        _ => None,
+    }
+}
+
+pub(super) fn write_conv(w: &mut Writer<'_>, node: &graph::Node, config: &Conv2d, axes: usize) -> Option<Vec<String>> {
+    let mut attributes = window_attributes(&config.window(kernel(w, node)?), axes);
+    attributes.push(("group", config.groups.into()));
+    write_layer(w, node, "Conv", attributes)
+}
+
+pub(super) fn write_transpose(
+    w: &mut Writer<'_>,
+    node: &graph::Node,
+    config: &ConvTranspose2d,
+    axes: usize,
+) -> Option<Vec<String>> {
+    let ConvTranspose2d { stride, padding, dilation, groups, output_padding } = *config;
+    let window = op::Window { kernel: kernel(w, node)?, stride, padding, dilation };
+    let mut attributes = window_attributes(&window, axes);
+    attributes.push(("group", groups.into()));
+    attributes.push(("output_padding", output_padding[2 - axes..].into()));
+    write_layer(w, node, "ConvTranspose", attributes)
+}
+
+/// An operator with a weight and perhaps a bias.
+fn write_layer(w: &mut Writer<'_>, node: &graph::Node, op: &str, attributes: Attributes) -> Option<Vec<String>> {
+    let (x, weight) = (w.input(node, 0), w.param(node, 0)?);
+    let bias = w.param(node, 1);
+    let inputs: Vec<&str> = [&x, &weight].into_iter().chain(&bias).map(String::as_str).collect();
+    Some(w.last(node, op, &inputs, attributes))
 }

@@ -3,8 +3,10 @@
 use super::linear::scalar;
 use super::{Result, axis};
 use crate::format::onnx::dtype;
+use crate::format::onnx::export::writer::Writer;
 use crate::format::onnx::import::node::Node;
 use crate::format::onnx::import::trace::{Handle, Trace};
+use crate::graph;
 use crate::graph::op::{
     Activation, Alpha, Binary, Cast, Clip, Compare, Dropout, Line, Op, Reduce, Reduction, Scaled, Unary,
 };
@@ -190,4 +192,110 @@ pub(super) fn identity<'s>(cx: &mut Trace<'s>, node: &Node<'s>) -> Result {
 pub(super) fn mean_from(cx: &mut Trace<'_>, x: Handle, first: usize) -> Result<Handle> {
     let axes = (first..cx.rank(x)).collect();
     cx.op(Op::Reduce(Reduce { of: Reduction::Mean, axes, keep: true }), &[x], &[])
+}
+
+/// What came later than the version that is written is written in terms of what was there.
+pub(super) fn write_activation(w: &mut Writer<'_>, node: &graph::Node, activation: Activation) -> Option<Vec<String>> {
+    let x = w.input(node, 0);
+    let float = w.float();
+    let attributes = match activation {
+        Activation::Elu(c) | Activation::LeakyRelu(c) => vec![("alpha", c.alpha.into())],
+        Activation::HardSigmoid(c) => vec![("alpha", c.alpha.into()), ("beta", c.beta.into())],
+        Activation::Selu(c) => vec![("alpha", c.alpha.into()), ("gamma", c.gamma.into())],
+        Activation::Gelu => {
+            let root = w.scalar(2f64.sqrt(), float);
+            let scaled = w.part("Div", &[&x, &root], Vec::new());
+            let erf = w.part("Erf", &[&scaled], Vec::new());
+            return Some(halved(w, node, &x, &erf));
+        }
+        Activation::GeluTanh => {
+            let (cubic, outer) = (w.scalar(0.044715, float), w.scalar((2.0 / std::f64::consts::PI).sqrt(), float));
+            let square = w.part("Mul", &[&x, &x], Vec::new());
+            let cube = w.part("Mul", &[&square, &x], Vec::new());
+            let cube = w.part("Mul", &[&cube, &cubic], Vec::new());
+            let sum = w.part("Add", &[&x, &cube], Vec::new());
+            let scaled = w.part("Mul", &[&sum, &outer], Vec::new());
+            let tanh = w.part("Tanh", &[&scaled], Vec::new());
+            return Some(halved(w, node, &x, &tanh));
+        }
+        Activation::Mish => {
+            let softplus = w.part("Softplus", &[&x], Vec::new());
+            let tanh = w.part("Tanh", &[&softplus], Vec::new());
+            return Some(w.last(node, "Mul", &[&x, &tanh], Vec::new()));
+        }
+        Activation::Swish(Alpha { alpha }) => {
+            let scaled = match alpha {
+                1.0 => x.clone(),
+                _ => {
+                    let alpha = w.scalar(alpha, float);
+                    w.part("Mul", &[&x, &alpha], Vec::new())
+                }
+            };
+            let gate = w.part("Sigmoid", &[&scaled], Vec::new());
+            return Some(w.last(node, "Mul", &[&x, &gate], Vec::new()));
+        }
+        _ => Vec::new(),
+    };
+    Some(w.last(node, activation.name(), &[&x], attributes))
+}
+
+/// `x (1 + gate) / 2`.
+fn halved(w: &mut Writer<'_>, node: &graph::Node, x: &str, gate: &str) -> Vec<String> {
+    let (one, half) = (w.scalar(1.0, w.float()), w.scalar(0.5, w.float()));
+    let gate = w.part("Add", &[gate, &one], Vec::new());
+    let product = w.part("Mul", &[x, &gate], Vec::new());
+    w.last(node, "Mul", &[&product, &half], Vec::new())
+}
+
+pub(super) fn write_prelu(w: &mut Writer<'_>, node: &graph::Node) -> Option<Vec<String>> {
+    let (x, slope) = (w.input(node, 0), w.param(node, 0)?);
+    Some(w.last(node, "PRelu", &[&x, &slope], Vec::new()))
+}
+
+/// Of floating point numbers ONNX has the remainder of C alone.
+pub(super) fn write_binary(w: &mut Writer<'_>, node: &graph::Node, binary: Binary) -> Option<Vec<String>> {
+    let (a, b) = (w.input(node, 0), w.input(node, 1));
+    let is_float = w.value(node, 0).ty.dtype.is_float();
+    Some(match binary {
+        Binary::Mod if is_float => {
+            // That has the sign of the first; where it is another one than the second's, one divisor is missing.
+            let dtype = if w.value(node, 0).ty.dtype == DType::F32 { w.float() } else { w.value(node, 0).ty.dtype };
+            let zero = w.scalar(0.0, dtype);
+            let rest = w.part("Mod", &[&a, &b], vec![("fmod", true.into())]);
+            let below = w.part("Less", &[&rest, &zero], Vec::new());
+            let above = w.part("Greater", &[&rest, &zero], Vec::new());
+            let divisor_below = w.part("Less", &[&b, &zero], Vec::new());
+            let divisor_above = w.part("Greater", &[&b, &zero], Vec::new());
+            let one = w.part("And", &[&below, &divisor_above], Vec::new());
+            let other = w.part("And", &[&above, &divisor_below], Vec::new());
+            let differs = w.part("Or", &[&one, &other], Vec::new());
+            let sum = w.part("Add", &[&rest, &b], Vec::new());
+            w.last(node, "Where", &[&differs, &sum, &rest], Vec::new())
+        }
+        Binary::Fmod => w.last(node, "Mod", &[&a, &b], vec![("fmod", true.into())]),
+        binary => w.last(node, binary.name(), &[&a, &b], Vec::new()),
+    })
+}
+
+pub(super) fn write_clip(w: &mut Writer<'_>, node: &graph::Node, config: &Clip) -> Option<Vec<String>> {
+    let x = w.input(node, 0);
+    let dtype = match w.value(node, 0).ty.dtype {
+        DType::F32 => w.float(),
+        other => other,
+    };
+    let mut bound = |bound: Option<f64>| bound.map(|bound| w.scalar(bound, dtype)).unwrap_or_default();
+    let (min, max) = (bound(config.min), bound(config.max));
+    Some(w.last(node, "Clip", &[&x, &min, &max], Vec::new()))
+}
+
+pub(super) fn write_cast(w: &mut Writer<'_>, node: &graph::Node, to: DType) -> Option<Vec<String>> {
+    let x = w.input(node, 0);
+    let to = if to == DType::F32 { w.float() } else { to };
+    Some(w.last(node, "Cast", &[&x], vec![("to", i64::from(dtype::number(to)).into())]))
+}
+
+pub(super) fn write_dropout(w: &mut Writer<'_>, node: &graph::Node, rate: f64) -> Option<Vec<String>> {
+    let x = w.input(node, 0);
+    let rate = w.scalar(rate, DType::F32);
+    Some(w.last(node, "Dropout", &[&x, &rate], Vec::new()))
 }

@@ -1,8 +1,10 @@
 //! What looks things up.
 
 use super::{Result, axis};
+use crate::format::onnx::export::writer::Writer;
 use crate::format::onnx::import::node::Node;
 use crate::format::onnx::import::trace::{Handle, Trace};
+use crate::graph;
 use crate::graph::op::{Cast, Gather, GatherElements, GatherNd, Op, Select};
 use crate::tensor::DType;
 
@@ -50,4 +52,14 @@ fn whole(cx: &mut Trace<'_>, places: Handle) -> Result<Handle> {
         DType::I64 | DType::I32 => Ok(places),
         _ => cx.op(Op::Cast(Cast { to: DType::I64 }), &[places], &[]),
     }
+}
+
+pub(super) fn write_embedding(w: &mut Writer<'_>, node: &graph::Node) -> Option<Vec<String>> {
+    let (places, table) = (w.input(node, 0), w.param(node, 0)?);
+    Some(w.last(node, "Gather", &[&table, &places], vec![("axis", 0i64.into())]))
+}
+
+pub(super) fn write_select(w: &mut Writer<'_>, node: &graph::Node, config: &Select) -> Option<Vec<String>> {
+    let (x, place) = (w.input(node, 0), w.integer(config.index));
+    Some(w.last(node, "Gather", &[&x, &place], vec![("axis", config.axis.into())]))
 }

@@ -1,8 +1,10 @@
 //! Products of matrices.
 
 use super::{Result, axes, reshape};
+use crate::format::onnx::export::writer::Writer;
 use crate::format::onnx::import::node::Node;
 use crate::format::onnx::import::trace::{Handle, Trace};
+use crate::graph;
 use crate::graph::op::{Binary, Op, Reduce, Reduction, Transpose};
 use crate::tensor::{DType, TensorData};
 
@@ -182,4 +184,38 @@ fn pair(
     let result = cx.op(Op::MatMul, &[left, other], &[])?;
     let result = cx.op(reshape(&[of_batch, of_rows, of_columns].concat()), &[result], &[])?;
     permuted(cx, result, &[batch, rows, columns].concat(), right)
+}
+
+/// A linear layer: one operator for matrices, three for what has more axes.
+pub(super) fn write_linear(w: &mut Writer<'_>, node: &graph::Node) -> Option<Vec<String>> {
+    let (x, weight) = (w.input(node, 0), w.param(node, 0)?);
+    let bias = w.param(node, 1);
+    if w.value(node, 0).shape().len() == 2 {
+        let inputs: Vec<&str> = [&x, &weight].into_iter().chain(&bias).map(String::as_str).collect();
+        return Some(w.last(node, "Gemm", &inputs, vec![("transB", true.into())]));
+    }
+    let weight = w.part("Transpose", &[&weight], vec![("perm", [1, 0].as_slice().into())]);
+    match bias {
+        None => Some(w.last(node, "MatMul", &[&x, &weight], Vec::new())),
+        Some(bias) => {
+            let product = w.part("MatMul", &[&x, &weight], Vec::new());
+            Some(w.last(node, "Add", &[&product, &bias], Vec::new()))
+        }
+    }
+}
+
+/// The places of each image become an axis of a matrix, and the product sums over it.
+pub(super) fn write_bilinear(w: &mut Writer<'_>, node: &graph::Node, mean: bool) -> Option<Vec<String>> {
+    let places: Option<usize> = w.value(node, 0).shape()[2..].iter().map(|d| d.fixed()).product();
+    let flat = w.integers(&[0, 0, -1]);
+    let (x, y) = (w.input(node, 0), w.input(node, 1));
+    let x = w.part("Reshape", &[&x, &flat], Vec::new());
+    let y = w.part("Reshape", &[&y, &flat], Vec::new());
+    let y = w.part("Transpose", &[&y], vec![("perm", [0, 2, 1].as_slice().into())]);
+    let mut product = w.part("MatMul", &[&x, &y], Vec::new());
+    if mean {
+        let count = w.scalar(places? as f64, w.float());
+        product = w.part("Div", &[&product, &count], Vec::new());
+    }
+    Some(w.last(node, "Flatten", &[&product], vec![("axis", 1i64.into())]))
 }

@@ -14,9 +14,11 @@ mod shape;
 mod splits;
 
 use super::error::OnnxError;
+use super::export::writer::Writer;
 use super::import::node::Node;
 use super::import::source::{Axis, is_onnx};
 use super::import::trace::{Handle, Trace};
+use crate::graph;
 use crate::graph::op::Custom;
 use crate::graph::{Dim, Op, ValueType};
 use crate::tensor::{DType, TensorData};
@@ -217,4 +219,89 @@ fn numbers(data: &TensorData) -> Option<Vec<f64>> {
         Ok(numbers) => Some(numbers),
         Err(_) => integers(data).map(|all| all.into_iter().map(|n| n as f64).collect()),
     }
+}
+
+/// Writes a node of ours; gives what its outputs are called in the file.
+pub(super) fn write(w: &mut Writer<'_>, node: &graph::Node) -> Result<Vec<String>> {
+    let unwritten = || OnnxError::Unwritten { node: node.name.clone(), op: node.op.name() };
+    written(w, node).ok_or_else(unwritten)
+}
+
+fn written(w: &mut Writer<'_>, node: &graph::Node) -> Option<Vec<String>> {
+    match &node.op {
+        Op::Linear => linear::write_linear(w, node),
+        Op::BilinearPool(c) => linear::write_bilinear(w, node, c.mean),
+        Op::Embedding => gather::write_embedding(w, node),
+        Op::Conv2d(c) => conv::write_conv(w, node, c, 2),
+        Op::Conv1d(c) => conv::write_conv(w, node, &c.planar(), 1),
+        Op::ConvTranspose2d(c) => conv::write_transpose(w, node, c, 2),
+        Op::ConvTranspose1d(c) => conv::write_transpose(w, node, &c.planar(), 1),
+        Op::MaxPool2d(c) => pool::write_max(w, node, &c.window, 2),
+        Op::MaxPool1d(c) => pool::write_max(w, node, &c.window.planar(), 1),
+        Op::AvgPool2d(c) => pool::write_average(w, node, c, 2),
+        Op::AvgPool1d(c) => pool::write_average(w, node, &c.planar(), 1),
+        Op::BatchNorm(c) => norm::write_batch(w, node, c),
+        Op::LayerNorm(c) => norm::write_layer(w, node, c),
+        Op::RmsNorm(c) => norm::write_rms(w, node, c),
+        Op::GroupNorm(c) => norm::write_group(w, node, c),
+        Op::InstanceNorm(c) => norm::write_instance(w, node, c),
+        Op::Activation(activation) => elementwise::write_activation(w, node, *activation),
+        Op::PRelu => elementwise::write_prelu(w, node),
+        Op::Binary(binary) => elementwise::write_binary(w, node, *binary),
+        Op::Clip(c) => elementwise::write_clip(w, node, c),
+        Op::Cast(c) => elementwise::write_cast(w, node, c.to),
+        Op::Dropout(c) => elementwise::write_dropout(w, node, c.rate),
+        Op::Reduce(c) => reduce::write_reduce(w, node, c),
+        Op::ArgMax(c) => reduce::write_arg_max(w, node, c),
+        Op::CumSum(c) => reduce::write_cum_sum(w, node, c),
+        Op::Reshape(c) => shape::write_reshape(w, node, c),
+        Op::DepthToSpace(c) => shape::write_depth(w, node, c),
+        Op::SpaceToDepth(c) => shape::write_space(w, node, c),
+        Op::Range(c) => shape::write_range(w, node, c),
+        Op::Pad(c) => splits::write_pad(w, node, c),
+        Op::Slice(c) => splits::write_slice(w, node, c),
+        Op::Reverse(c) => splits::write_reverse(w, node, c),
+        Op::Split(c) => splits::write_split(w, node, c),
+        Op::Select(c) => gather::write_select(w, node, c),
+        Op::ResizeNearest(c) => resize::write(w, node, c),
+        Op::Lstm(c) => recurrent::write_lstm(w, node, c),
+        Op::Gru(c) => recurrent::write_gru(w, node, c),
+        Op::Quantize(c) => quantize::write_quantize(w, node, c),
+        Op::Dequantize(c) => quantize::write_dequantize(w, node, c),
+        Op::Constant(c) => w.constant(node, c.dtype).map(|name| vec![name]),
+        Op::Custom(_) => None,
+        op => plain(w, node, op),
+    }
+}
+
+/// Operators that are ONNX's by the same name, or nearly, with their inputs in the same order.
+fn plain(w: &mut Writer<'_>, node: &graph::Node, op: &Op) -> Option<Vec<String>> {
+    let mut inputs: Vec<String> = (0..node.inputs.len()).map(|index| w.input(node, index)).collect();
+    let (name, attributes) = match op {
+        Op::GlobalAvgPool => ("GlobalAveragePool", Vec::new()),
+        Op::GlobalMaxPool => ("GlobalMaxPool", Vec::new()),
+        Op::Softmax(c) | Op::LogSoftmax(c) => (op.name(), vec![("axis", c.axis.into())]),
+        Op::Flatten => ("Flatten", vec![("axis", 1i64.into())]),
+        Op::Transpose(c) => ("Transpose", vec![("perm", c.axes.as_slice().into())]),
+        Op::Concat(c) => ("Concat", vec![("axis", c.axis.into())]),
+        Op::Gather(c) => ("Gather", vec![("axis", c.axis.into())]),
+        Op::GatherElements(c) => ("GatherElements", vec![("axis", c.axis.into())]),
+        Op::GatherNd(c) => ("GatherND", vec![("batch_dims", c.batch_axes.into())]),
+        Op::Expand(c) => {
+            inputs.push(w.shape(&c.shape));
+            ("Expand", Vec::new())
+        }
+        Op::Tile(c) => {
+            inputs.push(w.shape(&c.repeats));
+            ("Tile", Vec::new())
+        }
+        Op::Trilu(c) => {
+            inputs.push(w.integer(c.diagonal));
+            ("Trilu", vec![("upper", c.upper.into())])
+        }
+        Op::MatMul | Op::Unary(_) | Op::Compare(_) | Op::Where | Op::Shape => (op.name(), Vec::new()),
+        _ => return None,
+    };
+    let inputs: Vec<&str> = inputs.iter().map(String::as_str).collect();
+    Some(w.last(node, name, &inputs, attributes))
 }

@@ -3,10 +3,13 @@
 use super::elementwise::mean_from;
 use super::linear::scalar;
 use super::{Result, axis};
+use crate::format::onnx::export::writer::Writer;
 use crate::format::onnx::import::node::Node;
 use crate::format::onnx::import::trace::{Handle, Trace};
+use crate::graph;
 use crate::graph::Dim;
 use crate::graph::op::{BatchNorm, Binary, Expand, GroupNorm, InstanceNorm, LayerNorm, Op, Reshape, RmsNorm, Unary};
+use crate::tensor::TensorData;
 
 /// ONNX's momentum is the share that stays, ours the share that comes.
 pub(super) fn batch<'s>(cx: &mut Trace<'s>, node: &Node<'s>) -> Result {
@@ -88,4 +91,63 @@ pub(super) fn instance<'s>(cx: &mut Trace<'s>, node: &Node<'s>) -> Result {
         false => return Err(node.runtime("weight or bias")),
     };
     cx.output(node, 0, y)
+}
+
+pub(super) fn write_batch(w: &mut Writer<'_>, node: &graph::Node, config: &BatchNorm) -> Option<Vec<String>> {
+    let mut inputs = vec![w.input(node, 0)];
+    for index in 0..4 {
+        inputs.push(w.param(node, index)?);
+    }
+    let inputs: Vec<&str> = inputs.iter().map(String::as_str).collect();
+    let attributes = vec![("epsilon", config.epsilon.into()), ("momentum", (1.0 - config.momentum).into())];
+    Some(w.last(node, "BatchNormalization", &inputs, attributes))
+}
+
+pub(super) fn write_layer(w: &mut Writer<'_>, node: &graph::Node, config: &LayerNorm) -> Option<Vec<String>> {
+    let (x, weight, bias) = (w.input(node, 0), w.param(node, 0)?, w.param(node, 1));
+    let inputs: Vec<&str> = [&x, &weight].into_iter().chain(&bias).map(String::as_str).collect();
+    let attributes = vec![("axis", config.axis.into()), ("epsilon", config.epsilon.into())];
+    Some(w.last(node, "LayerNormalization", &inputs, attributes))
+}
+
+pub(super) fn write_instance(w: &mut Writer<'_>, node: &graph::Node, config: &InstanceNorm) -> Option<Vec<String>> {
+    let (x, weight, bias) = (w.input(node, 0), w.param(node, 0)?, w.param(node, 1)?);
+    let attributes = vec![("epsilon", config.epsilon.into())];
+    Some(w.last(node, "InstanceNormalization", &[&x, &weight, &bias], attributes))
+}
+
+/// The operator came later than the version that is written.
+pub(super) fn write_rms(w: &mut Writer<'_>, node: &graph::Node, config: &RmsNorm) -> Option<Vec<String>> {
+    let (x, weight) = (w.input(node, 0), w.param(node, 0)?);
+    let axes: Vec<usize> = (config.axis..w.value(node, 0).shape().len()).collect();
+    let squares = w.part("Mul", &[&x, &x], Vec::new());
+    let mean = w.part("ReduceMean", &[&squares], vec![("axes", axes.as_slice().into()), ("keepdims", true.into())]);
+    let epsilon = w.scalar(config.epsilon, w.float());
+    let above = w.part("Add", &[&mean, &epsilon], Vec::new());
+    let root = w.part("Sqrt", &[&above], Vec::new());
+    let normal = w.part("Div", &[&x, &root], Vec::new());
+    Some(w.last(node, "Mul", &[&normal, &weight], Vec::new()))
+}
+
+/// The operator came later than the version that is written: each group is one channel of an instance normalisation.
+pub(super) fn write_group(w: &mut Writer<'_>, node: &graph::Node, config: &GroupNorm) -> Option<Vec<String>> {
+    let shape = w.value(node, 0).shape().to_vec();
+    let channels = shape.get(1)?.fixed()?;
+    let x = w.input(node, 0);
+    let grouped = w.integers(&[0, config.groups as i64, -1]);
+    let grouped = w.part("Reshape", &[&x, &grouped], Vec::new());
+    let ones = TensorData::from_f64(w.float(), vec![config.groups], &vec![1.0; config.groups]).ok();
+    let zeros = TensorData::from_f64(w.float(), vec![config.groups], &vec![0.0; config.groups]).ok();
+    let (ones, zeros) = (w.held("ones", ones), w.held("zeros", zeros));
+    let attributes = vec![("epsilon", config.epsilon.into())];
+    let normal = w.part("InstanceNormalization", &[&grouped, &ones, &zeros], attributes);
+    let back = w.shape(&shape);
+    let normal = w.part("Reshape", &[&normal, &back], Vec::new());
+    let column: Vec<i64> = std::iter::once(channels as i64).chain(shape[2..].iter().map(|_| 1)).collect();
+    let column = w.integers(&column);
+    let (weight, bias) = (w.param(node, 0)?, w.param(node, 1)?);
+    let weight = w.part("Reshape", &[&weight, &column], Vec::new());
+    let bias = w.part("Reshape", &[&bias, &column], Vec::new());
+    let scaled = w.part("Mul", &[&normal, &weight], Vec::new());
+    Some(w.last(node, "Add", &[&scaled, &bias], Vec::new()))
 }

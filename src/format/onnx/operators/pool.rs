@@ -1,9 +1,11 @@
 //! Pooling.
 
 use super::Result;
-use super::conv::Window;
+use super::conv::{Window, window_attributes};
+use crate::format::onnx::export::writer::Writer;
 use crate::format::onnx::import::node::Node;
 use crate::format::onnx::import::trace::{Handle, Trace};
+use crate::graph;
 use crate::graph::op::{self, AvgPool1d, AvgPool2d, MaxPool1d, MaxPool2d, Op, Window1d};
 
 /// A window with the padding of each axis, the overhang of the last window among it.
@@ -101,4 +103,36 @@ pub(super) fn global<'s>(cx: &mut Trace<'s>, node: &Node<'s>) -> Result {
     let op = if node.op() == "GlobalMaxPool" { Op::GlobalMaxPool } else { Op::GlobalAvgPool };
     let y = cx.op(op, &[x], &[])?;
     cx.output(node, 0, y)
+}
+
+pub(super) fn write_max(
+    w: &mut Writer<'_>,
+    node: &graph::Node,
+    window: &op::Window,
+    axes: usize,
+) -> Option<Vec<String>> {
+    let x = w.input(node, 0);
+    Some(w.last(node, "MaxPool", &[&x], window_attributes(window, axes)))
+}
+
+/// Taps with gaps came in later than what is written, so they are refused.
+pub(super) fn write_average(
+    w: &mut Writer<'_>,
+    node: &graph::Node,
+    config: &AvgPool2d,
+    axes: usize,
+) -> Option<Vec<String>> {
+    let mut window = config.window;
+    if window.dilation != [1, 1] {
+        return None;
+    }
+    for axis in 0..2 {
+        window.padding[axis + 2] -= config.overhang[axis];
+    }
+    let mut attributes = window_attributes(&window, axes);
+    attributes.retain(|(name, _)| *name != "dilations");
+    attributes.push(("count_include_pad", config.count_padding.into()));
+    attributes.push(("ceil_mode", (config.overhang != [0, 0]).into()));
+    let x = w.input(node, 0);
+    Some(w.last(node, "AveragePool", &[&x], attributes))
 }

@@ -2,10 +2,12 @@
 
 use super::{Result, axis};
 use crate::format::onnx::dtype;
+use crate::format::onnx::export::writer::Writer;
 use crate::format::onnx::import::node::Node;
 use crate::format::onnx::import::trace::{Handle, Trace};
+use crate::graph;
 use crate::graph::op::{Dequantize, Op, Quantize};
-use crate::tensor::DType;
+use crate::tensor::{DType, TensorData};
 
 pub(super) fn quantize<'s>(cx: &mut Trace<'s>, node: &Node<'s>) -> Result {
     let (x, params, axis) = scales(cx, node)?;
@@ -37,4 +39,25 @@ fn scales(cx: &mut Trace<'_>, node: &Node<'_>) -> Result<(Handle, Vec<Handle>, u
     // One scale for all has no axis.
     let axis = if cx.rank(scale) == 0 || rank < 2 { 0 } else { axis(node, along, rank)? };
     Ok((x, std::iter::once(scale).chain(cx.optional(node, 2)).collect(), axis))
+}
+
+/// The format follows from the zero point's.
+pub(super) fn write_quantize(w: &mut Writer<'_>, node: &graph::Node, config: &Quantize) -> Option<Vec<String>> {
+    let (x, scale) = (w.input(node, 0), w.param(node, 0)?);
+    let zero = match w.param(node, 1) {
+        Some(zero) => zero,
+        None => {
+            let shape = w.graph.param(node.params[0]).data.shape().to_vec();
+            let zeros = vec![0u8; shape.iter().product()];
+            w.held("zero_point", TensorData::new(config.to, shape, zeros).ok())
+        }
+    };
+    Some(w.last(node, "QuantizeLinear", &[&x, &scale, &zero], vec![("axis", config.axis.into())]))
+}
+
+pub(super) fn write_dequantize(w: &mut Writer<'_>, node: &graph::Node, config: &Dequantize) -> Option<Vec<String>> {
+    let (x, scale) = (w.input(node, 0), w.param(node, 0)?);
+    let zero = w.param(node, 1);
+    let inputs: Vec<&str> = [&x, &scale].into_iter().chain(&zero).map(String::as_str).collect();
+    Some(w.last(node, "DequantizeLinear", &inputs, vec![("axis", config.axis.into())]))
 }

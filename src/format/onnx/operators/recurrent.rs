@@ -1,10 +1,13 @@
 //! LSTM and GRU.
 
 use super::Result;
+use crate::format::onnx::dtype;
+use crate::format::onnx::export::writer::{Attributes, Writer};
 use crate::format::onnx::import::node::Node;
 use crate::format::onnx::import::trace::{Handle, Trace};
+use crate::graph;
 use crate::graph::op::{Direction, Gru, Lstm, Op, Transpose};
-use crate::tensor::TensorData;
+use crate::tensor::{DType, TensorData};
 
 /// What both have in common.
 struct Layer {
@@ -140,4 +143,64 @@ pub(super) fn gru<'s>(cx: &mut Trace<'s>, node: &Node<'s>) -> Result {
     let (hidden, direction, lengths, state) = (layer.hidden, layer.direction, layer.lengths, layer.state);
     let reset_after = node.flag("linear_before_reset", false)?;
     layer.write(cx, node, Op::Gru(Gru { hidden, direction, reset_after, lengths, state }))
+}
+
+/// What both layers are written with.
+struct Written<'a> {
+    op: &'static str,
+    hidden: usize,
+    direction: Direction,
+    lengths: bool,
+    more: Attributes,
+    node: &'a graph::Node,
+}
+
+impl Written<'_> {
+    fn write(self, w: &mut Writer<'_>) -> Option<Vec<String>> {
+        let node = self.node;
+        let mut inputs = vec![w.input(node, 0), w.param(node, 0)?, w.param(node, 1)?];
+        inputs.push(w.param(node, 2).unwrap_or_default());
+        let mut next = 1;
+        inputs.push(if self.lengths {
+            next = 2;
+            let lengths = w.input(node, 1);
+            match w.value(node, 1).ty.dtype {
+                DType::I32 => lengths,
+                _ => w.part("Cast", &[&lengths], vec![("to", i64::from(dtype::number(DType::I32)).into())]),
+            }
+        } else {
+            String::new()
+        });
+        let states = node.inputs.len() - next;
+        for index in next..node.inputs.len() {
+            inputs.push(w.input(node, index));
+        }
+        if let Some(peephole) = w.param(node, 3) {
+            inputs.extend((states..2).map(|_| String::new()));
+            inputs.push(peephole);
+        }
+        while inputs.last().is_some_and(String::is_empty) {
+            inputs.pop();
+        }
+        let direction = match self.direction {
+            Direction::Forward => "forward",
+            Direction::Reverse => "reverse",
+            Direction::Both => "bidirectional",
+        };
+        let mut attributes = vec![("hidden_size", self.hidden.into()), ("direction", direction.into())];
+        attributes.extend(self.more);
+        let inputs: Vec<&str> = inputs.iter().map(String::as_str).collect();
+        Some(w.last(node, self.op, &inputs, attributes))
+    }
+}
+
+pub(super) fn write_lstm(w: &mut Writer<'_>, node: &graph::Node, config: &Lstm) -> Option<Vec<String>> {
+    let Lstm { hidden, direction, lengths, .. } = *config;
+    Written { op: "LSTM", hidden, direction, lengths, more: Vec::new(), node }.write(w)
+}
+
+pub(super) fn write_gru(w: &mut Writer<'_>, node: &graph::Node, config: &Gru) -> Option<Vec<String>> {
+    let Gru { hidden, direction, lengths, reset_after, .. } = *config;
+    let more = vec![("linear_before_reset", reset_after.into())];
+    Written { op: "GRU", hidden, direction, lengths, more, node }.write(w)
 }

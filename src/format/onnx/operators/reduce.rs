@@ -1,8 +1,10 @@
 //! What runs over whole axes.
 
 use super::{Result, axes, axis, reshape};
+use crate::format::onnx::export::writer::Writer;
 use crate::format::onnx::import::node::Node;
 use crate::format::onnx::import::trace::Trace;
+use crate::graph;
 use crate::graph::op::{ArgMax, CumSum, Op, Reduce, Reduction, Softmax};
 
 /// Axes are an attribute in older versions. None means all, unless the node says that it means none.
@@ -76,4 +78,44 @@ pub(super) fn softmax<'s>(cx: &mut Trace<'s>, node: &Node<'s>) -> Result {
         cx.op(reshape(&shape), &[y], &[])?
     };
     cx.output(node, 0, y)
+}
+
+/// Axes are an attribute in the version that is written, but for the sum's.
+pub(super) fn write_reduce(w: &mut Writer<'_>, node: &graph::Node, config: &Reduce) -> Option<Vec<String>> {
+    let x = w.input(node, 0);
+    if config.axes.is_empty() {
+        return Some(write_each(w, node, &x, config.of));
+    }
+    let (op, keep) = (config.of.op_name(), ("keepdims", config.keep.into()));
+    Some(match config.of {
+        Reduction::Sum => {
+            let axes: Vec<i64> = config.axes.iter().map(|axis| *axis as i64).collect();
+            let axes = w.integers(&axes);
+            w.last(node, op, &[&x, &axes], vec![keep])
+        }
+        _ => w.last(node, op, &[&x], vec![("axes", config.axes.as_slice().into()), keep]),
+    })
+}
+
+/// Over no axis, each element is reduced alone.
+fn write_each(w: &mut Writer<'_>, node: &graph::Node, x: &str, of: Reduction) -> Vec<String> {
+    match of {
+        Reduction::L1 | Reduction::L2 => w.last(node, "Abs", &[x], Vec::new()),
+        Reduction::LogSum => w.last(node, "Log", &[x], Vec::new()),
+        Reduction::SumSquare => w.last(node, "Mul", &[x, x], Vec::new()),
+        _ => w.last(node, "Identity", &[x], Vec::new()),
+    }
+}
+
+pub(super) fn write_arg_max(w: &mut Writer<'_>, node: &graph::Node, config: &ArgMax) -> Option<Vec<String>> {
+    let x = w.input(node, 0);
+    let attributes =
+        vec![("axis", config.axis.into()), ("keepdims", config.keep.into()), ("select_last_index", config.last.into())];
+    Some(w.last(node, if config.smallest { "ArgMin" } else { "ArgMax" }, &[&x], attributes))
+}
+
+pub(super) fn write_cum_sum(w: &mut Writer<'_>, node: &graph::Node, config: &CumSum) -> Option<Vec<String>> {
+    let (x, axis) = (w.input(node, 0), w.integer(config.axis as i64));
+    let attributes = vec![("exclusive", config.exclusive.into()), ("reverse", config.reverse.into())];
+    Some(w.last(node, "CumSum", &[&x, &axis], attributes))
 }

@@ -1,10 +1,13 @@
 //! Images of another size.
 
 use super::{Result, axes};
+use crate::format::onnx::export::writer::Writer;
 use crate::format::onnx::import::node::Node;
 use crate::format::onnx::import::trace::Trace;
+use crate::graph;
 use crate::graph::Dim;
 use crate::graph::op::{Op, Place, ResizeNearest, Rounding};
+use crate::tensor::TensorData;
 
 pub(super) fn resize<'s>(cx: &mut Trace<'s>, node: &Node<'s>) -> Result {
     let x = cx.input(node, 0)?;
@@ -95,4 +98,41 @@ fn sized(node: &Node<'_>, shape: &[usize], along: &[usize], sizes: &[i64]) -> Re
         };
     }
     Ok((to, scales))
+}
+
+/// By scales where they say the same, else by sizes.
+pub(super) fn write(w: &mut Writer<'_>, node: &graph::Node, config: &ResizeNearest) -> Option<Vec<String>> {
+    let place = match config.place {
+        Place::HalfPixel => "half_pixel",
+        Place::PytorchHalfPixel => "pytorch_half_pixel",
+        Place::AlignCorners => "align_corners",
+        Place::Asymmetric => "asymmetric",
+        // It came later than the version that is written.
+        Place::HalfPixelSymmetric => return None,
+    };
+    let rounding = match config.rounding {
+        Rounding::HalfDown => "round_prefer_floor",
+        Rounding::HalfUp => "round_prefer_ceil",
+        Rounding::Floor => "floor",
+        Rounding::Ceil => "ceil",
+    };
+    let x = w.input(node, 0);
+    let by_scale = w.value(node, 0).shape().iter().zip(&config.shape).zip(&config.scales).all(|((from, to), scale)| {
+        match (from.fixed(), to.fixed()) {
+            (Some(from), Some(to)) => (from as f64 * scale).floor() as usize == to,
+            _ => from == to && *scale == 1.0,
+        }
+    });
+    let attributes = vec![
+        ("mode", "nearest".into()),
+        ("coordinate_transformation_mode", place.into()),
+        ("nearest_mode", rounding.into()),
+    ];
+    if by_scale {
+        let scales: Vec<f32> = config.scales.iter().map(|scale| *scale as f32).collect();
+        let scales = w.held("scales", TensorData::from_f32(vec![scales.len()], &scales).ok());
+        return Some(w.last(node, "Resize", &[&x, "", &scales], attributes));
+    }
+    let sizes = w.shape(&config.shape);
+    Some(w.last(node, "Resize", &[&x, "", "", &sizes], attributes))
 }

@@ -2,13 +2,14 @@
 
 use super::{Result, axes, axis};
 use crate::format::onnx::External;
-use crate::format::onnx::import::is_learned;
+use crate::format::onnx::export::writer::Writer;
 use crate::format::onnx::import::node::Node;
 use crate::format::onnx::import::trace::{Handle, Trace, integers};
 use crate::format::onnx::tensor;
+use crate::graph;
 use crate::graph::Dim;
 use crate::graph::op::{
-    Binary, Count, DepthToSpace, Expand, Op, Reduce, Reduction, SpaceToDepth, Tile, Transpose, Trilu,
+    Binary, Count, DepthToSpace, Expand, Op, Reduce, Reduction, Reshape, SpaceToDepth, Tile, Transpose, Trilu,
 };
 use crate::tensor::{DType, TensorData};
 
@@ -30,8 +31,8 @@ pub(super) fn constant<'s>(cx: &mut Trace<'s>, node: &Node<'s>) -> Result {
     } else {
         return Err(node.wrong("it has no value that is read"));
     };
-    let learned = is_learned(&data);
-    let value = cx.constant_of(data, learned);
+    // Exporters write parameters as initializers; what a node says is part of the structure.
+    let value = cx.literal(data);
     cx.output(node, 0, value)
 }
 
@@ -265,4 +266,60 @@ pub(super) fn trilu<'s>(cx: &mut Trace<'s>, node: &Node<'s>) -> Result {
     let upper = node.flag("upper", true)?;
     let y = cx.op(Op::Trilu(Trilu { upper, diagonal }), &[x], &[])?;
     cx.output(node, 0, y)
+}
+
+/// 0 stands for the input's size and -1 for what is left, so that a shape with one open size needs no computation.
+pub(super) fn write_reshape(w: &mut Writer<'_>, node: &graph::Node, config: &Reshape) -> Option<Vec<String>> {
+    let x = w.input(node, 0);
+    let from = w.value(node, 0).shape();
+    let mut left = 1;
+    let no_zero = !config.shape.contains(&Dim::Fixed(0)) && !from.contains(&Dim::Fixed(0));
+    let short: Option<Vec<i64>> = config
+        .shape
+        .iter()
+        .enumerate()
+        .map(|(place, dim)| match dim {
+            Dim::Fixed(n) => Some(*n as i64),
+            open if from.get(place) == Some(open) => Some(0),
+            _ => {
+                left -= 1;
+                (left >= 0).then_some(-1)
+            }
+        })
+        .collect();
+    let all_zero = if no_zero { Vec::new() } else { vec![("allowzero", true.into())] };
+    let shape = match short.filter(|_| no_zero) {
+        Some(short) => w.integers(&short),
+        None => w.shape(&config.shape),
+    };
+    Some(w.last(node, "Reshape", &[&x, &shape], all_zero))
+}
+
+pub(super) fn write_depth(w: &mut Writer<'_>, node: &graph::Node, config: &DepthToSpace) -> Option<Vec<String>> {
+    let x = w.input(node, 0);
+    let mode = if config.channel_first { "CRD" } else { "DCR" };
+    Some(w.last(node, "DepthToSpace", &[&x], vec![("blocksize", config.block.into()), ("mode", mode.into())]))
+}
+
+/// With the channel first the operator came later than the version that is written.
+pub(super) fn write_space(w: &mut Writer<'_>, node: &graph::Node, config: &SpaceToDepth) -> Option<Vec<String>> {
+    let x = w.input(node, 0);
+    if !config.channel_first {
+        return Some(w.last(node, "SpaceToDepth", &[&x], vec![("blocksize", config.block.into())]));
+    }
+    let [n, c, h, width] = w.value(node, 0).shape()[..] else { return None };
+    let block = Dim::Fixed(config.block);
+    let (h, width) = (h.divided_by(block)?, width.divided_by(block)?);
+    let blocks = w.shape(&[n, c, h, block, width, block]);
+    let blocks = w.part("Reshape", &[&x, &blocks], Vec::new());
+    let turned = w.part("Transpose", &[&blocks], vec![("perm", [0, 1, 3, 5, 2, 4].as_slice().into())]);
+    let shape = w.shape(&[n, c.times(block.times(block)?)?, h, width]);
+    Some(w.last(node, "Reshape", &[&turned, &shape], Vec::new()))
+}
+
+pub(super) fn write_range(w: &mut Writer<'_>, node: &graph::Node, config: &Count) -> Option<Vec<String>> {
+    let (zero, one, count) = (w.integer(0), w.integer(1), w.shape(&[config.count]));
+    let scalar = w.integers(&[]);
+    let count = w.part("Reshape", &[&count, &scalar], Vec::new());
+    Some(w.last(node, "Range", &[&zero, &count, &one], Vec::new()))
 }

@@ -1,9 +1,12 @@
 //! What works along one axis: joining, splitting, slicing and padding.
 
 use super::{Result, axis};
+use crate::format::onnx::export::writer::Writer;
 use crate::format::onnx::import::node::Node;
 use crate::format::onnx::import::trace::{Handle, Trace};
+use crate::graph;
 use crate::graph::op::{Concat, Fill, Op, Pad, Reverse, Slice, Split};
+use crate::tensor::DType;
 
 pub(super) fn concat<'s>(cx: &mut Trace<'s>, node: &Node<'s>) -> Result {
     let inputs = cx.inputs(node)?;
@@ -179,4 +182,62 @@ pub(super) fn pad<'s>(cx: &mut Trace<'s>, node: &Node<'s>) -> Result {
         }
     }
     cx.output(node, 0, y)
+}
+
+pub(super) fn write_slice(w: &mut Writer<'_>, node: &graph::Node, config: &Slice) -> Option<Vec<String>> {
+    let x = w.input(node, 0);
+    let (start, end) = (w.shape(&[config.start]), w.shape(&[config.end]));
+    let (axis, step) = (w.integers(&[config.axis as i64]), w.integers(&[config.step as i64]));
+    Some(w.last(node, "Slice", &[&x, &start, &end, &axis, &step], Vec::new()))
+}
+
+pub(super) fn write_reverse(w: &mut Writer<'_>, node: &graph::Node, config: &Reverse) -> Option<Vec<String>> {
+    let x = w.input(node, 0);
+    let (start, end, axis) = (w.integers(&[-1]), w.integers(&[i64::MIN]), w.integers(&[config.axis as i64]));
+    Some(w.last(node, "Slice", &[&x, &start, &end, &axis, &start], Vec::new()))
+}
+
+pub(super) fn write_split(w: &mut Writer<'_>, node: &graph::Node, config: &Split) -> Option<Vec<String>> {
+    let (x, sizes) = (w.input(node, 0), w.shape(&config.sizes));
+    Some(w.last(node, "Split", &[&x, &sizes], vec![("axis", config.axis.into())]))
+}
+
+/// From the other end: the parts of the axis are put side by side, as the mode came later than what is written.
+pub(super) fn write_pad(w: &mut Writer<'_>, node: &graph::Node, config: &Pad) -> Option<Vec<String>> {
+    let x = w.input(node, 0);
+    let ty = &w.value(node, 0).ty;
+    let mut pads = vec![0; 2 * ty.shape.len()];
+    pads[config.axis] = config.before as i64;
+    pads[config.axis + ty.shape.len()] = config.after as i64;
+    let dtype = if ty.dtype == DType::F32 { w.float() } else { ty.dtype };
+    let mode = match config.fill {
+        Fill::Value(value) => {
+            let (pads, value) = (w.integers(&pads), w.scalar(value, dtype));
+            return Some(w.last(node, "Pad", &[&x, &pads, &value], vec![("mode", "constant".into())]));
+        }
+        Fill::Reflect => "reflect",
+        Fill::Edge => "edge",
+        Fill::Wrap => return write_wrap(w, node, config, &x),
+    };
+    let pads = w.integers(&pads);
+    Some(w.last(node, "Pad", &[&x, &pads], vec![("mode", mode.into())]))
+}
+
+fn write_wrap(w: &mut Writer<'_>, node: &graph::Node, config: &Pad, x: &str) -> Option<Vec<String>> {
+    let size = w.value(node, 0).shape()[config.axis].fixed()?;
+    if config.before > size || config.after > size {
+        return None;
+    }
+    let axis = w.integers(&[config.axis as i64]);
+    let mut parts = Vec::new();
+    for (start, end) in [(size - config.before, size), (0, size), (0, config.after)] {
+        if (start, end) == (0, size) {
+            parts.push(x.to_string());
+        } else if end > start {
+            let (start, end) = (w.integers(&[start as i64]), w.integers(&[end as i64]));
+            parts.push(w.part("Slice", &[x, &start, &end, &axis], Vec::new()));
+        }
+    }
+    let parts: Vec<&str> = parts.iter().map(String::as_str).collect();
+    Some(w.last(node, "Concat", &parts, vec![("axis", config.axis.into())]))
 }

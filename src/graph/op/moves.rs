@@ -4,9 +4,9 @@
 //! from(i, j, ...) = start(i) + start(j) + ...        over axes that together have the output's elements in row-major order
 //! ```
 //!
-//! An axis of [`Moves`] adds a multiple of a step for each of its places ([`Axis::Line`]: transposing, slicing, expanding),
-//! or what a table says ([`Axis::Table`]: gathering, padding), where a place may also be filled and come from nowhere. The
-//! axes need not be those of the output: what can be joined is, and a block of channels has axes of its own.
+//! An axis of [`Moves`] adds a multiple of a step for each of its places (transposing, slicing, expanding), or such
+//! multiples piece by piece (padding, resizing), or what a table says (gathering). A place may also be filled and come from
+//! nowhere. The axes need not be those of the output: what can be joined is, and a block of channels has axes of its own.
 //!
 //! The same map serves forwards, where each element is fetched, and backwards, where each gradient is added at the place
 //! that its element came from. [`Moves::runs`] walks over it in pieces along the last axis.
@@ -37,8 +37,10 @@ pub struct Moves {
 enum Axis {
     /// `start + i * step` for the place `i` below `count`.
     Line { count: usize, start: isize, step: isize },
-    /// One number a place; `None` is filled.
-    Table(Vec<Option<isize>>),
+    /// One number a place.
+    Table(Vec<isize>),
+    /// Lines one after the other, and what is filled between them.
+    Pieces { count: usize, pieces: Vec<Piece> },
 }
 
 /// A piece of an output, along its last axis.
@@ -198,12 +200,35 @@ impl Moves {
     }
 }
 
-/// A part of the last axis: [`Run`] without what the other axes add.
+/// A part of an axis: [`Run`] without what the other axes add.
+#[derive(Debug, Clone, Copy, PartialEq)]
 struct Piece {
     to: usize,
     from: Option<isize>,
     count: usize,
     step: isize,
+}
+
+impl Piece {
+    fn at(&self, place: usize) -> Option<isize> {
+        let steps = place.wrapping_sub(self.to) as isize;
+        self.from.map(|from| from.wrapping_add(steps.wrapping_mul(self.step)))
+    }
+
+    /// Goes on by one place if that fits.
+    fn goes_on(&mut self, from: Option<isize>) -> bool {
+        let fits = match (self.from, from) {
+            (None, None) => true,
+            (Some(first), Some(from)) if self.count == 1 => {
+                self.step = from.wrapping_sub(first);
+                true
+            }
+            (Some(_), Some(_)) => self.at(self.to + self.count) == from,
+            _ => false,
+        };
+        self.count += usize::from(fits);
+        fits
+    }
 }
 
 impl Axis {
@@ -212,9 +237,21 @@ impl Axis {
         Axis::Line { count, start: 0, step: step as isize }
     }
 
+    /// One number a place, where many of them follow each other by one step; `None` is filled.
+    fn pieces_of(places: impl Iterator<Item = Option<isize>>) -> Self {
+        let (mut count, mut pieces) = (0, Vec::<Piece>::new());
+        for from in places {
+            if !pieces.last_mut().is_some_and(|last| last.goes_on(from)) {
+                pieces.push(Piece { to: count, from, count: 1, step: 1 });
+            }
+            count += 1;
+        }
+        Axis::Pieces { count, pieces }
+    }
+
     fn count(&self) -> usize {
         match self {
-            Axis::Line { count, .. } => *count,
+            Axis::Line { count, .. } | Axis::Pieces { count, .. } => *count,
             Axis::Table(places) => places.len(),
         }
     }
@@ -222,35 +259,37 @@ impl Axis {
     fn at(&self, place: usize) -> Option<isize> {
         match self {
             Axis::Line { start, step, .. } => Some(start.wrapping_add((place as isize).wrapping_mul(*step))),
-            Axis::Table(places) => places[place],
+            Axis::Table(places) => places.get(place).copied(),
+            Axis::Pieces { pieces, .. } => {
+                let after = pieces.partition_point(|piece| piece.to <= place);
+                pieces[..after].last()?.at(place)
+            }
         }
     }
 
     /// The parts along which the source goes on by a step.
     fn pieces(&self) -> Vec<Piece> {
-        let places = match self {
-            Axis::Line { count: 0, .. } => return Vec::new(),
+        match self {
+            Axis::Line { count: 0, .. } => Vec::new(),
             Axis::Line { count, start, step } => {
-                return vec![Piece { to: 0, from: Some(*start), count: *count, step: *step }];
+                vec![Piece { to: 0, from: Some(*start), count: *count, step: *step }]
             }
-            Axis::Table(places) => places,
-        };
-        let mut pieces: Vec<Piece> = Vec::new();
-        for (to, from) in places.iter().enumerate() {
-            match pieces.last_mut() {
-                Some(last) if follows(last, *from) => last.count += 1,
-                _ => pieces.push(Piece { to, from: *from, count: 1, step: 1 }),
-            }
+            Axis::Pieces { pieces, .. } => pieces.clone(),
+            Axis::Table(places) => match Axis::pieces_of(places.iter().copied().map(Some)) {
+                Axis::Pieces { pieces, .. } => pieces,
+                _ => Vec::new(),
+            },
         }
-        pieces
     }
-}
 
-fn follows(last: &Piece, from: Option<isize>) -> bool {
-    match (last.from, from) {
-        (None, None) => true,
-        (Some(start), Some(from)) => start.checked_add(last.count as isize) == Some(from),
-        _ => false,
+    /// Adds to what each place adds.
+    fn shift(&mut self, shift: isize) {
+        let places: &mut dyn Iterator<Item = &mut isize> = match self {
+            Axis::Line { start, .. } => &mut std::iter::once(start),
+            Axis::Table(places) => &mut places.iter_mut(),
+            Axis::Pieces { pieces, .. } => &mut pieces.iter_mut().filter_map(|piece| piece.from.as_mut()),
+        };
+        places.for_each(|place| *place = place.wrapping_add(shift));
     }
 }
 
@@ -272,14 +311,14 @@ fn joined(axes: Vec<Axis>) -> Vec<Axis> {
     }
     match joined.last_mut() {
         None => joined.push(Axis::Line { count: 1, start: shift, step: 1 }),
-        Some(Axis::Line { start, .. }) => *start = start.wrapping_add(shift),
-        Some(Axis::Table(places)) => places.iter_mut().flatten().for_each(|place| *place = place.wrapping_add(shift)),
+        Some(_) if shift == 0 => {}
+        Some(axis) => axis.shift(shift),
     }
     joined
 }
 
 /// The step of each axis of a tensor in row-major order. Of one without elements the steps mean nothing.
-pub(crate) fn steps(shape: &[usize]) -> Vec<usize> {
+fn steps(shape: &[usize]) -> Vec<usize> {
     let mut steps = vec![1usize; shape.len()];
     for axis in (1..shape.len()).rev() {
         steps[axis - 1] = steps[axis].saturating_mul(shape[axis]);
@@ -338,8 +377,8 @@ fn slices(op: &'static str, x: &[usize], axis: usize, places: Places<'_>) -> Res
     };
     Moves::new(op, [before, places.shape, &x[axis + 1..]].concat(), || {
         let unit = steps(x)[axis];
-        let table: Result<Vec<Option<isize>>, OpError> =
-            places.numbers.iter().map(|place| Ok(Some((counted(op, *place, *size)? * unit) as isize))).collect();
+        let table: Result<Vec<isize>, OpError> =
+            places.numbers.iter().map(|place| Ok((counted(op, *place, *size)? * unit) as isize)).collect();
         Ok(with_axis(x, axis, Axis::Table(table?)))
     })
 }
@@ -449,7 +488,7 @@ impl Pad {
             let table = (0..padded).map(|place| self.place(place, size).map(|place| (place * unit) as isize));
             Ok(match (self.before, self.after) {
                 (0, 0) => lines(x),
-                _ => with_axis(x, self.axis, Axis::Table(table.collect())),
+                _ => with_axis(x, self.axis, Axis::pieces_of(table)),
             })
         })?;
         if let Fill::Value(fill) = self.fill {
@@ -532,7 +571,7 @@ impl Trilu {
             };
             let places = (0..*h).flat_map(|row| (0..*w).map(move |column| (row, column)));
             let table = places.map(|(row, column)| stays(row, column).then_some((row * w + column) as isize));
-            Ok(vec![Axis::line(before.iter().product(), h * w), Axis::Table(table.collect())])
+            Ok(vec![Axis::line(before.iter().product(), h * w), Axis::pieces_of(table)])
         })
     }
 }
@@ -562,7 +601,7 @@ impl GatherElements {
             for number in places.numbers {
                 let own = place[self.axis];
                 place[self.axis] = counted(op, *number, x[self.axis])?;
-                table.push(Some(place.iter().zip(&steps).map(|(at, step)| at * step).sum::<usize>() as isize));
+                table.push(place.iter().zip(&steps).map(|(at, step)| at * step).sum::<usize>() as isize);
                 place[self.axis] = own;
                 advance(&mut place, places.shape);
             }
@@ -572,7 +611,7 @@ impl GatherElements {
 }
 
 /// The next place in row-major order.
-pub(crate) fn advance(place: &mut [usize], shape: &[usize]) {
+fn advance(place: &mut [usize], shape: &[usize]) {
     for (at, size) in place.iter_mut().zip(shape).rev() {
         *at += 1;
         if *at < *size {
@@ -602,9 +641,9 @@ impl GatherNd {
                 for (axis, coordinate) in (batch..).zip(coordinates) {
                     from += counted(op, *coordinate, x[axis])? * steps[axis];
                 }
-                Ok(Some(from as isize))
+                Ok(from as isize)
             });
-            let table: Result<Vec<Option<isize>>, OpError> = table.collect();
+            let table: Result<Vec<isize>, OpError> = table.collect();
             Ok(vec![Axis::Table(table?), Axis::line(x[taken..].iter().product(), 1)])
         })
     }
@@ -624,7 +663,7 @@ impl ResizeNearest {
                 if *from == to && self.scales[axis] == 1.0 {
                     return Axis::line(to, step);
                 }
-                Axis::Table((0..to).map(|new| Some((self.source(axis, new, *from, to) * step) as isize)).collect())
+                Axis::pieces_of((0..to).map(|new| Some((self.source(axis, new, *from, to) * step) as isize)))
             });
             Ok(axes.collect())
         })

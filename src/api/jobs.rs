@@ -117,7 +117,9 @@ impl Jobs {
         for (name, id) in &new.extra_models {
             extra_models.insert(name.clone(), self.found(new, id).await?);
         }
-        check_sizes(model.iter().chain(extra_models.values()).map(|found| found.file.size_bytes))?;
+        check_sizes(
+            model.iter().chain(extra_models.values()).flat_map(|found| found.files.iter().map(|file| file.size_bytes)),
+        )?;
         let (recipe, source) = (new.recipe.clone(), dataset.detail.data_source);
         let fit = Fit { recipe, model, extra_models, data: dataset.files, source };
         let read = self.0.reader.fit(&fit).await;
@@ -143,9 +145,7 @@ impl Jobs {
     /// Finds one of the job's models.
     async fn found(&self, new: &NewJob, id: &str) -> Result<StoredModel, StoreError> {
         let Entry { files, detail, .. } = self.ready::<ModelDetail>(new, id).await?;
-        let file = files.into_iter().next();
-        let file = file.ok_or_else(|| StoreError::Row { what: "a model without files".into() })?;
-        Ok(StoredModel { file, architecture: detail.architecture })
+        Ok(StoredModel { files, architecture: detail.architecture })
     }
 }
 

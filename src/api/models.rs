@@ -14,10 +14,10 @@ use super::status::{self, RequestError};
 use super::v1::model_service_server::ModelService;
 use super::validation::{Readable, placed, unnamed};
 use super::{Context, v1};
-use crate::error::Failure;
 use crate::format::Architecture;
+use crate::format::MAX_FILES;
 use crate::jobs::reader::{Part, Reader, Refusal, StoredModel};
-use crate::store::{self, Begun, Entry, ModelDetail, NewEntry, StoreError, now_ms};
+use crate::store::{self, Begun, Entry, ModelDetail, NewEntry, now_ms};
 
 #[derive(Debug, Clone)]
 pub(super) struct Models(pub Context);
@@ -88,9 +88,12 @@ fn check(model: &v1::Model, request_id: &str) -> Result<Option<Architecture>, Re
     use v1::architecture::Kind;
     let mut checks = Checks::default();
     checks.text(&Path::root("model.display_name"), model.display_name.clone(), MAX_DISPLAY_NAME);
-    if model.files.len() != 1 {
-        let given = model.files.len();
-        checks.refuse(&Path::root("model.files"), format!("has {given} files: a model is one .safetensors file"));
+    if !(1..=MAX_FILES).contains(&model.files.len()) {
+        let problem = format!(
+            "has {} files: a model is one .safetensors or ONNX file, the latter with those that its tensors lie in; {MAX_FILES} at most",
+            model.files.len()
+        );
+        checks.refuse(&Path::root("model.files"), problem);
     }
     let architecture = model.architecture.as_ref().and_then(|architecture| match &architecture.kind {
         Some(Kind::Preset(name)) => Some(Architecture::Preset(name.clone())),
@@ -111,11 +114,7 @@ fn check(model: &v1::Model, request_id: &str) -> Result<Option<Architecture>, Re
 
 impl Readable for ModelDetail {
     async fn read(reader: &Reader, entry: &Entry<Self>) -> Result<Self, Refusal> {
-        let Some(file) = entry.files.first().cloned() else {
-            let failure = Failure::of(&StoreError::Row { what: "a model without files".into() });
-            return Err(Refusal::Server(failure));
-        };
-        let stored = StoredModel { file, architecture: entry.detail.architecture.clone() };
+        let stored = StoredModel { files: entry.files.clone(), architecture: entry.detail.architecture.clone() };
         reader.model(&stored).await.map_err(|refusal| placed(refusal, in_request))
     }
 }

@@ -108,6 +108,8 @@ pub enum Verb {
     Eval(EvalArgs),
     /// Shows a model layer by layer.
     Inspect(InspectArgs),
+    /// Writes a model in another format: safetensors with its graph, or ONNX.
+    Convert(ConvertArgs),
     /// Models on the server.
     #[command(subcommand, after_help = MODELS_HELP)]
     Models(ModelsVerb),
@@ -336,7 +338,7 @@ Examples:
   niwaki eval out/model.safetensors --data mnist/
   niwaki eval lenet.safetensors --graph lenet-300-100 --data mnist/ --scale 0.00392156862745098 --mean 0.1307 --std 0.3081")]
 pub struct EvalArgs {
-    /// The model.
+    /// The model: a .safetensors or an ONNX file.
     pub model: PathBuf,
     /// The model's graph, where the file has none: a built-in network or a file with graph JSON.
     #[arg(long, value_name = "PRESET|FILE")]
@@ -358,6 +360,28 @@ pub struct EvalArgs {
     pub seed: u64,
 }
 
+/// `niwaki convert`.
+#[derive(Debug, clap::Args)]
+#[command(after_help = "\
+Examples:
+  niwaki convert model.onnx model.safetensors
+  niwaki convert model.safetensors model.onnx
+  niwaki convert model.safetensors model.onnx --external
+  niwaki convert pytorch.safetensors model.onnx --graph lenet5")]
+pub struct ConvertArgs {
+    /// The model: a .safetensors or an ONNX file.
+    #[arg(value_name = "IN")]
+    pub model: PathBuf,
+    /// The file to write; its name says the format: .safetensors, .onnx, or .json for the graph without weights.
+    pub out: PathBuf,
+    /// The model's graph, where the file has none: a built-in network or a file with graph JSON.
+    #[arg(long, value_name = "PRESET|FILE")]
+    pub graph: Option<String>,
+    /// Writes the weights of an ONNX model into a .safetensors file of the same name beside it, which both formats read.
+    #[arg(long)]
+    pub external: bool,
+}
+
 /// `niwaki inspect`.
 #[derive(Debug, clap::Args)]
 #[command(after_help = "\
@@ -366,7 +390,7 @@ Examples:
   niwaki inspect pytorch.safetensors --graph lenet5
   niwaki inspect model.safetensors --graph-json > graph.json")]
 pub struct InspectArgs {
-    /// The model.
+    /// The model: a .safetensors or an ONNX file.
     pub model: PathBuf,
     /// The model's graph, where the file has none: a built-in network or a file with graph JSON.
     #[arg(long, value_name = "PRESET|FILE")]

@@ -7,9 +7,10 @@ use std::path::Path;
 use bytes::Bytes;
 
 use super::failure::{Exit, Failure};
+use super::models::file_name;
 use crate::api;
 use crate::data::{DataSource, Dataset, Files};
-use crate::format::{Architecture, open_model};
+use crate::format::{Architecture, ModelFiles, is_onnx, named_by, open_model_files};
 use crate::graph::preset;
 use crate::recipe::{Recipe, Upload};
 
@@ -18,11 +19,10 @@ const MAX_TEXT: u64 = 16 << 20;
 
 /// Reads a model; `graph` is what `--graph` said.
 pub fn model(path: &Path, graph: Option<&str>) -> Result<Upload, Failure> {
-    plain(path)?;
-    let bytes = Bytes::from(std::fs::read(path).map_err(|error| Failure::io(path, &error))?);
+    let files = model_files(path)?;
     let architecture = graph.map(architecture).transpose()?;
-    let size = bytes.len() as u64;
-    let model = open_model(bytes, architecture.as_ref()).map_err(|error| {
+    let opened = open_model_files(&files, architecture.as_ref()).map_err(|error| Failure::io(path, &error))?;
+    let (size, model) = opened.map_err(|error| {
         let failure = Failure::input(path, error);
         match failure.reason.as_str() {
             "ARCHITECTURE_MISSING" => failure.hint("--graph PRESET|FILE gives the graph of a file that has none"),
@@ -30,6 +30,30 @@ pub fn model(path: &Path, graph: Option<&str>) -> Result<Upload, Failure> {
         }
     })?;
     Ok(Upload { bytes: size, model })
+}
+
+/// A model's file, and those beside it that it names. Only files that lie in the same folder are looked at, by what the
+/// folder says that they are called.
+pub fn model_files(path: &Path) -> Result<ModelFiles, Failure> {
+    plain(path)?;
+    let failed = |error: std::io::Error| Failure::io(path, &error);
+    let mut files = ModelFiles::from([(file_name(path)?, path.to_path_buf())]);
+    let mut start = [0; 16];
+    let read = File::open(path).and_then(|mut file| file.read(&mut start)).map_err(failed)?;
+    if !is_onnx(&start[..read]) {
+        return Ok(files);
+    }
+    let named = named_by(Bytes::from(std::fs::read(path).map_err(failed)?));
+    let named = named.map_err(|error| Failure::input(path, error))?;
+    let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
+    for entry in std::fs::read_dir(folder).map_err(failed)? {
+        let entry = entry.map_err(failed)?;
+        let name = entry.file_name().to_string_lossy().into_owned();
+        if named.contains(&name) && entry.file_type().map_err(failed)?.is_file() {
+            files.insert(name, entry.path());
+        }
+    }
+    Ok(files)
 }
 
 /// What `--graph` names: an existing file holds graph JSON, everything else is a built-in network.

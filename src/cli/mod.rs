@@ -6,6 +6,7 @@
 pub mod args;
 mod client;
 mod config;
+mod convert;
 mod datasets;
 mod demo;
 mod doctor;
@@ -55,6 +56,7 @@ pub fn run(args: Args) -> ExitCode {
         Verb::Run(args) => run::run(&args, output),
         Verb::Eval(args) => eval::run(&args, output),
         Verb::Inspect(args) => inspect::run(&args, output),
+        Verb::Convert(args) => convert::run(&args, output),
         Verb::Models(verb) => connected(server, async |client| models::run(&client, verb, output).await),
         Verb::Datasets(verb) => connected(server, async |client| datasets::run(&client, verb, output).await),
         Verb::Jobs(verb) => connected(server, async |client| jobs::run(&client, verb, output).await),

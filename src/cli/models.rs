@@ -54,9 +54,11 @@ pub async fn put(
 ) -> Result<v1::Model, Failure> {
     let architecture = graph.map(local::architecture).transpose()?.map(catalogue::architecture);
     let file_name = file_name(file)?;
-    let upload = client.upload(file, &file_name).await?;
-    let model =
-        v1::Model { display_name: name.unwrap_or(file_name), files: vec![upload], architecture, ..Default::default() };
+    let mut files = Vec::new();
+    for (name, path) in local::model_files(file)? {
+        files.push(client.upload(&path, &name).await?);
+    }
+    let model = v1::Model { display_name: name.unwrap_or(file_name), files, architecture, ..Default::default() };
     let request = v1::CreateModelRequest {
         parent: client.parent(),
         model: Some(model),

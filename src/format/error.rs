@@ -86,6 +86,15 @@ pub enum FormatError {
         /// What is wrong.
         problem: String,
     },
+    /// Files that are not one model.
+    #[error("the files: {problem}")]
+    Files {
+        /// What is wrong.
+        problem: String,
+    },
+    /// A graph for a model that has one.
+    #[error("an ONNX model carries its graph; none may be given beside it")]
+    ArchitectureGiven,
     /// Bytes of a tensor that are not where they must be.
     #[error("tensor '{tensor}' has data_offsets [{begin}, {end}], {problem}")]
     Offsets {
@@ -289,6 +298,8 @@ impl Classify for FormatError {
             },
             FormatError::Mismatch { origin: Origin::Metadata, .. } => "GRAPH_METADATA",
             FormatError::Mismatch { .. } | FormatError::Contradiction { .. } => "ARCHITECTURE_MISMATCH",
+            FormatError::Files { .. } => "MODEL_FILES",
+            FormatError::ArchitectureGiven => "ARCHITECTURE_GIVEN",
             FormatError::ArchitectureMissing => "ARCHITECTURE_MISSING",
             FormatError::Preset { .. } => "ARCHITECTURE_INVALID",
             FormatError::Onnx(error) => error.reason(),
@@ -307,6 +318,7 @@ impl Classify for FormatError {
             | FormatError::NonFinite { tensor, .. }
             | FormatError::Variance { tensor, .. } => vec![Violation::new(tensor, self.to_string())],
             FormatError::ArchitectureMissing
+            | FormatError::ArchitectureGiven
             | FormatError::Contradiction { .. }
             | FormatError::Description { origin: Origin::Json, .. }
             | FormatError::Graph { origin: Origin::Json, .. } => {

@@ -1,9 +1,12 @@
 //! Files to graphs and back.
 //!
-//! A model is a `.safetensors` file. Written by niwaki, it carries its graph ([`native`]); from elsewhere it holds weights
-//! alone and needs an [`Architecture`]. [`safetensors`] is the container itself, which data sets use as well.
+//! A model is a `.safetensors` file or an ONNX model. Written by niwaki, a `.safetensors` file carries its graph
+//! ([`native`]); from elsewhere it holds weights alone and needs an [`Architecture`]. [`onnx`] is what other frameworks
+//! export, its tensors in the file or in others beside it. [`safetensors`] is the container itself, which data sets use as
+//! well.
 
 mod error;
+mod files;
 mod foreign;
 pub mod native;
 pub mod onnx;
@@ -17,12 +20,14 @@ use std::path::Path;
 use bytes::Bytes;
 use serde::{Deserialize, Serialize};
 
-use crate::graph::{Graph, preset};
+use crate::graph::{Graph, Op, preset};
 use crate::tensor::{DType, TensorData};
 use native::GraphText;
+use onnx::External;
 use safetensors::Container;
 
 pub use error::{FormatError, Origin, TensorProblem};
+pub use files::{MAX_FILES, ModelFiles, is_onnx, named_by, open_model_files};
 
 /// A network's graph, for weights that come without one.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -43,7 +48,7 @@ pub struct Model {
     pub metadata: BTreeMap<String, String>,
 }
 
-/// Reads a model from the bytes of a `.safetensors` file. Its tensors must be the graph's parameters, one for one, with
+/// Reads a model from the bytes of an ONNX model or of a `.safetensors` file. The latter's tensors must be the graph's parameters, one for one, with
 /// the same shapes and finite values.
 ///
 /// Weights from elsewhere may come with PyTorch's `num_batches_tracked` counters, which no layer computes with: these are
@@ -52,12 +57,24 @@ pub struct Model {
 /// Where the file carries its own graph, an architecture is not needed; one that is given all the same must be the same
 /// graph under whatever name, or else one of the two is not what the client thinks it is.
 pub fn open_model(bytes: Bytes, architecture: Option<&Architecture>) -> Result<Model, FormatError> {
+    if is_onnx(&bytes) {
+        return open_onnx(bytes, &mut External::default(), architecture);
+    }
     model(safetensors::read(bytes)?, architecture)
 }
 
 /// Reads a model as [`open_model`] does, from a file of which no more than its header is read if that is not right.
 pub fn open_model_file(path: &Path, architecture: Option<&Architecture>) -> io::Result<Result<Model, FormatError>> {
     Ok(safetensors::open(path)?.and_then(|container| model(container, architecture)))
+}
+
+fn open_onnx(bytes: Bytes, files: &mut External, architecture: Option<&Architecture>) -> Result<Model, FormatError> {
+    if architecture.is_some() {
+        return Err(FormatError::ArchitectureGiven);
+    }
+    let (graph, metadata) = onnx::open(bytes, files)?;
+    check_variances(&graph)?;
+    Ok(Model { graph, metadata })
 }
 
 fn model(container: Container, architecture: Option<&Architecture>) -> Result<Model, FormatError> {
@@ -86,7 +103,23 @@ fn model(container: Container, architecture: Option<&Architecture>) -> Result<Mo
             None => own,
         },
     };
+    check_variances(&graph)?;
     Ok(Model { graph, metadata })
+}
+
+/// A running variance is the mean of squares. One below 0 gives no number where it is used.
+fn check_variances(graph: &Graph) -> Result<(), FormatError> {
+    for node in graph.nodes().iter().filter(|node| matches!(node.op, Op::BatchNorm(_))) {
+        let (roles, _) = node.op.roles();
+        let place = roles.iter().position(|role| *role == "running_var");
+        let Some(param) = place.and_then(|place| node.params.get(place)) else { continue };
+        let param = graph.param(*param);
+        let values = param.data.to_f32().unwrap_or_default();
+        if let Some((index, value)) = values.iter().enumerate().find(|(_, value)| **value < 0.0) {
+            return Err(FormatError::Variance { tensor: param.name.clone(), index, value: *value });
+        }
+    }
+    Ok(())
 }
 
 /// Whether PyTorch counts a batch normalisation's batches in this tensor.

@@ -12,8 +12,6 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 use std::{fs, thread};
 
-use bytes::Bytes;
-
 use super::job::Failure;
 use super::protocol::{CANCEL, DATA_FOLDER, JOB_FILE, JobFile, LEAVE, Line, ModelFile, OUT_FOLDER};
 use crate::data::{self, Files};
@@ -161,10 +159,9 @@ fn work(
 }
 
 fn open(folder: &Path, file: &ModelFile) -> Result<Upload, Failure> {
-    let bytes = Bytes::from(read(&folder.join(&file.path))?);
-    let size = bytes.len() as u64;
-    let model = format::open_model(bytes, file.architecture.as_ref()).map_err(|e| Failure::of(&e))?;
-    Ok(Upload { bytes: size, model })
+    let opened = format::open_model_files(&file.files(folder), file.architecture.as_ref());
+    let (bytes, model) = opened.map_err(|error| unreadable(&file.folder, &error))?.map_err(|e| Failure::of(&e))?;
+    Ok(Upload { bytes, model })
 }
 
 /// Says progress, but not every step of it.
@@ -194,11 +191,13 @@ fn say(line: &Line) -> io::Result<()> {
 }
 
 fn read(path: &Path) -> Result<Vec<u8>, Failure> {
-    fs::read(path).map_err(|error| {
-        let message = format!("{}: {error}", path.display());
-        match error.kind() {
-            io::ErrorKind::OutOfMemory => Failure::new(Kind::ResourceExhausted, "OUT_OF_MEMORY", message),
-            _ => Failure::crashed(message),
-        }
-    })
+    fs::read(path).map_err(|error| unreadable(path, &error))
+}
+
+fn unreadable(path: &Path, error: &io::Error) -> Failure {
+    let message = format!("{}: {error}", path.display());
+    match error.kind() {
+        io::ErrorKind::OutOfMemory => Failure::new(Kind::ResourceExhausted, "OUT_OF_MEMORY", message),
+        _ => Failure::crashed(message),
+    }
 }

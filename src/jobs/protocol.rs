@@ -18,13 +18,13 @@
 //! Files are numbered: their names, which a client chose, are never paths.
 
 use std::collections::BTreeMap;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
 
 use super::job::Failure;
 use crate::data::DataSource;
-use crate::format::Architecture;
+use crate::format::{Architecture, ModelFiles};
 use crate::recipe::run::Progress;
 use crate::sandbox::Limits;
 
@@ -68,11 +68,21 @@ pub struct JobFile {
     pub data_source: Option<DataSource>,
 }
 
+impl ModelFile {
+    /// Where its files are, by their names; `room` is the job's folder.
+    pub fn files(&self, room: &Path) -> ModelFiles {
+        let path = |place: usize| room.join(&self.folder).join(place.to_string());
+        self.names.iter().enumerate().map(|(place, name)| (name.clone(), path(place))).collect()
+    }
+}
+
 /// A model that was put into the folder.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct ModelFile {
-    /// Its file, from the job's folder on.
-    pub path: PathBuf,
+    /// The folder of its files, from the job's folder on.
+    pub folder: PathBuf,
+    /// The files' names, in the order of their numbers.
+    pub names: Vec<String>,
     /// The graph, where the file does not carry it.
     pub architecture: Option<Architecture>,
 }

@@ -15,7 +15,7 @@ pub(super) async fn stage(store: &Store, files: &[FileRef], folder: &Path) -> Re
     Ok(())
 }
 
-/// Puts a model's file into a room, under the number `place`.
+/// Puts a model's files into a room, under the number `place`.
 pub(super) async fn stage_model(
     store: &Store,
     files: &[FileRef],
@@ -25,5 +25,6 @@ pub(super) async fn stage_model(
 ) -> Result<ModelFile, StoreError> {
     let own = PathBuf::from(MODELS_FOLDER).join(place.to_string());
     stage(store, files, &room.join(&own)).await?;
-    Ok(ModelFile { path: own.join("0"), architecture })
+    let names = files.iter().map(|file| file.file_name.clone()).collect();
+    Ok(ModelFile { folder: own, names, architecture })
 }

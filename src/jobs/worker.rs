@@ -43,7 +43,7 @@ use super::runner::{OUT_OF_MEMORY, Process};
 use super::saver::Saver;
 use super::staging::{stage, stage_model};
 use crate::error::{Classify, Kind};
-use crate::recipe::run::{BEST_FILE, MODEL_FILE, Progress};
+use crate::recipe::run::{BEST_FILE, MODEL_FILE, ONNX_FILE, Progress};
 use crate::report::EmittedFile;
 use crate::sandbox::Limits;
 use crate::settings;
@@ -270,7 +270,7 @@ impl Worker {
         write.await.map_err(|e| of_store(&StoreError::file(folder)(e)))
     }
 
-    /// Puts a model's file into the folder, under the number `place`.
+    /// Puts a model's files into the folder, under the number `place`.
     async fn stage_model(&self, job: &Job, id: &str, place: usize, folder: &Path) -> Result<ModelFile, Failure> {
         let model: Entry<ModelDetail> =
             self.store.catalogue.get(&job.key.tenant, id).await.map_err(|e| of_store(&e))?;
@@ -308,7 +308,11 @@ impl Worker {
         let (room, kept) = (folder.room.clone(), folder.kept.clone());
         let looked_over = tokio::task::spawn_blocking(move || emitted::look_over(&room, &kept)).await;
         let emitted = looked_over.map_err(|e| ours("the job's files could not be looked over", &e))??;
-        self.read(folder, MODEL_FILE).await?;
+        for name in emitted.files.iter().map(|taken| taken.file.name.as_str()) {
+            if matches!(name, MODEL_FILE | ONNX_FILE) {
+                self.read(folder, name).await?;
+            }
+        }
         for Taken { path, digest, .. } in &emitted.files {
             held.push(self.store.blobs.put_file(path, digest).await.map_err(|e| of_store(&e))?);
         }

@@ -26,7 +26,7 @@ use super::{Given, Recipe, Start, StepKind, Upload, warnings};
 use crate::data::{self, DataSpec, Splits, Transform, labels, transform};
 use crate::digest::Digest;
 use crate::exec::{self, Session};
-use crate::format::native;
+use crate::format::{native, onnx};
 use crate::graph::{Graph, cost, init, preset};
 use crate::passes;
 use crate::report::{Comparison, EmittedFile, Machine, Report, Snapshot, TrainDetail};
@@ -34,6 +34,8 @@ use crate::train::{TrainState, metrics};
 
 /// The emitted model's file name.
 pub const MODEL_FILE: &str = "model.safetensors";
+/// The file of the same model in ONNX, its weights in it.
+pub const ONNX_FILE: &str = "model.onnx";
 /// The report's file name.
 pub const REPORT_FILE: &str = "report.json";
 /// The name of the file that a cancelled run leaves: the best model so far.
@@ -76,8 +78,8 @@ pub struct Progress {
     pub validation_accuracy: Option<f64>,
 }
 
-/// Runs `recipe` on what is given; writes [`MODEL_FILE`] and [`REPORT_FILE`] into the folder `out`, which is made when
-/// there is something to write. Both are there whole, or the report alone, or neither. A run that is cancelled writes
+/// Runs `recipe` on what is given; writes [`MODEL_FILE`], [`ONNX_FILE`] and [`REPORT_FILE`] into the folder `out`, which is
+/// made when there is something to write. All are there whole, or not the first, or none. A run that is cancelled writes
 /// [`BEST_FILE`] instead, where there is a model: that of the best epoch of the training at work, or else the model as the
 /// steps before left it.
 ///
@@ -196,12 +198,19 @@ impl<'a, 'r> Course<'a, 'r> {
 
     /// Writes model and report. The model gets its name last: a model without a report is no result.
     fn finish(&mut self, at: &Standing, out: &Path) -> Result<Report, RecipeError> {
-        let (model, report) = (out.join(MODEL_FILE), out.join(REPORT_FILE));
+        let (model, report, onnx) = (out.join(MODEL_FILE), out.join(REPORT_FILE), out.join(ONNX_FILE));
         let (result, file, staged) = self.emit(&at.graph, &model, out)?;
-        let measured = self.measure(at, result, file)?;
+        let other = self.emit_onnx(&result.graph, &onnx)?;
+        let (other_file, other) = other.unzip();
+        let emitted = [Some(file), other_file].into_iter().flatten().collect();
+        let measured = self.measure(at, result, emitted)?;
         let json = serde_json::to_vec_pretty(&measured).expect("a report is plain numbers and strings");
         files::remove(&model).map_err(|source| RecipeError::io(&model, source))?;
+        files::remove(&onnx).map_err(|source| RecipeError::io(&onnx, source))?;
         files::replace(&report, &json).map_err(|source| RecipeError::io(&report, source))?;
+        if let Some(other) = other {
+            other.publish().map_err(|source| RecipeError::io(&onnx, source))?;
+        }
         staged.publish().map_err(|source| RecipeError::io(&model, source))?;
         Ok(measured)
     }
@@ -220,7 +229,7 @@ impl<'a, 'r> Course<'a, 'r> {
     }
 
     /// Measures the emitted model against the baseline, and reports.
-    fn measure(&mut self, at: &Standing, result: Candidate, file: EmittedFile) -> Result<Report, RecipeError> {
+    fn measure(&mut self, at: &Standing, result: Candidate, files: Vec<EmittedFile>) -> Result<Report, RecipeError> {
         let Comparison { baseline, result, delta, delta_ci95, test_samples, classes } =
             measure::compare(&at.baseline, &result, &self.splits.test, self.run)?;
         // JSON has no such numbers: a report with one could not be read again.
@@ -240,7 +249,7 @@ impl<'a, 'r> Course<'a, 'r> {
             classes,
             start: at.start.clone(),
             steps: at.steps.clone(),
-            files: vec![file],
+            files,
             warnings,
             machine: machine(),
         })
@@ -295,6 +304,21 @@ impl<'a, 'r> Course<'a, 'r> {
             digest: Digest::of(&bytes).to_string(),
         };
         Ok((Candidate::of_file(bytes)?, file, staged))
+    }
+
+    /// Writes the emitted model in ONNX, too. It does not have its name yet. A network that ONNX has no words for goes
+    /// without, and the report says so.
+    fn emit_onnx(&mut self, graph: &Graph, path: &Path) -> Result<Option<(EmittedFile, Staged)>, RecipeError> {
+        let bytes = match onnx::write(graph, &onnx::Tensors::Inside, &self.metadata()) {
+            Ok(bytes) => bytes,
+            Err(error) => {
+                self.warnings.push(format!("There is no {ONNX_FILE}: {error}."));
+                return Ok(None);
+            }
+        };
+        let staged = Staged::write(path, &bytes).map_err(|source| RecipeError::io(path, source))?;
+        let (name, digest) = (ONNX_FILE.to_string(), Digest::of(&bytes).to_string());
+        Ok(Some((EmittedFile { name, bytes: bytes.len() as u64, digest }, staged)))
     }
 
     /// What the model was trained on: its transforms, and its labels where they are not the data set's own.

@@ -63,7 +63,6 @@ pub(in super::super) fn build(
     edit.set_outputs(&outputs);
     edit.set_activations(activations);
     edit.commit().map_err(broken)?;
-    check_variances(&graph)?;
     Ok(graph)
 }
 
@@ -85,21 +84,6 @@ fn check_tensor_names(text: &GraphText) -> Result<(), String> {
         Some(other) => Err(other.to_string()),
         None => Ok(()),
     }
-}
-
-/// A running variance is the mean of squares. One below 0 gives no number where it is used.
-fn check_variances(graph: &Graph) -> Result<(), FormatError> {
-    for node in graph.nodes().iter().filter(|node| matches!(node.op, Op::BatchNorm(_))) {
-        let (roles, _) = node.op.roles();
-        let place = roles.iter().position(|role| *role == "running_var");
-        let Some(param) = place.and_then(|place| node.params.get(place)) else { continue };
-        let param = graph.param(*param);
-        let values = param.data.to_f32().unwrap_or_default();
-        if let Some((index, value)) = values.iter().enumerate().find(|(_, value)| **value < 0.0) {
-            return Err(FormatError::Variance { tensor: param.name.clone(), index, value: *value });
-        }
-    }
-    Ok(())
 }
 
 /// The operators of all nodes, or what is wrong with them: unknown ones all at once, so that their owner sees how far

@@ -149,7 +149,7 @@ fn place<'e>(tensor: &str, entries: &'e [StringStringEntryProto]) -> Result<Plac
 }
 
 /// Whether a name could be that of a file that came with a model: nothing in it leads to a folder, a device or a memory.
-fn is_plain(name: &str) -> bool {
+pub(super) fn is_plain(name: &str) -> bool {
     let allowed = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'.' | b'_' | b'-');
     (1..=MAX_NAME).contains(&name.len())
         && name.bytes().all(allowed)

@@ -24,15 +24,16 @@ mod tensor;
 mod typed;
 mod wire;
 
-use std::collections::HashSet;
+use std::collections::{BTreeMap, HashSet};
 
 use bytes::Bytes;
 use prost::Message;
 
+use crate::graph::Graph;
 use crate::tensor::TensorData;
 
 pub use error::OnnxError;
-pub use export::{Tensors, export};
+pub use export::{Tensors, export, write};
 pub use external::External;
 pub use import::{Given, import};
 
@@ -42,6 +43,20 @@ pub fn fed(file: Bytes) -> Result<Vec<String>, OnnxError> {
     let held: HashSet<&str> = graph.initializer.iter().map(|tensor| tensor.name.as_str()).collect();
     let names = graph.input.iter().map(|input| input.name.clone());
     Ok(names.filter(|name| !held.contains(name.as_str())).collect())
+}
+
+/// The names of the files that tensors of a model lie in, as far as they are names that niwaki reads.
+pub fn beside(file: Bytes) -> Result<Vec<String>, OnnxError> {
+    let graph = decode::decode(file)?.graph.unwrap_or_default();
+    let entries = graph.initializer.iter().flat_map(|tensor| &tensor.external_data);
+    let locations = entries.filter(|entry| entry.key == "location" && external::is_plain(&entry.value));
+    let names: HashSet<&str> = locations.map(|entry| entry.value.as_str()).collect();
+    Ok(names.into_iter().map(str::to_string).collect())
+}
+
+/// Reads a model and what else it says of itself.
+pub(super) fn open(file: Bytes, files: &mut External) -> Result<(Graph, BTreeMap<String, String>), OnnxError> {
+    import::open(file, files)
 }
 
 /// Reads a file that is one tensor, as ONNX's own test data are.

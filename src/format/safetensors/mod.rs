@@ -23,8 +23,9 @@ mod header;
 mod read;
 mod write;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashMap};
 
+use bytes::Bytes;
 use half::{bf16, f16};
 
 use super::FormatError;
@@ -57,6 +58,14 @@ pub struct Container {
     pub tensors: BTreeMap<String, TensorData>,
     /// The metadata.
     pub metadata: BTreeMap<String, String>,
+}
+
+/// The first byte of each tensor in a file, by its name.
+pub fn offsets(file: Bytes) -> Result<HashMap<String, u64>, FormatError> {
+    let start = file.as_ptr() as usize;
+    let tensors = read(file)?.tensors;
+    // Tensors share the file's bytes.
+    Ok(tensors.into_iter().map(|(name, data)| (name, (data.bytes().as_ptr() as usize - start) as u64)).collect())
 }
 
 /// How many values of a tensor are NaN, infinite or too large for f32, in which networks compute; 0 for integers.

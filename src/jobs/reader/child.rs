@@ -10,7 +10,7 @@ use std::sync::Arc;
 use super::{Answer, DataFiles, MEMORY, Part, READ_FILE, ReadFile, Task, Verdict};
 use crate::data::{self, Dataset, Files, transform};
 use crate::error::{Kind, Violation};
-use crate::format::{self, Model};
+use crate::format::{self, Architecture, Model, ModelFiles};
 use crate::graph::{Graph, cost};
 use crate::jobs::job::Failure;
 use crate::jobs::protocol::{DATA_FOLDER, ModelFile};
@@ -44,7 +44,11 @@ fn read_in_a_room(folder: &Path, read_recipe: impl Fn(&str) -> Result<Recipe, St
     let ReadFile { limits, task } = serde_json::from_slice(&fs::read(folder.join(READ_FILE))?)?;
     let room = sandbox::enter(folder, &limits)?;
     let verdict = match task {
-        Task::Model(file) => model(folder, &file).map(Verdict::Model),
+        Task::Model(file) => model(&file.files(folder), file.architecture.as_ref()).map(Verdict::Model),
+        Task::Emitted(file) => {
+            let files = ModelFiles::from([(file.clone(), folder.join(file))]);
+            model(&files, None).map(Verdict::Model)
+        }
         Task::Dataset(files) => dataset(folder, files).and_then(|found| {
             found.check_teaches().map_err(|error| (Part::Data, Failure::of(&error)))?;
             Ok(Verdict::Dataset(Box::new(summary(&found))))
@@ -59,19 +63,16 @@ fn read_in_a_room(folder: &Path, read_recipe: impl Fn(&str) -> Result<Recipe, St
 
 type Refused = (Part, Failure);
 
-fn model(folder: &Path, file: &ModelFile) -> Result<ModelDetail, Refused> {
-    let (_, Model { graph, metadata }) = open(folder, file, Part::Model)?;
+fn model(files: &ModelFiles, architecture: Option<&Architecture>) -> Result<ModelDetail, Refused> {
+    let (_, Model { graph, metadata }) = open(files, architecture, Part::Model)?;
     transform::of_model(&metadata, &graph.input_shape()).map_err(|e| (Part::Model, Failure::of(&e)))?;
     Ok(figures(&graph))
 }
 
-fn open(folder: &Path, file: &ModelFile, part: Part) -> Result<(u64, Model), Refused> {
-    let path = folder.join(&file.path);
-    let opened = fs::metadata(&path)
-        .and_then(|metadata| Ok((metadata.len(), format::open_model_file(&path, file.architecture.as_ref())?)));
-    match opened {
-        Ok((size, Ok(model))) => Ok((size, model)),
-        Ok((_, Err(error))) => Err((part, Failure::of(&error))),
+fn open(files: &ModelFiles, architecture: Option<&Architecture>, part: Part) -> Result<(u64, Model), Refused> {
+    match format::open_model_files(files, architecture) {
+        Ok(Ok(model)) => Ok(model),
+        Ok(Err(error)) => Err((part, Failure::of(&error))),
         Err(error) if error.kind() == io::ErrorKind::OutOfMemory => {
             // The server knows the limit, and finds the words.
             Err((part, Failure::new(Kind::ResourceExhausted, MEMORY, "there is too little memory")))
@@ -99,7 +100,9 @@ fn fit(
     mut data: DataFiles,
 ) -> Result<Vec<Violation>, Refused> {
     let recipe = recipe.map_err(|text| (Part::Recipe, Failure::new(Kind::InvalidArgument, "RECIPE", text)))?;
-    let upload = |file: &ModelFile, part| open(folder, file, part).map(|(bytes, model)| Upload { bytes, model });
+    let upload = |file: &ModelFile, part| {
+        open(&file.files(folder), file.architecture.as_ref(), part).map(|(bytes, model)| Upload { bytes, model })
+    };
     let model = model.map(|file| upload(&file, Part::Model)).transpose()?;
     let extra = extra_models.iter().map(|(name, file)| Ok((name.clone(), upload(file, Part::Extra(name.clone()))?)));
     let extra: BTreeMap<String, Upload> = extra.collect::<Result<_, Refused>>()?;

@@ -76,6 +76,8 @@ pub struct ReadFile {
 pub enum Task {
     /// Read a model.
     Model(ModelFile),
+    /// Read the model that is this file of the folder.
+    Emitted(String),
     /// Read a data set.
     Dataset(DataFiles),
     /// Read all that a recipe needs, and see whether it suits.
@@ -162,8 +164,8 @@ pub struct Fit {
 /// A model as it is stored.
 #[derive(Debug, Clone)]
 pub struct StoredModel {
-    /// Its file.
-    pub file: FileRef,
+    /// Its files.
+    pub files: Vec<FileRef>,
     /// The graph, where the file does not carry it.
     pub architecture: Option<Architecture>,
 }
@@ -213,7 +215,7 @@ impl Reader {
     pub async fn model(&self, model: &StoredModel) -> Result<ModelDetail, Refusal> {
         let (_permit, folder) = self.room().await?;
         let file = self.stage_model(model, 0, folder.path()).await?;
-        match self.ask(folder.path(), Task::Model(file), &named(std::slice::from_ref(&model.file))).await? {
+        match self.ask(folder.path(), Task::Model(file), &named(&model.files)).await? {
             Verdict::Model(detail) => Ok(ModelDetail { architecture: model.architecture.clone(), ..detail }),
             other => Err(unexpected(other)),
         }
@@ -251,7 +253,7 @@ impl Reader {
     /// Reads a model that a job's process left: `file`, which is to be read in `folder`, where nobody writes any more.
     pub async fn emitted(&self, folder: &Path, file: &str) -> Result<ModelDetail, Refusal> {
         let _permit = self.permits.acquire().await.map_err(|e| ours("the reader has ended", &e))?;
-        let task = Task::Model(ModelFile { path: file.into(), architecture: None });
+        let task = Task::Emitted(file.into());
         match self.ask(folder, task, &format!("'{file}'")).await? {
             Verdict::Model(detail) => Ok(detail),
             other => Err(unexpected(other)),
@@ -265,10 +267,10 @@ impl Reader {
         Ok((permit, folder.map_err(|e| of_store(&StoreError::own_folder(e)))?))
     }
 
-    /// Puts a model's file into the folder, under the number `place`.
+    /// Puts a model's files into the folder, under the number `place`.
     async fn stage_model(&self, model: &StoredModel, place: usize, folder: &Path) -> Result<ModelFile, Refusal> {
-        let StoredModel { file, architecture } = model.clone();
-        stage_model(&self.store, &[file], architecture, place, folder).await.map_err(|e| of_store(&e))
+        let StoredModel { files, architecture } = model.clone();
+        stage_model(&self.store, &files, architecture, place, folder).await.map_err(|e| of_store(&e))
     }
 
     /// Puts a data set's files into the folder.
@@ -389,7 +391,7 @@ fn named(files: &[FileRef]) -> String {
 /// What a task as a whole is about.
 fn whole(task: &Task) -> Part {
     match task {
-        Task::Model(_) => Part::Model,
+        Task::Model(_) | Task::Emitted(_) => Part::Model,
         Task::Dataset(_) => Part::Data,
         Task::Fit { .. } => Part::Recipe,
     }

@@ -9,7 +9,7 @@
 mod half;
 pub(super) mod writer;
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 
 use prost::Message;
 
@@ -17,9 +17,11 @@ use super::dtype;
 use super::error::OnnxError;
 use super::proto::tensor_shape_proto::{Dimension, dimension};
 use super::proto::{
-    GraphProto, ModelProto, OperatorSetIdProto, TensorShapeProto, TypeProto, ValueInfoProto, type_proto,
+    GraphProto, ModelProto, OperatorSetIdProto, StringStringEntryProto, TensorShapeProto, TypeProto, ValueInfoProto,
+    type_proto,
 };
 use super::tensor;
+use super::wire::MAX_FILE;
 use crate::graph::{Dim, Graph, Value, ValueId};
 use crate::tensor::DType;
 use writer::Writer;
@@ -46,7 +48,17 @@ pub enum Tensors {
 
 /// The file of a graph.
 pub fn export(graph: &Graph, tensors: &Tensors) -> Result<Vec<u8>, OnnxError> {
-    let model = model(graph, tensors)?;
+    write(graph, tensors, &BTreeMap::new())
+}
+
+/// The file of a graph, with this said of it (`metadata_props`).
+pub fn write(graph: &Graph, tensors: &Tensors, metadata: &BTreeMap<String, String>) -> Result<Vec<u8>, OnnxError> {
+    let said = metadata.iter().map(|(key, value)| StringStringEntryProto { key: key.clone(), value: value.clone() });
+    let model = ModelProto { metadata_props: said.collect(), ..model(graph, tensors)? };
+    let bytes = model.encoded_len() as u64;
+    if bytes > MAX_FILE {
+        return Err(OnnxError::FileSize { bytes });
+    }
     Ok(model.encode_to_vec())
 }
 

@@ -45,21 +45,31 @@ pub struct Given {
     pub shapes: Option<BTreeMap<String, Vec<usize>>>,
 }
 
+/// Reads a model and what else it says of itself (`metadata_props`); see [`import`].
+pub(super) fn open(file: Bytes, files: &mut External) -> Result<(Graph, BTreeMap<String, String>), OnnxError> {
+    let mut source = Source::read(file, files)?;
+    let metadata = std::mem::take(&mut source.metadata);
+    Ok((graph_of(&source, &Given::default())?, metadata))
+}
+
 /// Reads a model. Open sizes stay open: the batch, and one number of steps. A batch that the file fixes to 1, as exporters
 /// do by default, is freed if the graph works for any.
 pub fn import(file: Bytes, files: &mut External, given: &Given) -> Result<Graph, OnnxError> {
-    let source = Source::read(file, files)?;
+    graph_of(&Source::read(file, files)?, given)
+}
+
+fn graph_of(source: &Source, given: &Given) -> Result<Graph, OnnxError> {
     if source.inputs.is_empty() && given.shapes.is_none() {
         return Err(OnnxError::Built(Box::new(GraphError::NoInput)));
     }
-    let open = inputs(&source, given)?;
+    let open = inputs(source, given)?;
     if given.shapes.is_none()
         && let Some(freed) = freed(&open)
-        && let Ok(graph) = attempt(&source, given, &freed, Some(1))
+        && let Ok(graph) = attempt(source, given, &freed, Some(1))
     {
         return Ok(graph);
     }
-    attempt(&source, given, &open, None)
+    attempt(source, given, &open, None)
 }
 
 /// The inputs' types, with open sizes by their meaning.

@@ -1,6 +1,6 @@
 //! A model's graph as the file has it, checked as far as names go: everything that is read is written before, and once.
 
-use std::collections::{HashMap, HashSet};
+use std::collections::{BTreeMap, HashMap, HashSet};
 
 use super::super::decode;
 use super::super::dtype;
@@ -19,6 +19,8 @@ use bytes::Bytes;
 /// A graph with its tensors.
 pub(in super::super) struct Source {
     pub(in super::super) name: String,
+    /// What the file says of itself.
+    pub(super) metadata: BTreeMap<String, String>,
     /// The version of ONNX's operators.
     pub(in super::super) opset: i64,
     pub(in super::super) nodes: Vec<NodeProto>,
@@ -54,7 +56,7 @@ const MAX_AXES: usize = 16;
 impl Source {
     /// Reads a file.
     pub(super) fn read(file: Bytes, files: &mut External) -> Result<Self, OnnxError> {
-        let ModelProto { graph, opset_import, .. } = decode::decode(file)?;
+        let ModelProto { graph, opset_import, metadata_props, .. } = decode::decode(file)?;
         let graph = graph.unwrap_or_default();
         let of_onnx = opset_import.iter().filter(|set| is_onnx(&set.domain));
         let opset = of_onnx.map(|set| set.version).max().unwrap_or(0);
@@ -81,7 +83,8 @@ impl Source {
         let GraphProto { name, node: nodes, output, .. } = graph;
         let outputs: Vec<String> = output.into_iter().map(|output| output.name).collect();
         let labels = nodes.iter().map(label).collect();
-        let source = Self { name, opset, nodes, labels, initializers, inputs, outputs, declared: known };
+        let metadata = metadata_props.into_iter().map(|entry| (entry.key, entry.value)).collect();
+        let source = Self { name, metadata, opset, nodes, labels, initializers, inputs, outputs, declared: known };
         source.check_names()?;
         source.check_operators()?;
         Ok(source)

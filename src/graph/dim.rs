@@ -39,6 +39,46 @@ impl Sizes {
     }
 }
 
+/// What the open sizes must be for values of these types to have these shapes; `None` where no sizes fit, or some size
+/// does not follow. What is open nowhere is 1.
+pub fn sizes_of(types: &[&[Dim]], shapes: &[&[usize]]) -> Option<Sizes> {
+    let same_axes = |(ty, shape): (&&[Dim], &&[usize])| ty.len() == shape.len();
+    if types.len() != shapes.len() || !types.iter().zip(shapes).all(same_axes) {
+        return None;
+    }
+    let axes = || types.iter().zip(shapes).flat_map(|(ty, shape)| ty.iter().zip(*shape));
+    let mut known: [Option<i128>; 2] = [None, None];
+    // Each round finds one of the two, or nothing more.
+    for _ in 0..2 {
+        for (dim, size) in axes() {
+            let [fixed, batch, sequence, both] = dim.terms().map(i128::from);
+            let rest = *size as i128 - fixed;
+            // With one of them known, the other has one factor.
+            let (place, factor, rest) = match known {
+                [Some(n), None] => {
+                    (1, sequence.checked_add(both.checked_mul(n)?)?, rest.checked_sub(batch.checked_mul(n)?)?)
+                }
+                [None, Some(s)] => {
+                    (0, batch.checked_add(both.checked_mul(s)?)?, rest.checked_sub(sequence.checked_mul(s)?)?)
+                }
+                [None, None] if sequence == 0 && both == 0 => (0, batch, rest),
+                [None, None] if batch == 0 && both == 0 => (1, sequence, rest),
+                _ => continue,
+            };
+            if factor != 0 {
+                known[place] = Some(rest / factor);
+            }
+        }
+    }
+    let open = |place: usize| axes().any(|(dim, _)| dim.terms()[place] != 0 || dim.terms()[3] != 0);
+    let size = |place: usize| match known[place] {
+        Some(size) => usize::try_from(size).ok(),
+        None => (!open(place + 1)).then_some(1),
+    };
+    let sizes = Sizes { batch: size(0)?, sequence: size(1)? };
+    axes().all(|(dim, size)| dim.at(sizes) == Some(*size)).then_some(sizes)
+}
+
 impl Dim {
     /// The number of steps.
     pub const SEQUENCE: Dim = Dim::Open(Open([0, 0, 1, 0]));
@@ -298,6 +338,37 @@ mod tests {
         #[test]
         fn no_text_is_a_surprise(text in "\\PC{0,8}") {
             let _ = text.parse::<Dim>();
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn the_open_sizes_follow_from_the_shapes(dims in prop::collection::vec(dims(), 0..4), n in 0usize..9, s in 0usize..9) {
+            let sizes = Sizes { batch: n, sequence: s };
+            let shape: Option<Vec<usize>> = dims.iter().map(|dim| dim.at(sizes)).collect();
+            let Some(shape) = shape else { return Ok(()) };
+            if let Some(found) = sizes_of(&[&dims], &[&shape]) {
+                prop_assert!(dims.iter().zip(&shape).all(|(dim, size)| dim.at(found) == Some(*size)));
+            }
+            let all = [&dims[..], &[Dim::Batch, Dim::SEQUENCE]].concat();
+            let found = sizes_of(&[&all[..dims.len()], &all[dims.len()..]], &[&shape, &[n, s]]);
+            prop_assert_eq!(found, Some(sizes));
+        }
+    }
+
+    #[test]
+    fn shapes_that_do_not_fit_have_no_sizes() {
+        let (batch, fixed) = ([Dim::Batch, Dim::SEQUENCE], [Dim::Batch, 3.into()]);
+        assert_eq!(sizes_of(&[&batch], &[&[2, 5]]), Some(Sizes { batch: 2, sequence: 5 }));
+        assert_eq!(sizes_of(&[&fixed], &[&[2, 3]]), Some(Sizes { batch: 2, sequence: 1 }));
+        assert_eq!(sizes_of(&[], &[]), Some(Sizes { batch: 1, sequence: 1 }));
+        for (types, shapes) in [
+            (&[&fixed[..]][..], &[&[2, 4][..]][..]),
+            (&[&fixed, &batch], &[&[2, 3], &[3, 3]]),
+            (&[&fixed], &[&[2]]),
+            (&[&[Dim::of_terms([0, 2, 0, 0]).unwrap()]], &[&[3]]),
+        ] {
+            assert_eq!(sizes_of(types, shapes), None, "{shapes:?}");
         }
     }
 

@@ -375,6 +375,13 @@ impl Graph {
         self.outputs.first().map(|v| self.value(*v).sample_shape()).unwrap_or_default()
     }
 
+    /// What the open sizes are for inputs of these shapes, in the order of [`Graph::inputs`]; `None` where the shapes do
+    /// not fit.
+    pub fn sizes(&self, shapes: &[&[usize]]) -> Option<Sizes> {
+        let types: Vec<&[Dim]> = self.inputs.iter().map(|id| self.value(*id).shape()).collect();
+        dim::sizes_of(&types, shapes)
+    }
+
     /// Starts a change. The draft replaces the graph when it is committed.
     pub fn edit(&mut self) -> GraphEdit<'_> {
         GraphEdit::new(self)

@@ -19,6 +19,7 @@ mod recurrent;
 mod reduce;
 mod resize;
 mod shape;
+mod sized;
 mod text;
 
 use std::fmt;

@@ -2,10 +2,8 @@
 
 use candle_core::{Device, Error, Result, Tensor};
 
-use crate::graph::Op;
-use crate::graph::dim::Sizes;
 use crate::kernels;
-use crate::reference::{self, Context};
+use crate::reference;
 use crate::tensor::{DType, TensorData};
 
 /// What a value is held as.
@@ -60,17 +58,9 @@ impl Held {
         match self {
             Held::Numbers(tensor) => kernels::read(tensor, <[f32]>::to_vec),
             Held::Plain(data) => {
-                let data = cast(data, DType::F32)?;
+                let data = reference::cast(data, DType::F32).map_err(|e| Error::Msg(e.to_string()))?;
                 data.to_f32().map_err(|e| Error::Msg(e.to_string()))
             }
         }
     }
-}
-
-/// The same numbers in another format.
-pub(super) fn cast(data: &TensorData, to: DType) -> Result<TensorData> {
-    let op = Op::Cast(crate::graph::op::Cast { to });
-    let found = reference::eval(&op, &[data], &[], &Context::eval(Sizes::of_batch(1)));
-    let first = found.map_err(|e| Error::Msg(e.to_string()))?.into_iter().next();
-    first.ok_or_else(|| Error::Msg("nothing comes of a cast".into()))
 }

@@ -188,11 +188,11 @@ impl Operator for Gru {
             if self.layer.states > 0 {
                 gradients[1].extend(d_state);
             }
-            let mut recurrence = problem.over_steps(&of_state, &before);
+            let mut recurrence = problem.state_weight_gradient(&of_state, &before);
             if !self.reset_after {
                 let reset: Vec<f32> =
                     before.iter().enumerate().map(|(i, v)| v * gates[i / h * 4 * h + h + i % h]).collect();
-                let of_reset = problem.over_steps(&of_state, &reset);
+                let of_reset = problem.state_weight_gradient(&of_state, &reset);
                 recurrence[2 * h * h..].copy_from_slice(&of_reset[2 * h * h..]);
             }
             let sums = [column_sums(&of_input, 3 * h), column_sums(&of_state, 3 * h)].concat();

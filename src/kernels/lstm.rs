@@ -162,7 +162,7 @@ impl Operator for Lstm {
             let sums = column_sums(&dz, 4 * h);
             let found = [
                 problem.input_weight_gradient(&dz),
-                problem.over_steps(&dz, &states_before),
+                problem.state_weight_gradient(&dz, &states_before),
                 sums.repeat(2),
                 d_peepholes,
             ];

@@ -141,10 +141,9 @@ impl<'a> Problem<'a> {
         dw
     }
 
-    /// `a^T b` of `[steps, n, ..]`, which is what the gradient at a weight of the states is.
-    pub(super) fn over_steps(&self, a: &[f32], b: &[f32]) -> Vec<f32> {
-        let rows = self.steps * self.samples;
-        let (m, n) = (a.len().checked_div(rows).unwrap_or(0), b.len().checked_div(rows).unwrap_or(0));
+    /// `a^T b` of `a [steps, n, g h]` and `b [steps, n, h]`, which is what the gradient at `weight_hh` is.
+    pub(super) fn state_weight_gradient(&self, a: &[f32], b: &[f32]) -> Vec<f32> {
+        let (rows, m, n) = (self.steps * self.samples, self.rows(), self.layer.hidden);
         let mut product = vec![0.0; m * n];
         multiply_add_on_all_threads(&mut product, Matrix::new(a, rows, m).transposed(), Matrix::new(b, rows, n));
         product

@@ -1,5 +1,7 @@
 //! Tests of the session on whole small graphs.
 
+mod cases;
+mod operators;
 mod random;
 mod training;
 

@@ -24,8 +24,6 @@ mod inputs;
 mod machine;
 mod ops;
 mod pass;
-#[cfg(test)]
-mod reference;
 mod session;
 mod tape;
 #[cfg(test)]

@@ -5,7 +5,6 @@ use super::cases::{Arg, Case, all};
 use super::*;
 use crate::graph::Dim;
 use crate::graph::op::{self, Op, ValueType};
-use crate::reference;
 
 /// The graph of a case: each floating point input is a learned constant, or the sum of an open input and one.
 fn graph(case: &Case) -> (Graph, Vec<TensorData>) {
@@ -64,29 +63,13 @@ fn graph(case: &Case) -> (Graph, Vec<TensorData>) {
     (graph, fed)
 }
 
-/// All values of the graph by the definitions, in `f64`, for these numbers in the session's buffers.
-fn exact(graph: &Graph, fed: &[TensorData], session: &Session, params: &[f64], mode: Mode) -> Vec<TensorData> {
-    let shapes: Vec<&[usize]> = fed.iter().map(TensorData::shape).collect();
-    let context = reference::Context { sizes: graph.sizes(&shapes).unwrap(), train: mode == Mode::Train, exact: true };
-    let params: Vec<TensorData> = graph
-        .params()
-        .iter()
-        .zip(session.views())
-        .map(|(param, view)| match param.data.dtype().is_float() {
-            true => TensorData::from_f64(DType::F64, param.data.shape().to_vec(), &params[view.range.clone()]).unwrap(),
-            false => param.data.clone(),
-        })
-        .collect();
-    reference::values(graph, fed, Some(&params), &context).unwrap()
-}
-
 fn check(case: &Case) {
     const STEP: f64 = 1e-6;
     let (graph, fed) = graph(case);
     let mut session = Session::new(&graph).unwrap();
     let mut params = wide(session.params());
     for mode in [Mode::Eval, Mode::Train] {
-        let expected = exact(&graph, &fed, &session, &params, mode);
+        let expected = exact(&graph, &fed, session.views(), &params, mode);
         let found = session.run(&fed, mode, &[]).unwrap_or_else(|e| panic!("{case}: {e}")).outputs;
         for (id, found) in graph.outputs().iter().zip(&found) {
             let (expected, ty) = (&expected[id.index()], &graph.value(*id).ty);
@@ -105,7 +88,7 @@ fn check(case: &Case) {
         .collect();
     session.backward(&d, &[]).unwrap_or_else(|e| panic!("{case}: {e}"));
     let loss = |params: &[f64]| -> f64 {
-        let values = exact(&graph, &fed, &session, params, Mode::Train);
+        let values = exact(&graph, &fed, session.views(), params, Mode::Train);
         let of = |(id, d): (&ValueId, &Vec<f32>)| -> f64 {
             if d.is_empty() {
                 return 0.0;

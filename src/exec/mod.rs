@@ -12,13 +12,18 @@
 //! is done by `kernels` over candle's tensors; the tape of a forward pass is the session's own, a list that is
 //! walked back in a loop, so that no graph is too deep. No candle type leaves this module.
 //!
+//! Floating point values are `f32` tensors, whatever format the graph gives them. Whole numbers and truth values (places,
+//! masks, lengths: they are small) are plain data, computed by [`reference`](crate::reference), as is what has no
+//! gradient.
+//!
 //! Where the graph says so ([`Graph::activations`](crate::graph::Graph::activations)), values are rounded after each node
 //! to what they are in half precision; gradients pass as if they were not.
 
+mod held;
+mod inputs;
 mod machine;
 mod ops;
-#[cfg(test)]
-mod reference;
+mod pass;
 mod session;
 mod tape;
 #[cfg(test)]
@@ -31,7 +36,7 @@ use crate::graph::GraphError;
 use crate::tensor::TensorError;
 
 pub use machine::{instruction_set, threads};
-pub use session::{Activations, Mode, ParamView, Session};
+pub use session::{Activations, Mode, ParamView, Results, Session};
 
 /// Why a graph does not run.
 #[derive(Debug, Error)]
@@ -45,6 +50,12 @@ pub enum ExecError {
         sample: usize,
         /// Values that were given.
         actual: usize,
+    },
+    /// Inputs of another number, number format or shape than the graph's.
+    #[error("the inputs do not fit: {problem}")]
+    Inputs {
+        /// What is wrong with them.
+        problem: String,
     },
     /// A batch of no samples.
     #[error("a batch needs at least one sample")]
@@ -110,7 +121,7 @@ pub enum ExecError {
 impl Classify for ExecError {
     fn kind(&self) -> Kind {
         match self {
-            ExecError::Input { .. } | ExecError::EmptyBatch => Kind::InvalidArgument,
+            ExecError::Input { .. } | ExecError::Inputs { .. } | ExecError::EmptyBatch => Kind::InvalidArgument,
             ExecError::NoSuchValue { .. }
             | ExecError::Node { .. }
             | ExecError::Backward { .. }
@@ -124,7 +135,7 @@ impl Classify for ExecError {
 
     fn reason(&self) -> &'static str {
         match self {
-            ExecError::Input { .. } | ExecError::EmptyBatch => "INPUT_SHAPE",
+            ExecError::Input { .. } | ExecError::Inputs { .. } | ExecError::EmptyBatch => "INPUT_SHAPE",
             _ => "EXECUTION_FAILED",
         }
     }

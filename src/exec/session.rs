@@ -7,11 +7,13 @@ use std::sync::Arc;
 use candle_core::{Device, Tensor};
 
 use super::ExecError;
-use super::ops::{self, Context, Way};
-use super::tape::{Step, Tape};
-use crate::graph::op::Activation;
+use super::held::Held;
+use super::inputs::{self, Input};
+use super::pass::{Measured, Pass};
+use super::tape::{End, Tape};
+use crate::graph::dim::Sizes;
 use crate::graph::{Graph, Node, Op, Param, ParamId, ValueId, cost};
-use crate::kernels::{self, Kernel, Moments};
+use crate::kernels;
 use crate::tensor::{DType, TensorData, TensorError};
 
 /// What a forward pass is for.
@@ -33,6 +35,15 @@ pub struct Activations {
     pub taps: Vec<Vec<f32>>,
 }
 
+/// What [`Session::run`] returns.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Results {
+    /// One entry an output of the graph.
+    pub outputs: Vec<TensorData>,
+    /// One entry a tapped value, in the order asked for.
+    pub taps: Vec<TensorData>,
+}
+
 /// Where a parameter lies in the flat buffers.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ParamView {
@@ -40,50 +51,39 @@ pub struct ParamView {
     pub id: ParamId,
     /// Its name.
     pub name: String,
-    /// Its places in the buffers, in row-major order.
+    /// Its places in the buffers, in row-major order; none if it is of whole numbers.
     pub range: Range<usize>,
 }
 
 /// A graph made ready to run. See the [module documentation](super).
 pub struct Session {
-    nodes: Vec<Node>,
-    input: ValueId,
-    outputs: Vec<ValueId>,
-    sample_shape: Vec<usize>,
+    pub(super) nodes: Vec<Node>,
+    pub(super) inputs: Vec<Input>,
+    pub(super) outputs: Vec<ValueId>,
+    /// The number format of each value.
+    pub(super) dtypes: Vec<DType>,
     /// Numbers of the largest value, for one sample.
     largest_value: u64,
     /// The last node that reads a value, by value.
-    last_reader: Vec<Option<usize>>,
+    pub(super) last_reader: Vec<Option<usize>>,
     /// The number format that values are rounded to after each node.
-    activations: DType,
+    pub(super) activations: DType,
     /// In the graph's order of parameters.
     views: Vec<ParamView>,
+    /// The parameters of whole numbers, which are not in the buffers.
+    plain: Vec<Option<TensorData>>,
     shapes: Vec<Vec<usize>>,
     masks: Vec<Option<Arc<[bool]>>>,
     /// The parameters that do not change, not even in [`Mode::Train`].
-    frozen: HashSet<ParamId>,
+    pub(super) frozen: HashSet<ParamId>,
     params: Vec<f32>,
     /// As long as the trained parameters, which come first in `params`.
     gradients: Vec<f32>,
     /// The parameters as tensors, kept between forward passes in [`Mode::Eval`] until somebody may have changed them.
-    tensors: Option<Vec<Tensor>>,
-    seed: u64,
+    tensors: Option<Vec<Held>>,
+    pub(super) seed: u64,
     momentum: Option<f64>,
     tape: Option<Tape>,
-}
-
-/// What a forward pass comes to.
-struct Run {
-    /// The values that are still needed after the last node: outputs, taps and what no node reads.
-    values: Vec<Option<Tensor>>,
-    measured: Vec<Measured>,
-    tape: Tape,
-}
-
-/// What the node at place `node` measured of a batch.
-struct Measured {
-    node: usize,
-    moments: Moments,
 }
 
 impl Session {
@@ -100,9 +100,9 @@ impl Session {
     /// As [`Session::new`], but the parameters `frozen` get no gradient. A batch normalisation one of whose running
     /// statistics is frozen goes by these in [`Mode::Train`] too and leaves them as they are.
     pub fn for_training(graph: &Graph, frozen: &HashSet<ParamId>) -> Result<Self, ExecError> {
-        let Some(&input) = graph.inputs().first() else {
+        if graph.inputs().is_empty() {
             return Err(ExecError::OtherGraph { problem: "it has no input".into() });
-        };
+        }
         let mut last_reader = vec![None; graph.values().len()];
         for (i, node) in graph.nodes().iter().enumerate() {
             node.inputs.iter().for_each(|v| last_reader[v.index()] = Some(i));
@@ -110,14 +110,15 @@ impl Session {
         let (views, trained) = layout(graph, frozen);
         let mut session = Self {
             nodes: graph.nodes().to_vec(),
-            input,
+            inputs: inputs::of_graph(graph),
             outputs: graph.outputs().to_vec(),
-            sample_shape: graph.input_shape(),
+            dtypes: graph.values().iter().map(|value| value.ty.dtype).collect(),
             largest_value: cost::activations(graph).largest,
             last_reader,
             activations: graph.activations(),
             params: vec![0.0; views.iter().map(|view| view.range.len()).sum()],
             views,
+            plain: Vec::new(),
             shapes: graph.params().iter().map(|p| p.data.shape().to_vec()).collect(),
             masks: Vec::new(),
             frozen: frozen.clone(),
@@ -134,7 +135,8 @@ impl Session {
     /// Takes over values and masks of the parameters of `graph`, which has the structure that the session was made for.
     pub fn load(&mut self, graph: &Graph) -> Result<(), ExecError> {
         self.check_structure(graph)?;
-        for (view, param) in self.views.iter().zip(graph.params()) {
+        self.plain = graph.params().iter().map(|p| (!p.data.dtype().is_float()).then(|| p.data.clone())).collect();
+        for (view, param) in self.views.iter().zip(graph.params()).filter(|(_, p)| p.data.dtype().is_float()) {
             let values = param.data.to_f32().map_err(|source| param_error(param, source))?;
             self.params[view.range.clone()].copy_from_slice(&values);
         }
@@ -151,6 +153,9 @@ impl Session {
         let mut edit = graph.edit();
         for view in &self.views {
             let param = edit.graph().param(view.id);
+            if !param.data.dtype().is_float() {
+                continue;
+            }
             let values = &self.params[view.range.clone()];
             let data = TensorData::from_f32(param.data.shape().to_vec(), values)
                 .and_then(|data| data.to_float(param.data.dtype()))
@@ -161,7 +166,8 @@ impl Session {
         Ok(())
     }
 
-    /// Computes the outputs for `batch` samples, and the values `taps` on the way. `inputs` is `[batch, sample...]`.
+    /// Computes the outputs for `batch` samples of a graph with one input of floating point numbers, and the values `taps`
+    /// on the way. `inputs` is `[batch, sample...]`. Whole numbers come out as `f32`.
     pub fn forward(
         &mut self,
         inputs: &[f32],
@@ -169,29 +175,29 @@ impl Session {
         mode: Mode,
         taps: &[ValueId],
     ) -> Result<Activations, ExecError> {
-        self.tape = None;
-        let input = self.input_tensor(inputs, batch)?;
-        let params = match mode {
-            Mode::Train => (0..self.views.len()).map(|place| self.param(place, mode)).collect::<Result<_, _>>()?,
-            Mode::Eval => self.constants()?,
+        let (input, sizes) = self.input_tensor(inputs, batch)?;
+        let (outputs, taps) = self.compute(vec![input], sizes, mode, taps, |held, _| held.to_f32())?;
+        Ok(Activations { outputs, taps })
+    }
+
+    /// Computes the outputs of any graph, and the values `taps` on the way, each in its own number format. `inputs` are those
+    /// of the graph, of the number formats that it says; their shapes decide the open sizes.
+    ///
+    /// A [`Session::backward`] may follow as after [`Session::forward`]; at whole numbers and truth values gradients have no
+    /// elements.
+    pub fn run(&mut self, inputs: &[TensorData], mode: Mode, taps: &[ValueId]) -> Result<Results, ExecError> {
+        let sizes = inputs::check(&self.inputs, inputs)?;
+        let inputs = inputs.iter().map(Held::of).collect::<candle_core::Result<Vec<_>>>().map_err(input_error)?;
+        let read = |held: &Held, dtype: DType| {
+            let data = held.data()?;
+            if dtype.is_float() {
+                data.to_float(dtype).map_err(|e| candle_core::Error::Msg(e.to_string()))
+            } else {
+                Ok(data)
+            }
         };
-        let Run { values, measured, mut tape } = self.run(input, &params, taps, mode)?;
-        let pick = |ids: &[ValueId]| -> Result<Vec<&Tensor>, ExecError> {
-            ids.iter()
-                .map(|v| values.get(v.index()).and_then(Option::as_ref).ok_or_else(|| self.no_such_value(*v)))
-                .collect()
-        };
-        let (outputs, tapped) = (pick(&self.outputs)?, pick(taps)?);
-        let activations = Activations { outputs: read_all(&outputs)?, taps: read_all(&tapped)? };
-        if mode == Mode::Train {
-            let ends = |ids: &[ValueId], tensors: &[&Tensor]| {
-                ids.iter().zip(tensors).map(|(id, tensor)| (*id, tensor.dims().to_vec())).collect()
-            };
-            tape.end(ends(&self.outputs, &outputs), ends(taps, &tapped));
-            self.tape = Some(tape);
-        }
-        self.follow(&measured);
-        Ok(activations)
+        let (outputs, taps) = self.compute(inputs, sizes, mode, taps, read)?;
+        Ok(Results { outputs, taps })
     }
 
     /// Says from what the choices of the next forward passes in [`Mode::Train`] follow: the elements that a dropout leaves
@@ -263,11 +269,16 @@ impl Session {
         if graph.nodes() != self.nodes || graph.outputs() != self.outputs || graph.activations() != self.activations {
             return other("its nodes differ".into());
         }
+        if inputs::of_graph(graph) != self.inputs {
+            return other("its inputs differ".into());
+        }
         if graph.params().len() != self.views.len() {
             return other(format!("it has {} parameters, not {}", graph.params().len(), self.views.len()));
         }
         for ((param, view), shape) in graph.params().iter().zip(&self.views).zip(&self.shapes) {
-            if param.name != view.name || param.data.shape() != shape {
+            // Parameters of whole numbers have no places in the buffers.
+            let places = if param.data.dtype().is_float() { param.data.elements() } else { 0 };
+            if param.name != view.name || param.data.shape() != shape || places != view.range.len() {
                 let found = format!("'{}' {:?}", param.name, param.data.shape());
                 return other(format!("it has a parameter {found} in the place of '{}' {shape:?}", view.name));
             }
@@ -275,81 +286,74 @@ impl Session {
         Ok(())
     }
 
-    fn input_tensor(&self, inputs: &[f32], batch: usize) -> Result<Tensor, ExecError> {
-        let sample: usize = self.sample_shape.iter().product();
+    fn input_tensor(&self, inputs: &[f32], batch: usize) -> Result<(Held, Sizes), ExecError> {
+        let shape = inputs::sample_shape(&self.inputs)?;
+        let sample: usize = shape.iter().product();
         if batch == 0 {
             return Err(ExecError::EmptyBatch);
         }
         if batch.checked_mul(sample) != Some(inputs.len()) {
             return Err(ExecError::Input { batch, sample, actual: inputs.len() });
         }
-        let shape: Vec<usize> = std::iter::once(batch).chain(self.sample_shape.iter().copied()).collect();
-        Tensor::from_slice(inputs, shape, &Device::Cpu).map_err(|e| ExecError::Node {
-            node: "input".into(),
-            op: "Input",
-            reason: e.to_string(),
-        })
+        let shape: Vec<usize> = std::iter::once(batch).chain(shape).collect();
+        let tensor = Tensor::from_slice(inputs, shape, &Device::Cpu).map_err(input_error)?;
+        Ok((Held::Numbers(tensor), Sizes::of_batch(batch)))
     }
 
-    fn constants(&mut self) -> Result<Vec<Tensor>, ExecError> {
-        if let Some(tensors) = &self.tensors {
+    /// The parameters as the nodes read them.
+    fn held_params(&mut self, mode: Mode) -> Result<Vec<Held>, ExecError> {
+        if let Some(tensors) = self.tensors.as_ref().filter(|_| mode == Mode::Eval) {
             return Ok(tensors.clone());
         }
-        let tensors =
-            (0..self.views.len()).map(|place| self.param(place, Mode::Eval)).collect::<Result<Vec<_>, _>>()?;
-        self.tensors = Some(tensors.clone());
+        let tensors = (0..self.views.len()).map(|place| self.param(place, mode)).collect::<Result<Vec<_>, _>>()?;
+        if mode == Mode::Eval {
+            self.tensors = Some(tensors.clone());
+        }
         Ok(tensors)
     }
 
-    /// The parameter at `place` as a tensor, at which a gradient is needed if it is trained.
-    fn param(&self, place: usize, mode: Mode) -> Result<Tensor, ExecError> {
+    /// The parameter at `place`; a gradient is needed there if it is trained.
+    fn param(&self, place: usize, mode: Mode) -> Result<Held, ExecError> {
+        if let Some(data) = &self.plain[place] {
+            return Ok(Held::Plain(data.clone()));
+        }
         let (view, shape) = (&self.views[place], self.shapes[place].as_slice());
         let is_trained = view.range.end <= self.gradients.len();
         kernels::tensor(self.params[view.range.clone()].to_vec(), shape, is_trained && mode == Mode::Train)
+            .map(Held::Numbers)
             .map_err(|e| ExecError::Node { node: view.name.clone(), op: "Param", reason: e.to_string() })
     }
 
-    fn run(&self, input: Tensor, params: &[Tensor], taps: &[ValueId], mode: Mode) -> Result<Run, ExecError> {
-        let mut run = Run { values: vec![None; self.last_reader.len()], measured: Vec::new(), tape: Tape::default() };
-        run.values[self.input.index()] = Some(input);
-        for (i, node) in self.nodes.iter().enumerate() {
-            let fail = |reason: String| ExecError::Node { node: node.name.clone(), op: node.op.name(), reason };
-            let args: Option<Vec<&Tensor>> = node.inputs.iter().map(|v| run.values[v.index()].as_ref()).collect();
-            let mut args = args.ok_or_else(|| fail("its input is not there yet".into()))?;
-            args.extend(node.params.iter().map(|p| &params[p.index()]));
-            let measures = mode == Mode::Train && !self.has_frozen_statistics(node);
-            let context = Context { mode, seed: self.seed, measures };
-            let (step, moments) = self.step(i, &args, &context).map_err(|e| fail(e.to_string()))?;
-            run.measured.extend(moments.map(|moments| Measured { node: i, moments }));
-            run.values[node.output().index()] = Some(step.y.clone());
-            if mode == Mode::Train {
-                run.tape.push(step);
-            }
-            for value in &node.inputs {
-                let done = self.last_reader[value.index()] == Some(i);
-                if done && !self.outputs.contains(value) && !taps.contains(value) {
-                    run.values[value.index()] = None;
-                }
-            }
-        }
-        Ok(run)
-    }
-
-    /// Computes the node at place `node` for its inputs and parameters.
-    fn step(&self, node: usize, args: &[&Tensor], context: &Context) -> candle_core::Result<(Step, Option<Moments>)> {
-        let (inputs, params) = args.split_at(self.nodes[node].inputs.len());
-        let (y, kernel, moments) = match ops::way(&self.nodes[node], inputs, params, context)? {
-            Way::Kernel(kernel) => (kernel.forward(args)?, Some(kernel), None),
-            Way::Measured(kernel, moments) => (kernel.forward(args)?, Some(kernel), Some(moments)),
-            Way::Through(y) => (y, None, None),
+    /// A forward pass, of which `read` takes each output and tap.
+    fn compute<T>(
+        &mut self,
+        inputs: Vec<Held>,
+        sizes: Sizes,
+        mode: Mode,
+        taps: &[ValueId],
+        read: impl Fn(&Held, DType) -> candle_core::Result<T>,
+    ) -> Result<(Vec<T>, Vec<T>), ExecError> {
+        self.tape = None;
+        let params = self.held_params(mode)?;
+        let Pass { values, measured, mut tape } = self.pass(inputs, &params, taps, mode, sizes)?;
+        let pick = |ids: &[ValueId]| -> Result<Vec<T>, ExecError> {
+            let one = |id: &ValueId| {
+                let held = values.get(id.index()).and_then(Option::as_ref).ok_or_else(|| self.no_such_value(*id))?;
+                read(held, self.dtypes[id.index()]).map_err(output_error)
+            };
+            ids.iter().map(one).collect()
         };
-        let args = args.iter().take(kernel.as_ref().map_or(1, Kernel::arity)).map(|arg| (*arg).clone()).collect();
-        let y = if hands_on(&self.nodes[node].op) { y } else { kernels::round(&y, self.activations)? };
-        Ok((Step { node, kernel, args, y }, moments))
-    }
-
-    fn has_frozen_statistics(&self, node: &Node) -> bool {
-        node.params.get(node.op.statistics()).is_some_and(|ids| ids.iter().any(|id| self.frozen.contains(id)))
+        let picked = (pick(&self.outputs)?, pick(taps)?);
+        if mode == Mode::Train {
+            let ends = |ids: &[ValueId]| -> Vec<End> {
+                let held = |id: ValueId| values[id.index()].as_ref().and_then(Held::numbers);
+                ids.iter().map(|id| End { value: *id, shape: held(*id).map(|tensor| tensor.dims().to_vec()) }).collect()
+            };
+            tape.end(ends(&self.outputs), ends(taps));
+            self.tape = Some(tape);
+        }
+        self.follow(&measured);
+        Ok(picked)
     }
 
     /// Moves the running statistics of the nodes at these places towards a batch's moments.
@@ -379,11 +383,6 @@ impl Session {
     }
 }
 
-/// Whether the numbers that come out are numbers that went in, or 0: there is nothing to round.
-fn hands_on(op: &Op) -> bool {
-    matches!(op, Op::Activation(Activation::Relu) | Op::MaxPool2d(_) | Op::Pad(_) | Op::Slice(_) | Op::Flatten)
-}
-
 /// Where each parameter lies, trained ones first, and how many numbers are trained.
 fn layout(graph: &Graph, frozen: &HashSet<ParamId>) -> (Vec<ParamView>, usize) {
     let statistics = graph.statistics();
@@ -392,7 +391,8 @@ fn layout(graph: &Graph, frozen: &HashSet<ParamId>) -> (Vec<ParamView>, usize) {
     let mut end = 0;
     let mut place = |id: ParamId| {
         let (param, start) = (graph.param(id), end);
-        end += param.data.elements();
+        // Whole numbers are not computed with; their place is empty.
+        end += if param.data.dtype().is_float() { param.data.elements() } else { 0 };
         ParamView { id, name: param.name.clone(), range: start..end }
     };
     let mut views: Vec<ParamView> = trained.into_iter().map(&mut place).collect();
@@ -412,9 +412,12 @@ fn clear_masked(buffer: &mut [f32], views: &[ParamView], masks: &[Option<Arc<[bo
     }
 }
 
-fn read_all(tensors: &[&Tensor]) -> Result<Vec<Vec<f32>>, ExecError> {
-    let fail = |e: candle_core::Error| ExecError::Node { node: "output".into(), op: "Output", reason: e.to_string() };
-    tensors.iter().map(|t| kernels::read(t, <[f32]>::to_vec).map_err(fail)).collect()
+fn input_error(error: candle_core::Error) -> ExecError {
+    ExecError::Node { node: "input".into(), op: "Input", reason: error.to_string() }
+}
+
+fn output_error(error: candle_core::Error) -> ExecError {
+    ExecError::Node { node: "output".into(), op: "Output", reason: error.to_string() }
 }
 
 fn param_error(param: &Param, source: TensorError) -> ExecError {

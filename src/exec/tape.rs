@@ -11,8 +11,22 @@ use crate::kernels::{self, Kernel};
 pub(super) struct Tape {
     steps: Vec<Step>,
     /// The outputs and taps of the pass with their shapes, which is where gradients come in.
-    outputs: Vec<(ValueId, Vec<usize>)>,
-    taps: Vec<(ValueId, Vec<usize>)>,
+    outputs: Vec<End>,
+    taps: Vec<End>,
+}
+
+/// An output or tap of a pass.
+pub(super) struct End {
+    pub(super) value: ValueId,
+    /// Its shape, if it is of floating point numbers.
+    pub(super) shape: Option<Vec<usize>>,
+}
+
+/// Where an argument comes from.
+#[derive(Debug, Clone, Copy)]
+pub(super) enum Source {
+    Value(ValueId),
+    Param(ParamId),
 }
 
 /// One node's computation.
@@ -21,20 +35,22 @@ pub(super) struct Step {
     pub(super) node: usize,
     /// `None` where the value went through, if perhaps in another shape.
     pub(super) kernel: Option<Kernel>,
-    /// The kernel's arguments: inputs, then parameters.
+    /// The kernel's arguments.
     pub(super) args: Vec<Tensor>,
-    /// The result.
-    pub(super) y: Tensor,
+    /// Where each comes from.
+    pub(super) sources: Vec<Source>,
+    /// The node's outputs, and what its kernel keeps for the walk back.
+    pub(super) ys: Vec<Tensor>,
 }
 
 impl Tape {
     pub(super) fn push(&mut self, step: Step) {
-        if kernels::needs_gradient(&step.y) {
+        if step.ys.iter().any(kernels::needs_gradient) {
             self.steps.push(step);
         }
     }
 
-    pub(super) fn end(&mut self, outputs: Vec<(ValueId, Vec<usize>)>, taps: Vec<(ValueId, Vec<usize>)>) {
+    pub(super) fn end(&mut self, outputs: Vec<End>, taps: Vec<End>) {
         (self.outputs, self.taps) = (outputs, taps);
     }
 
@@ -51,7 +67,8 @@ impl Tape {
         let mut gradients: Vec<Option<Tensor>> = vec![None; values];
         for (ends, d, what) in [(&self.outputs, d_outputs, "output"), (&self.taps, d_taps, "tap")] {
             check_lengths(ends, d, what)?;
-            for ((value, shape), d) in ends.iter().zip(d) {
+            for (End { value, shape }, d) in ends.iter().zip(d) {
+                let Some(shape) = shape else { continue };
                 let d = Tensor::from_slice(d, shape.as_slice(), &Device::Cpu).map_err(backward_error)?;
                 collect(&mut gradients[value.index()], d).map_err(backward_error)?;
             }
@@ -59,22 +76,22 @@ impl Tape {
         while let Some(step) = self.steps.pop() {
             let node = &nodes[step.node];
             // A value that leads to none of the outputs and taps has no gradient.
-            let Some(dy) = gradients[node.output().index()].take() else { continue };
-            let found = step.backward(&dy).map_err(|e| ExecError::Node {
+            let dys: Vec<Option<Tensor>> = node.outputs.iter().map(|value| gradients[value.index()].take()).collect();
+            if dys.iter().all(Option::is_none) {
+                continue;
+            }
+            let found = step.backward(&dys).map_err(|e| ExecError::Node {
                 node: node.name.clone(),
                 op: node.op.name(),
                 reason: format!("backwards: {e}"),
             })?;
-            let (of_inputs, of_params) = found.split_at(node.inputs.len());
-            for (value, gradient) in node.inputs.iter().zip(of_inputs) {
-                if let Some(gradient) = gradient {
-                    collect(&mut gradients[value.index()], gradient.clone()).map_err(backward_error)?;
+            for (source, gradient) in step.sources.iter().zip(found) {
+                let Some(gradient) = gradient else { continue };
+                match source {
+                    Source::Value(value) => collect(&mut gradients[value.index()], gradient),
+                    Source::Param(param) => kernels::read(&gradient, |values| add(*param, values)),
                 }
-            }
-            for (param, gradient) in node.params.iter().zip(of_params) {
-                if let Some(gradient) = gradient {
-                    kernels::read(gradient, |values| add(*param, values)).map_err(backward_error)?;
-                }
+                .map_err(backward_error)?;
             }
         }
         Ok(())
@@ -83,11 +100,12 @@ impl Tape {
 
 impl Step {
     /// The gradient at each argument that needs one.
-    fn backward(&self, dy: &Tensor) -> Result<Vec<Option<Tensor>>> {
+    fn backward(&self, dys: &[Option<Tensor>]) -> Result<Vec<Option<Tensor>>> {
         let args: Vec<&Tensor> = self.args.iter().collect();
-        match &self.kernel {
-            Some(kernel) => kernel.backward(&args, &self.y, dy),
-            None => Ok(vec![Some(dy.reshape(args[0].shape())?)]),
+        match (&self.kernel, dys) {
+            (Some(kernel), dys) => kernel.gradients(&args, &self.ys, dys),
+            (None, [Some(dy)]) => Ok(vec![Some(dy.reshape(args[0].shape())?)]),
+            (None, _) => Ok(Vec::new()),
         }
     }
 }
@@ -101,13 +119,10 @@ fn collect(sum: &mut Option<Tensor>, gradient: Tensor) -> Result<()> {
     Ok(())
 }
 
-fn check_lengths(
-    ends: &[(ValueId, Vec<usize>)],
-    d: &[Vec<f32>],
-    what: &'static str,
-) -> std::result::Result<(), ExecError> {
+fn check_lengths(ends: &[End], d: &[Vec<f32>], what: &'static str) -> std::result::Result<(), ExecError> {
     for index in 0..ends.len().max(d.len()) {
-        let expected = ends.get(index).map_or(0, |(_, shape)| shape.iter().product());
+        let shape = ends.get(index).and_then(|end| end.shape.as_ref());
+        let expected = shape.map_or(0, |shape| shape.iter().product());
         let actual = d.get(index).map_or(0, Vec::len);
         if expected != actual || index >= ends.len() {
             return Err(ExecError::Gradient { what, index, expected, actual });

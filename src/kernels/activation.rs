@@ -1,10 +1,12 @@
-//! Functions of each element, whose derivatives follow from their results `y`.
+//! Functions of each element. The derivatives of three follow from their results `y`.
 //!
 //! ```text
 //!   relu      max(x, 0)             dx = dy where y > 0, else 0
 //!   sigmoid   1 / (1 + exp(-x))     dx = dy y (1 - y)
 //!   tanh                            dx = dy (1 - y^2)
 //! ```
+//!
+//! All others go by their arguments: the common ones in `f32`, the rare ones by [`Activation::at`].
 //!
 //! candle's own ReLU turns NaN into 0, so that a diverged network looks well, and has gradient 1 at 0, where the units of a
 //! pruned network that lost all their inputs lie. Here NaN stays NaN and the gradient at 0 is 0, as in PyTorch.
@@ -13,7 +15,7 @@ use candle_core::{CpuStorage, CustomOp1, Layout, Result, Shape, Tensor};
 
 use super::map::{map, map_pairs};
 use super::{Kernel, numbers, tensor_like, with_slice};
-use crate::graph::op::Activation;
+use crate::graph::op::{Activation, Alpha};
 
 /// The function of each element.
 pub fn activation(activation: Activation) -> Kernel {
@@ -32,8 +34,13 @@ impl CustomOp1 for Elementwise {
         let y = match self.0 {
             // Written as "not below 0", so that NaN passes.
             Activation::Relu => map(x, |x| if x < 0.0 { 0.0 } else { x }),
-            Activation::Sigmoid => map(x, |x| 1.0 / (1.0 + (-x).exp())),
+            Activation::Sigmoid => map(x, sigmoid),
             Activation::Tanh => map(x, f32::tanh),
+            Activation::Gelu => map(x, |x| x * normal(x)),
+            Activation::GeluTanh => map(x, |x| 0.5 * x * (1.0 + bent(x).0)),
+            Activation::HardSwish => map(x, |x| x * gate(x)),
+            Activation::LeakyRelu(Alpha { alpha }) => map(x, |x| if x > 0.0 { x } else { alpha as f32 * x }),
+            Activation::Swish(Alpha { alpha }) => map(x, |x| x * sigmoid(alpha as f32 * x)),
             other => map(x, |x| other.at(f64::from(x)).0 as f32),
         };
         Ok((CpuStorage::F32(y), layout.shape().clone()))
@@ -46,11 +53,54 @@ impl CustomOp1 for Elementwise {
             Activation::Relu => map_pairs(y, dy, |y, dy| if y == 0.0 { 0.0 } else { dy }),
             Activation::Sigmoid => map_pairs(y, dy, |y, dy| dy * y * (1.0 - y)),
             Activation::Tanh => map_pairs(y, dy, |y, dy| dy * (1.0 - y * y)),
+            Activation::Gelu => map_pairs(y, dy, |x, dy| dy * (normal(x) + x * density(x))),
+            Activation::GeluTanh => map_pairs(y, dy, |x, dy| {
+                let (t, slope) = bent(x);
+                dy * (0.5 * (1.0 + t) + 0.5 * x * (1.0 - t * t) * slope)
+            }),
+            Activation::HardSwish => map_pairs(y, dy, |x, dy| {
+                let gate = gate(x);
+                dy * if gate > 0.0 && gate < 1.0 { gate + x / 6.0 } else { gate }
+            }),
+            Activation::LeakyRelu(Alpha { alpha }) => {
+                map_pairs(y, dy, |x, dy| if x > 0.0 { dy } else { alpha as f32 * dy })
+            }
+            Activation::Swish(Alpha { alpha }) => map_pairs(y, dy, |x, dy| {
+                let (alpha, s) = (alpha as f32, sigmoid(alpha as f32 * x));
+                dy * (s + x * alpha * s * (1.0 - s))
+            }),
             other => map_pairs(y, dy, |x, dy| (f64::from(dy) * other.at(f64::from(x)).1) as f32),
         };
         let dx = with_slice(self.name(), from, |y| with_slice(self.name(), dy, |dy| gradient(y, dy)))??;
         Ok(Some(tensor_like(dx, y)?))
     }
+}
+
+fn sigmoid(x: f32) -> f32 {
+    1.0 / (1.0 + (-x).exp())
+}
+
+/// The normal distribution's function.
+fn normal(x: f32) -> f32 {
+    0.5 * (1.0 + libm::erff(x * std::f32::consts::FRAC_1_SQRT_2))
+}
+
+/// The normal distribution's density.
+fn density(x: f32) -> f32 {
+    const FACTOR: f32 = 0.398_942_3;
+    FACTOR * (-0.5 * x * x).exp()
+}
+
+/// What [`Activation::GeluTanh`] takes for `2 normal(x) - 1`: a hyperbolic tangent, and the slope of its argument.
+fn bent(x: f32) -> (f32, f32) {
+    const FACTOR: f32 = 0.797_884_6;
+    const CUBE: f32 = 0.044_715;
+    ((FACTOR * (x + CUBE * x * x * x)).tanh(), FACTOR * (1.0 + 3.0 * CUBE * x * x))
+}
+
+/// What [`Activation::HardSwish`] multiplies with.
+fn gate(x: f32) -> f32 {
+    (x / 6.0 + 0.5).clamp(0.0, 1.0)
 }
 
 #[cfg(test)]

@@ -1,18 +1,19 @@
 //! Average pooling: the mean of each window.
 //!
-//! Padding counts as zeros or is left out, as [`AvgPool2d::count_padding`] says. A window under which there is no pixel at
+//! Padding counts as zeros or is left out, as [`AvgPool2d::count_padding`] says; what the last window hangs over never counts.
+//! A window under which there is no pixel at
 //! all gives 0.
 
-use candle_core::{CpuStorage, CustomOp1, Layout, Result, Shape, Tensor};
+use candle_core::{CpuStorage, CustomOp1, Error, Layout, Result, Shape, Tensor};
 use rayon::prelude::*;
 
-use super::grid::Grid;
+use super::grid::{Grid, planar, unplanar};
 use super::{Kernel, numbers, tensor_like, with_slice};
 use crate::graph::op::{AvgPool2d, Window};
 
 const OP: &str = "avg_pool2d";
 
-/// The mean of each window of `x [n, c, h, w]`.
+/// The mean of each window of `x [n, c, h, w]`; sequences `[n, c, l]` are images of height 1.
 pub fn avg_pool2d(config: &AvgPool2d) -> Kernel {
     Kernel::One(Box::new(AvgPool(*config)))
 }
@@ -27,15 +28,29 @@ struct AvgPool(AvgPool2d);
 
 impl AvgPool {
     fn grid(&self, x: &Shape) -> Result<(usize, usize, Grid)> {
-        let (n, c, h, w) = x.dims4()?;
+        let Some([n, c, h, w]) = planar(x.dims()) else {
+            return Err(Error::Msg(format!("{OP} of {x:?}: needs three or four axes")));
+        };
         Ok((n, c, Grid::new(OP, self.0.window, [h, w])?))
     }
 
     /// What each pixel under the window at `place` is multiplied with.
     fn share(&self, grid: &Grid, place: [usize; 2]) -> f32 {
         let [kh, kw] = grid.window.kernel;
-        let taps = if self.0.count_padding { kh * kw } else { grid.window_pixels(place).count() };
+        let taps = match self.0.count_padding {
+            true if self.0.overhang == [0; 2] => kh * kw,
+            true => self.counted(grid, 0, place[0]) * self.counted(grid, 1, place[1]),
+            false => grid.window_pixels(place).count(),
+        };
         1.0 / taps.max(1) as f32
+    }
+
+    /// Taps along one axis that lie on the image or on padding that counts.
+    fn counted(&self, grid: &Grid, axis: usize, place: usize) -> usize {
+        let window = &grid.window;
+        let end = window.padding[axis] + grid.image[axis] + window.padding[axis + 2] - self.0.overhang[axis];
+        let tap = |tap: &usize| place * window.stride[axis] + tap * window.dilation[axis] < end;
+        (0..window.kernel[axis]).filter(tap).count()
     }
 
     fn forward(&self, grid: &Grid, planes: usize, x: &[f32]) -> Vec<f32> {
@@ -69,7 +84,10 @@ impl CustomOp1 for AvgPool {
     fn cpu_fwd(&self, x: &CpuStorage, layout: &Layout) -> Result<(CpuStorage, Shape)> {
         let (n, c, grid) = self.grid(layout.shape())?;
         let y = self.forward(&grid, n * c, numbers(OP, x, layout)?);
-        Ok((CpuStorage::F32(y), Shape::from((n, c, grid.places[0], grid.places[1]))))
+        Ok((
+            CpuStorage::F32(y),
+            Shape::from(unplanar([n, c, grid.places[0], grid.places[1]], layout.dims().len() == 3)),
+        ))
     }
 
     fn bwd(&self, x: &Tensor, _y: &Tensor, dy: &Tensor) -> Result<Option<Tensor>> {

@@ -19,7 +19,7 @@ use candle_core::{Error, Result};
 use rayon::prelude::*;
 
 use super::Kernel;
-use super::grid::Grid;
+use super::grid::{Grid, planar, unplanar};
 use super::im2col::{col2im, im2col};
 use super::matmul::{Matrix, multiply, multiply_add};
 use super::weighted::{Weighted, with_bias, without_bias};
@@ -29,9 +29,9 @@ const OP: &str = "conv2d";
 
 /// Into how many partial sums a batch is divided for the gradients of weight and bias. Each takes the memory of a weight,
 /// and no more than so many threads work on it.
-const PARTS: usize = 8;
+pub(super) const PARTS: usize = 8;
 
-/// The convolution of `x [n, c, h, w]` with `weight [o, c / groups, kh, kw]`.
+/// The convolution of `x [n, c, h, w]` with `weight [o, c / groups, kh, kw]`; sequences `[n, c, l]` are images of height 1.
 pub fn conv2d(config: &Conv2d) -> Kernel {
     without_bias::<Problem>(*config)
 }
@@ -43,14 +43,16 @@ pub fn conv2d_with_bias(config: &Conv2d) -> Kernel {
 
 /// The sizes of a convolution.
 #[derive(Debug, Clone, Copy)]
-struct Problem {
-    batch: usize,
-    groups: usize,
+pub(super) struct Problem {
+    pub(super) batch: usize,
+    pub(super) groups: usize,
     /// Input channels of a group.
-    inner: usize,
+    pub(super) inner: usize,
     /// Output channels of a group.
-    outer: usize,
-    grid: Grid,
+    pub(super) outer: usize,
+    pub(super) grid: Grid,
+    /// Whether the images are sequences.
+    pub(super) is_flat: bool,
 }
 
 impl Problem {
@@ -98,7 +100,7 @@ impl Weighted for Problem {
     type Config = Conv2d;
 
     fn new(config: &Conv2d, x: &[usize], weight: &[usize]) -> Result<Self> {
-        let (&[batch, channels, h, w], &[out, inner, kh, kw]) = (x, weight) else {
+        let (Some([batch, channels, h, w]), Some([out, inner, kh, kw])) = (planar(x), planar(weight)) else {
             return Err(Error::Msg(format!("{OP} of {x:?} with {weight:?}: both need four axes")));
         };
         let groups = config.groups;
@@ -107,12 +109,16 @@ impl Weighted for Problem {
             return Err(Error::Msg(format!("{OP} of {x:?} with {weight:?} in {groups} groups: sizes do not fit")));
         }
         let grid = Grid::new(OP, config.window([kh, kw]), [h, w])?;
-        Ok(Self { batch, groups, inner, outer: out / groups, grid })
+        Ok(Self { batch, groups, inner, outer: out / groups, grid, is_flat: x.len() == 3 })
     }
 
     fn output(&self) -> Vec<usize> {
         let [oh, ow] = self.grid.places;
-        vec![self.batch, self.groups * self.outer, oh, ow]
+        unplanar([self.batch, self.groups * self.outer, oh, ow], self.is_flat)
+    }
+
+    fn channels(&self) -> usize {
+        self.groups * self.outer
     }
 
     fn forward(&self, x: &[f32], weight: &[f32], bias: Option<&[f32]>) -> Vec<f32> {
@@ -193,7 +199,7 @@ impl Weighted for Problem {
     }
 }
 
-fn add_in_order(parts: Vec<Vec<f32>>) -> Vec<f32> {
+pub(super) fn add_in_order(parts: Vec<Vec<f32>>) -> Vec<f32> {
     let mut parts = parts.into_iter();
     let mut total = parts.next().unwrap_or_default();
     for part in parts {
@@ -203,7 +209,7 @@ fn add_in_order(parts: Vec<Vec<f32>>) -> Vec<f32> {
 }
 
 /// The sum, in eight interleaved sums that the processor adds at once.
-fn sum(values: &[f32]) -> f32 {
+pub(super) fn sum(values: &[f32]) -> f32 {
     let mut lanes = [0.0f32; 8];
     let chunks = values.chunks_exact(8);
     let rest: f32 = chunks.remainder().iter().sum();
@@ -260,7 +266,7 @@ mod tests {
 
     fn case(grid: Grid, sizes: [usize; 4], with_bias: Option<()>, seed: u64) -> Case {
         let [batch, groups, inner, outer] = sizes;
-        let problem = Problem { batch, groups, inner, outer, grid };
+        let problem = Problem { batch, groups, inner, outer, grid, is_flat: false };
         let window = grid.window;
         let config = Conv2d { stride: window.stride, padding: window.padding, dilation: window.dilation, groups };
         let mut shapes = vec![

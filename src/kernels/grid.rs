@@ -4,6 +4,21 @@ use candle_core::{Error, Result};
 
 use crate::graph::op::Window;
 
+/// The shape of images `[n, c, h, w]`, or of sequences `[n, c, l]` as images of height 1.
+pub(super) fn planar(shape: &[usize]) -> Option<[usize; 4]> {
+    match *shape {
+        [n, c, h, w] => Some([n, c, h, w]),
+        [n, c, l] => Some([n, c, 1, l]),
+        _ => None,
+    }
+}
+
+/// The shape of images, or that of the sequences that they are.
+pub(super) fn unplanar(shape: [usize; 4], is_flat: bool) -> Vec<usize> {
+    let [n, c, h, w] = shape;
+    if is_flat { vec![n, c, w] } else { vec![n, c, h, w] }
+}
+
 /// A window's places over an image. Two numbers are `[height, width]`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Grid {

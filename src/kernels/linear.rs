@@ -1,4 +1,5 @@
-//! The fully connected layer: `y = x W^T + b`, with `x [n, in]`, `W [out, in]`, `b [out]`, `y [n, out]`.
+//! The fully connected layer: `y = x W^T + b`, with `x [n, in]`, `W [out, in]`, `b [out]`, `y [n, out]`. Any axes before the
+//! last are one, `n`.
 //!
 //! ```text
 //!   dx = dy W            dW = dy^T x            db = sum_n dy
@@ -27,8 +28,10 @@ pub fn linear_with_bias() -> Kernel {
 }
 
 /// The sizes of a layer.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone)]
 struct Problem {
+    /// The axes before the last, and their product.
+    before: Vec<usize>,
     batch: usize,
     inner: usize,
     outer: usize,
@@ -54,13 +57,19 @@ impl Weighted for Problem {
 
     fn new(_: &(), x: &[usize], weight: &[usize]) -> Result<Self> {
         match (x, weight) {
-            (&[batch, inner], &[outer, weight_inner]) if inner == weight_inner => Ok(Self { batch, inner, outer }),
+            ([before @ .., inner], &[outer, weight_inner]) if *inner == weight_inner => {
+                Ok(Self { before: before.to_vec(), batch: before.iter().product(), inner: *inner, outer })
+            }
             _ => Err(Error::Msg(format!("{OP} of {x:?} with {weight:?}: sizes do not fit"))),
         }
     }
 
     fn output(&self) -> Vec<usize> {
-        vec![self.batch, self.outer]
+        [&self.before[..], &[self.outer]].concat()
+    }
+
+    fn channels(&self) -> usize {
+        self.outer
     }
 
     fn forward(&self, x: &[f32], weight: &[f32], bias: Option<&[f32]>) -> Vec<f32> {

@@ -4,16 +4,16 @@
 //! window under which there is no pixel at all (possible with a dilation) gives minus infinity. The backward pass looks
 //! for the winner again instead of keeping its place.
 
-use candle_core::{CpuStorage, CustomOp1, Layout, Result, Shape, Tensor};
+use candle_core::{CpuStorage, CustomOp1, Error, Layout, Result, Shape, Tensor};
 use rayon::prelude::*;
 
-use super::grid::Grid;
+use super::grid::{Grid, planar, unplanar};
 use super::{Kernel, numbers, tensor_like, with_slice};
 use crate::graph::op::Window;
 
 const OP: &str = "max_pool2d";
 
-/// The largest value of each window of `x [n, c, h, w]`.
+/// The largest value of each window of `x [n, c, h, w]`; sequences `[n, c, l]` are images of height 1.
 pub fn max_pool2d(window: &Window) -> Kernel {
     Kernel::One(Box::new(MaxPool(*window)))
 }
@@ -22,7 +22,9 @@ struct MaxPool(Window);
 
 impl MaxPool {
     fn grid(&self, x: &Shape) -> Result<(usize, usize, Grid)> {
-        let (n, c, h, w) = x.dims4()?;
+        let Some([n, c, h, w]) = planar(x.dims()) else {
+            return Err(Error::Msg(format!("{OP} of {x:?}: needs three or four axes")));
+        };
         Ok((n, c, Grid::new(OP, self.0, [h, w])?))
     }
 }
@@ -68,7 +70,10 @@ impl CustomOp1 for MaxPool {
     fn cpu_fwd(&self, x: &CpuStorage, layout: &Layout) -> Result<(CpuStorage, Shape)> {
         let (n, c, grid) = self.grid(layout.shape())?;
         let y = forward(&grid, n * c, numbers(OP, x, layout)?);
-        Ok((CpuStorage::F32(y), Shape::from((n, c, grid.places[0], grid.places[1]))))
+        Ok((
+            CpuStorage::F32(y),
+            Shape::from(unplanar([n, c, grid.places[0], grid.places[1]], layout.dims().len() == 3)),
+        ))
     }
 
     fn bwd(&self, x: &Tensor, _y: &Tensor, dy: &Tensor) -> Result<Option<Tensor>> {

@@ -15,8 +15,10 @@ pub(super) trait Weighted: Sized + 'static {
 
     /// The sizes for arguments of these shapes.
     fn new(config: &Self::Config, x: &[usize], weight: &[usize]) -> Result<Self>;
-    /// The output's shape; the second axis is that of the bias.
+    /// The output's shape.
     fn output(&self) -> Vec<usize>;
+    /// Output channels: numbers of a bias.
+    fn channels(&self) -> usize;
     /// The output.
     fn forward(&self, x: &[f32], weight: &[f32], bias: Option<&[f32]>) -> Vec<f32>;
     /// The gradient at the input.
@@ -51,8 +53,8 @@ impl<K: Weighted> Wrapper<K> {
     ) -> Result<(CpuStorage, Shape)> {
         let kernel = K::new(&self.config, x.1.dims(), w.1.dims())?;
         let output = kernel.output();
-        if let Some(bias) = bias.filter(|bias| bias.len() != output[1]) {
-            return Err(Error::Msg(format!("{} to {} outputs with {} biases", K::OP, output[1], bias.len())));
+        if let Some(bias) = bias.filter(|bias| bias.len() != kernel.channels()) {
+            return Err(Error::Msg(format!("{} to {} outputs with {} biases", K::OP, kernel.channels(), bias.len())));
         }
         let y = kernel.forward(numbers(K::OP, x.0, x.1)?, numbers(K::OP, w.0, w.1)?, bias);
         Ok((CpuStorage::F32(y), Shape::from(output)))

@@ -1,5 +1,8 @@
 //! Tests of the session on whole small graphs.
 
+mod cases;
+mod inputs;
+mod operators;
 mod random;
 mod training;
 
@@ -11,6 +14,7 @@ use crate::graph::op::{Activation, Conv2d, Pad, Slice, Window};
 use crate::graph::{Graph, ValueId, preset};
 use crate::passes::apply;
 use crate::passes::prune::{Amount, PruneWeights, Scope};
+use crate::reference;
 use crate::seed;
 use crate::tensor::{DType, TensorData};
 
@@ -98,6 +102,31 @@ fn wide(values: &[f32]) -> Vec<f64> {
     values.iter().map(|v| f64::from(*v)).collect()
 }
 
+/// All values of the graph by the definitions, in `f64`, for these numbers in the session's buffers.
+fn exact(graph: &Graph, fed: &[TensorData], views: &[ParamView], params: &[f64], mode: Mode) -> Vec<TensorData> {
+    let shapes: Vec<&[usize]> = fed.iter().map(TensorData::shape).collect();
+    let context = reference::Context { sizes: graph.sizes(&shapes).unwrap(), train: mode == Mode::Train, exact: true };
+    let own = graph.params().iter().zip(views).map(|(param, view)| match param.data.dtype().is_float() {
+        true => TensorData::from_f64(DType::F64, param.data.shape().to_vec(), &params[view.range.clone()]).unwrap(),
+        false => param.data.clone(),
+    });
+    reference::values(graph, fed, Some(&own.collect::<Vec<_>>()), &context).unwrap()
+}
+
+/// The same for a graph of one input of samples, as numbers.
+fn exact_numbers(
+    graph: &Graph,
+    views: &[ParamView],
+    params: &[f64],
+    x: &[f64],
+    batch: usize,
+    mode: Mode,
+) -> Vec<Vec<f64>> {
+    let shape = std::iter::once(batch).chain(graph.input_shape()).collect();
+    let x = TensorData::from_f64(DType::F64, shape, x).unwrap();
+    exact(graph, &[x], views, params, mode).iter().map(|value| value.to_f64().unwrap()).collect()
+}
+
 fn assert_close(found: &[f32], expected: &[f64], tolerance: f64, what: &str) {
     assert_eq!(found.len(), expected.len(), "{what}");
     for (i, (found, expected)) in found.iter().zip(expected).enumerate() {
@@ -122,12 +151,12 @@ fn check_gradients(graph: &Graph, taps: &[ValueId]) {
 
     let observed: Vec<ValueId> = graph.outputs().iter().chain(taps).copied().collect();
     let (x, mut params) = (wide(&x), wide(session.params()));
-    let expected = reference::values(graph, session.views(), &params, &x, batch, Mode::Train);
+    let expected = exact_numbers(graph, session.views(), &params, &x, batch, Mode::Train);
     for (value, found) in observed.iter().zip(&found) {
         assert_close(found, &expected[value.index()], TOLERANCE, &graph.value(*value).name);
     }
     let loss = |params: &[f64]| -> f64 {
-        let values = reference::values(graph, session.views(), params, &x, batch, Mode::Train);
+        let values = exact_numbers(graph, session.views(), params, &x, batch, Mode::Train);
         observed.iter().zip(&d).flat_map(|(v, d)| values[v.index()].iter().zip(d).map(|(v, d)| v * f64::from(*d))).sum()
     };
     for view in session.views().iter().filter(|view| view.range.end <= session.trained()) {

@@ -41,7 +41,7 @@ proptest! {
         let (x, mut session) = (inputs(&graph, 5), Session::new(&graph).unwrap());
         let taps: Vec<ValueId> = graph.nodes().iter().map(|n| n.output()).collect();
         let found = session.forward(&x, 5, Mode::Eval, &taps).unwrap();
-        let expected = reference::values(&graph, session.views(), &wide(session.params()), &wide(&x), 5, Mode::Eval);
+        let expected = exact_numbers(&graph, session.views(), &wide(session.params()), &wide(&x), 5, Mode::Eval);
         for (value, found) in taps.iter().zip(&found.taps) {
             assert_close(found, &expected[value.index()], 1e-4, &graph.value(*value).name);
         }
@@ -54,7 +54,7 @@ proptest! {
         const BATCH: usize = 7;
         let (x, mut session) = (inputs(&graph, BATCH), Session::new(&graph).unwrap());
         let (views, before) = (session.views().to_vec(), wide(session.params()));
-        let values = |params: &[f64]| reference::values(&graph, &views, params, &wide(&x), BATCH, Mode::Train);
+        let values = |params: &[f64]| exact_numbers(&graph, &views, params, &wide(&x), BATCH, Mode::Train);
         let expected = values(&before);
         prop_assume!(is_well_conditioned(&graph, &expected));
         let found = session.forward(&x, BATCH, Mode::Train, &[]).unwrap().outputs.remove(0);

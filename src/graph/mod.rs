@@ -323,6 +323,16 @@ impl Graph {
         self.nodes.iter().flat_map(of_node).chain(fixed).collect()
     }
 
+    /// The operators that niwaki does not have, with their nodes.
+    pub fn unknown_operators(&self) -> Vec<String> {
+        let unknown = self.nodes.iter().filter_map(|node| match &node.op {
+            Op::Custom(custom) if custom.domain.is_empty() => Some(format!("{} (node '{}')", custom.name, node.name)),
+            Op::Custom(custom) => Some(format!("{}.{} (node '{}')", custom.domain, custom.name, node.name)),
+            _ => None,
+        });
+        unknown.collect()
+    }
+
     /// The node that writes a value; `None` for the inputs.
     pub fn producer(&self, value: ValueId) -> Option<&Node> {
         self.nodes.iter().find(|node| node.outputs.contains(&value))

@@ -7,7 +7,7 @@ use super::outline::Outline;
 use super::{Given, MAX_STEPS, Recipe, VERSION};
 use crate::data;
 use crate::error::{Classify, Violation};
-use crate::graph::{Graph, preset};
+use crate::graph::{Dim, Graph, Value, preset};
 
 impl Recipe {
     /// Everything that keeps the recipe from running on what is given; empty if it may run.
@@ -63,7 +63,10 @@ impl Recipe {
 /// What keeps a network from taking samples of this shape and having an output for each of so many classes; empty if nothing
 /// does.
 pub fn misfits(graph: &Graph, sample: &[usize], classes: u32) -> Vec<Violation> {
-    let mut violations = Vec::new();
+    let mut violations = unusable(graph);
+    if !violations.is_empty() {
+        return violations;
+    }
     let takes = graph.input_shape();
     let same_size = takes.iter().product::<usize>() == sample.iter().product::<usize>();
     // A network that takes a plain vector may be given images; anything else must fit axis by axis.
@@ -80,6 +83,34 @@ pub fn misfits(graph: &Graph, sample: &[usize], classes: u32) -> Vec<Violation> 
         ref shape => {
             let text = format!("the network's output has shape {shape:?}; a classifier's is [classes]");
             violations.push(Violation::new("data", text));
+        }
+    }
+    violations
+}
+
+/// What keeps a network from being run on a data set, whatever the samples.
+fn unusable(graph: &Graph) -> Vec<Violation> {
+    let mut violations = Vec::new();
+    let mut refuse = |text: String| violations.push(Violation::new("model", text));
+    let unknown = graph.unknown_operators();
+    if !unknown.is_empty() {
+        refuse(format!("the network has operators that niwaki does not have: {}", unknown.join(", ")));
+    }
+    let inputs: Vec<&Value> = graph.inputs().iter().map(|id| graph.value(*id)).collect();
+    match inputs[..] {
+        [input] if !input.ty.dtype.is_float() => {
+            refuse(format!("the network takes {}; a data set has floating point numbers", input.ty));
+        }
+        [input] if input.shape().first() != Some(&Dim::Batch) => {
+            refuse(format!("the network takes {}, whose first axis is not the number of samples", input.ty));
+        }
+        [input] if input.shape()[1..].iter().any(|dim| dim.fixed().is_none()) => {
+            refuse(format!("the network takes {}; a data set has samples of one size", input.ty));
+        }
+        [_] => {}
+        _ => {
+            let names: Vec<&str> = inputs.iter().map(|input| input.name.as_str()).collect();
+            refuse(format!("the network has {} inputs ({}); a data set has one", names.len(), names.join(", ")));
         }
     }
     violations

@@ -142,7 +142,8 @@ impl Session {
         let mut edit = graph.edit();
         for view in &self.views {
             let param = edit.graph().param(view.id);
-            if !param.data.dtype().is_float() {
+            // What is fixed never changes, and may have more digits than the buffers.
+            if param.fixed || !param.data.dtype().is_float() {
                 continue;
             }
             let values = &self.params[view.range.clone()];
@@ -285,8 +286,12 @@ impl Session {
             return Err(ExecError::Input { batch, sample, actual: inputs.len() });
         }
         let shape: Vec<usize> = std::iter::once(batch).chain(shape).collect();
-        let tensor = Tensor::from_slice(inputs, shape, &Device::Cpu).map_err(input_error)?;
-        Ok((Held::Numbers(tensor), Sizes::of_batch(batch)))
+        let tensor = Tensor::from_slice(inputs, shape, &Device::Cpu);
+        let tensor = match self.inputs[0].ty.dtype {
+            half @ (DType::F16 | DType::BF16) => tensor.and_then(|tensor| kernels::round(&tensor, half)),
+            _ => tensor,
+        };
+        Ok((Held::Numbers(tensor.map_err(input_error)?), Sizes::of_batch(batch)))
     }
 
     /// The parameters as the nodes read them.

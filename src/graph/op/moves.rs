@@ -22,7 +22,7 @@ use operators::{sliced, too_large};
 /// More elements than a value that is moved or computed one by one may have.
 pub const MAX_ELEMENTS: usize = 1 << 31;
 
-/// Where each element of an output comes from; see the [module documentation](self).
+/// Where each element of an output comes from: the sum of what the places of some axes add, or nowhere, where it is filled.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Moves {
     shape: Vec<usize>,

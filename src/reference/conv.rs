@@ -47,10 +47,10 @@ pub fn conv(
         for (c, k) in (0..per_group).flat_map(|c| (0..kh).map(move |k| (c, k))) {
             let Some(row) = reached(i, sh, k, dh, top, h) else { continue };
             let row = ((n * channels + first + c) * h + row) * w;
-            let taps = &weight[((o * per_group + c) * kh + k) * kw..];
-            for l in 0..kw {
+            let taps = &weight[((o * per_group + c) * kh + k) * kw..][..kw];
+            for (l, weight) in taps.iter().enumerate() {
                 if let Some(column) = reached(j, sw, l, dw, left, w) {
-                    sum += taps[l] * numbers[row + column];
+                    sum += weight * numbers[row + column];
                 }
             }
         }
@@ -78,10 +78,10 @@ pub fn transposed(
         for (o, k) in (0..per_group).flat_map(|o| (0..kh).map(move |k| (o, k))) {
             let Some(row) = reached(i, sh, k, dh, top, oh) else { continue };
             let row = ((n * out + first + o) * oh + row) * ow;
-            let taps = &weight[((c * per_group + o) * kh + k) * kw..];
-            for l in 0..kw {
+            let taps = &weight[((c * per_group + o) * kh + k) * kw..][..kw];
+            for (l, weight) in taps.iter().enumerate() {
                 if let Some(column) = reached(j, sw, l, dw, left, ow) {
-                    y[row + column] += taps[l] * x;
+                    y[row + column] += weight * x;
                 }
             }
         }

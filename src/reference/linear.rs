@@ -9,7 +9,7 @@
 use super::array::{Array, Numbers, count, reals};
 use super::moved::expanded;
 use super::{Output, ReferenceError};
-use crate::graph::op::BilinearPool;
+use crate::graph::op::{BilinearPool, OpError};
 use crate::tensor::TensorData;
 
 /// A matrix and a bias on the last axis.
@@ -31,54 +31,56 @@ fn dot(a: &[f64], b: &[f64]) -> f64 {
 
 /// The product of matrices; of whole numbers exactly.
 pub fn matmul(a: &TensorData, b: &TensorData, output: &Output) -> Result<TensorData, ReferenceError> {
-    let layout = Layout::of(a.shape(), b.shape(), output);
+    let layout = Layout::of(a.shape(), b.shape(), output)?;
     output.of(match (Array::of(a).numbers, Array::of(b).numbers) {
         (Numbers::Whole(a), Numbers::Whole(b)) => {
-            Numbers::Whole(layout.product(a, b, |sum: i128, a, b| sum.wrapping_add(a.wrapping_mul(b)))?)
+            Numbers::Whole(layout.product(&a, &b, |sum: i128, a, b| sum.wrapping_add(a.wrapping_mul(b))))
         }
-        (a, b) => Numbers::Real(layout.product(a.reals(), b.reals(), |sum: f64, a, b| sum + a * b)?),
+        (a, b) => Numbers::Real(layout.product(&a.reals(), &b.reals(), |sum: f64, a, b| sum + a * b)),
     })
 }
 
 /// Two operands as stacks of matrices.
 struct Layout {
-    shapes: [Vec<usize>; 2],
-    wide: [Vec<usize>; 2],
+    /// For each matrix of the output, which ones of the operands' it is the product of.
+    pairs: Vec<(usize, usize)>,
     /// Rows, columns, and what is summed over.
     sizes: [usize; 3],
 }
 
 impl Layout {
-    fn of(a: &[usize], b: &[usize], output: &Output) -> Self {
+    fn of(a: &[usize], b: &[usize], output: &Output) -> Result<Self, OpError> {
         // A vector is a row in front, or a column behind.
-        let (a_is_vector, b_is_vector) = (a.len() == 1, b.len() == 1);
-        let a = if a_is_vector { vec![1, a[0]] } else { a.to_vec() };
-        let b = if b_is_vector { vec![b[0], 1] } else { b.to_vec() };
-        let ends = usize::from(!a_is_vector) + usize::from(!b_is_vector);
+        let (before_a, [m, k]) = match *a {
+            [k] => (&[][..], [1, k]),
+            [ref before @ .., m, k] => (before, [m, k]),
+            [] => (&[][..], [1, 1]),
+        };
+        let (before_b, n) = match *b {
+            [ref before @ .., _, n] => (before, n),
+            _ => (&[][..], 1),
+        };
+        let ends = usize::from(a.len() > 1) + usize::from(b.len() > 1);
         let stack = &output.shape[..output.shape.len() - ends];
-        let (m, k, n) = (a[a.len() - 2], a[a.len() - 1], b[b.len() - 1]);
-        let wide = [[stack, &[m, k]].concat(), [stack, &[k, n]].concat()];
-        Self { shapes: [a, b], wide, sizes: [m, n, k] }
+        let numbers = |before: &[usize]| expanded((0..count(before)).collect(), before, stack);
+        // An output of no elements may have any number of matrices.
+        let pairs = match output.count() {
+            0 => Vec::new(),
+            _ => numbers(before_a)?.into_iter().zip(numbers(before_b)?).collect(),
+        };
+        Ok(Self { pairs, sizes: [m, n, k] })
     }
 
-    fn product<T: Copy + Default>(
-        &self,
-        a: Vec<T>,
-        b: Vec<T>,
-        add: impl Fn(T, T, T) -> T,
-    ) -> Result<Vec<T>, ReferenceError> {
+    fn product<T: Copy + Default>(&self, a: &[T], b: &[T], add: impl Fn(T, T, T) -> T) -> Vec<T> {
         let [m, n, k] = self.sizes;
-        let a = expanded(a, &self.shapes[0], &self.wide[0])?;
-        let b = expanded(b, &self.shapes[1], &self.wide[1])?;
-        let stack = count(&self.wide[0][..self.wide[0].len() - 2]);
-        let mut y = Vec::with_capacity(stack * m * n);
-        for matrix in 0..stack {
-            let (a, b) = (&a[matrix * m * k..], &b[matrix * k * n..]);
+        let mut y = Vec::with_capacity(self.pairs.len() * m * n);
+        for (of_a, of_b) in &self.pairs {
+            let (a, b) = (&a[of_a * m * k..], &b[of_b * k * n..]);
             for (row, column) in (0..m).flat_map(|row| (0..n).map(move |column| (row, column))) {
                 y.push((0..k).fold(T::default(), |sum, i| add(sum, a[row * k + i], b[i * n + column])));
             }
         }
-        Ok(y)
+        y
     }
 }
 

@@ -21,6 +21,8 @@ mod recurrent;
 mod reduce;
 #[cfg(test)]
 mod testing;
+#[cfg(test)]
+mod tests;
 
 use thiserror::Error;
 
@@ -56,6 +58,9 @@ pub enum ReferenceError {
     #[error(transparent)]
     Tensor(#[from] TensorError),
 }
+
+/// More elements than a computed value may have: each takes 8 or 16 bytes meanwhile.
+const MAX_COMPUTED: usize = 1 << 29;
 
 /// What an operator is evaluated with beside its inputs and parameters.
 #[derive(Debug, Clone, Copy)]
@@ -104,7 +109,8 @@ impl Output {
 }
 
 /// The outputs of `op` for these inputs and parameters; the parameters are in the order of [`Op::roles`]. Inputs that
-/// [`Op::infer`] does not accept are an error, and so is a result of more than [`MAX_ELEMENTS`] elements.
+/// [`Op::infer`] does not accept are an error, and so is a result of too many elements: more than 2^31 of
+/// those that only move, or 2^29 of others.
 pub fn eval(
     op: &Op,
     inputs: &[&TensorData],
@@ -117,6 +123,9 @@ pub fn eval(
     let outputs = outputs(op, inputs, params, context)?;
     if let Some(moved) = moved::eval(op, inputs, params, context.sizes) {
         return moved?.iter().zip(&outputs).map(|(y, output)| Ok(cast(y, output.dtype)?)).collect();
+    }
+    if let Some(output) = outputs.iter().find(|output| output.count() > MAX_COMPUTED) {
+        return Err(TensorError::TooLarge { shape: output.shape.clone() }.into());
     }
     match op {
         Op::Lstm(config) => recurrent::lstm(config, inputs, params, &outputs),

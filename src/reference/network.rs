@@ -112,7 +112,7 @@ mod tests {
         edit.commit().unwrap();
         let context = Context::eval(Sizes::of_batch(1));
         let rounded = values(&graph, &[real(&[1, 2], &[3.0, 1.0])], None, &context).unwrap();
-        assert_eq!(rounded[1], real(&[1, 2], &[5.0, -2.0 + 2f64.powi(-12)].map(|v| rounded_to_half(v))));
+        assert_eq!(rounded[1], real(&[1, 2], &[5.0, -2.0 + 2f64.powi(-12)].map(rounded_to_half)));
         let exact = Context { exact: true, ..context };
         let params: Vec<TensorData> =
             graph.params().iter().map(|param| cast(&param.data, DType::F64).unwrap()).collect();

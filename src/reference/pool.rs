@@ -45,9 +45,7 @@ impl<'a> Windows<'a> {
         let ([h, w], [oh, ow]) = (self.image, self.places);
         let mut seen = Vec::new();
         let mut y = Vec::new();
-        let channels = if h * w == 0 { 0 } else { x.len() / (h * w) };
-        for channel in 0..channels {
-            let x = &x[channel * h * w..(channel + 1) * h * w];
+        for x in x.chunks_exact((h * w).max(1)) {
             for (i, j) in (0..oh).flat_map(|i| (0..ow).map(move |j| (i, j))) {
                 seen.clear();
                 let columns = self.seen(1, j);

@@ -41,8 +41,6 @@ pub use gather::{Gather, GatherElements, GatherNd, Select};
 pub use layer_norm::{GroupNorm, InstanceNorm, LayerNorm, RmsNorm};
 pub use linear::BilinearPool;
 pub use moves::{MAX_ELEMENTS, Moves, Places, Run};
-#[allow(unused_imports)]
-pub(crate) use moves::{advance, steps};
 pub use pool::{AvgPool1d, AvgPool2d, MaxPool1d, MaxPool2d, Window, Window1d};
 pub use quantize::{Dequantize, Quantize};
 pub use recurrent::{Direction, Gru, Lstm};

@@ -23,6 +23,7 @@ mod held;
 mod inputs;
 mod machine;
 mod ops;
+mod params;
 mod pass;
 mod session;
 mod tape;
@@ -36,7 +37,8 @@ use crate::graph::GraphError;
 use crate::tensor::TensorError;
 
 pub use machine::{instruction_set, threads};
-pub use session::{Activations, Mode, ParamView, Results, Session};
+pub use params::ParamView;
+pub use session::{Activations, Mode, Results, Session};
 
 /// Why a graph does not run.
 #[derive(Debug, Error)]

@@ -1,7 +1,6 @@
 //! The session: a graph's parameters in flat buffers, and its forward and backward pass.
 
 use std::collections::HashSet;
-use std::ops::Range;
 use std::sync::Arc;
 
 use candle_core::{Device, Tensor};
@@ -9,6 +8,7 @@ use candle_core::{Device, Tensor};
 use super::ExecError;
 use super::held::Held;
 use super::inputs::{self, Input};
+use super::params::{ParamView, clear_masked, layout};
 use super::pass::{Measured, Pass};
 use super::tape::{End, Tape};
 use crate::graph::dim::Sizes;
@@ -42,17 +42,6 @@ pub struct Results {
     pub outputs: Vec<TensorData>,
     /// One entry a tapped value, in the order asked for.
     pub taps: Vec<TensorData>,
-}
-
-/// Where a parameter lies in the flat buffers.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct ParamView {
-    /// The parameter.
-    pub id: ParamId,
-    /// Its name.
-    pub name: String,
-    /// Its places in the buffers, in row-major order; none if it is of whole numbers.
-    pub range: Range<usize>,
 }
 
 /// A graph made ready to run. See the [module documentation](super).
@@ -153,7 +142,8 @@ impl Session {
         let mut edit = graph.edit();
         for view in &self.views {
             let param = edit.graph().param(view.id);
-            if !param.data.dtype().is_float() {
+            // What is fixed never changes, and may have more digits than the buffers.
+            if param.fixed || !param.data.dtype().is_float() {
                 continue;
             }
             let values = &self.params[view.range.clone()];
@@ -296,8 +286,12 @@ impl Session {
             return Err(ExecError::Input { batch, sample, actual: inputs.len() });
         }
         let shape: Vec<usize> = std::iter::once(batch).chain(shape).collect();
-        let tensor = Tensor::from_slice(inputs, shape, &Device::Cpu).map_err(input_error)?;
-        Ok((Held::Numbers(tensor), Sizes::of_batch(batch)))
+        let tensor = Tensor::from_slice(inputs, shape, &Device::Cpu);
+        let tensor = match self.inputs[0].ty.dtype {
+            half @ (DType::F16 | DType::BF16) => tensor.and_then(|tensor| kernels::round(&tensor, half)),
+            _ => tensor,
+        };
+        Ok((Held::Numbers(tensor.map_err(input_error)?), Sizes::of_batch(batch)))
     }
 
     /// The parameters as the nodes read them.
@@ -380,35 +374,6 @@ impl Session {
 
     fn no_such_value(&self, value: ValueId) -> ExecError {
         ExecError::NoSuchValue { index: value.index(), values: self.last_reader.len() }
-    }
-}
-
-/// Where each parameter lies, trained ones first, and how many numbers are trained.
-fn layout(graph: &Graph, frozen: &HashSet<ParamId>) -> (Vec<ParamView>, usize) {
-    let statistics = graph.statistics();
-    let is_trained = |id: &ParamId| !statistics.contains(id) && !frozen.contains(id);
-    let (trained, rest): (Vec<ParamId>, Vec<ParamId>) = graph.param_ids().partition(is_trained);
-    let mut end = 0;
-    let mut place = |id: ParamId| {
-        let (param, start) = (graph.param(id), end);
-        // Whole numbers are not computed with; their place is empty.
-        end += if param.data.dtype().is_float() { param.data.elements() } else { 0 };
-        ParamView { id, name: param.name.clone(), range: start..end }
-    };
-    let mut views: Vec<ParamView> = trained.into_iter().map(&mut place).collect();
-    let trained = views.last().map_or(0, |view| view.range.end);
-    views.extend(rest.into_iter().map(place));
-    views.sort_by_key(|view| view.id);
-    (views, trained)
-}
-
-/// Sets what is masked to zero, in a buffer that may end before the last parameters.
-fn clear_masked(buffer: &mut [f32], views: &[ParamView], masks: &[Option<Arc<[bool]>>]) {
-    for (view, mask) in views.iter().zip(masks) {
-        let (Some(mask), Some(values)) = (mask, buffer.get_mut(view.range.clone())) else { continue };
-        for (value, keep) in values.iter_mut().zip(mask.iter()) {
-            *value = if *keep { *value } else { 0.0 };
-        }
     }
 }
 

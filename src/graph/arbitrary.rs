@@ -1,11 +1,14 @@
 //! Random valid graphs for property tests: a few layers on images (convolutions, poolings, residual branches, padding and
-//! slicing among them), then a few fully connected ones, with random weights, strides, paddings, groups and absent biases.
+//! slicing, moved, joined and split channels among them), then a few fully connected ones, with random weights, strides, paddings, groups and absent biases.
 //! Batch normalisation and dropout may stand anywhere.
 
 use proptest::prelude::*;
 use rand::Rng;
 
-use super::op::{Activation, AvgPool2d, BatchNorm, Conv2d, Dropout, Fill, MaxPool2d, Pad, Slice, Window};
+use super::op::{
+    Activation, AvgPool2d, BatchNorm, Binary, Concat, Conv2d, CumSum, Dropout, Fill, MaxPool2d, Pad, Reverse, Slice,
+    Softmax, Split, Transpose, Window,
+};
 use super::{Graph, GraphEdit, Op, ParamId, ValueId};
 use crate::seed;
 use crate::tensor::TensorData;
@@ -59,7 +62,7 @@ fn spatial_layer(edit: &mut GraphEdit<'_>, top: ValueId, i: usize, rng: &mut imp
         padding: [kernel[0], kernel[1], kernel[0], kernel[1]].map(|k| rng.random_range(0..k)),
         dilation: [1; 2],
     };
-    match rng.random_range(0..9) {
+    match rng.random_range(0..12) {
         0 => {
             let groups = if rng.random() { 1 } else { channels };
             let out = groups * rng.random_range(1..=3);
@@ -100,7 +103,49 @@ fn spatial_layer(edit: &mut GraphEdit<'_>, top: ValueId, i: usize, rng: &mut imp
             let op = Op::Dropout(Dropout { rate: rng.random_range(0.0..0.9) });
             edit.add_node(&format!("drop{i}"), op, &[top], &[]).unwrap()
         }
+        8 => moved(edit, top, i, rng),
+        9 => joined(edit, top, i, rng),
         _ => edit.add_node(&format!("act{i}"), activation(rng), &[top], &[]).unwrap(),
+    }
+}
+
+/// The same numbers elsewhere, or others of the same shape that follow from their neighbours.
+fn moved(edit: &mut GraphEdit<'_>, top: ValueId, i: usize, rng: &mut impl Rng) -> ValueId {
+    let axis = rng.random_range(1..=3);
+    let op = match rng.random_range(0..5) {
+        0 => Op::Transpose(Transpose { axes: vec![0, 1, 3, 2] }),
+        1 => Op::Reverse(Reverse { axis }),
+        2 => Op::Pad(Pad { axis, before: 1, after: 2, fill: Fill::Edge }),
+        3 => Op::Softmax(Softmax { axis }),
+        _ => Op::CumSum(CumSum { axis, exclusive: rng.random(), reverse: rng.random() }),
+    };
+    edit.add_node(&format!("move{i}"), op, &[top], &[]).unwrap()
+}
+
+/// Two branches that come together again by another way than addition.
+fn joined(edit: &mut GraphEdit<'_>, top: ValueId, i: usize, rng: &mut impl Rng) -> ValueId {
+    let names = [format!("left{i}"), format!("right{i}")];
+    match rng.random_range(0..3) {
+        0 => {
+            let branch = edit.add_node(&names[0], activation(rng), &[top], &[]).unwrap();
+            edit.add_node(&format!("join{i}"), Op::Concat(Concat { axis: 1 }), &[branch, top], &[]).unwrap()
+        }
+        1 => {
+            // A gate for each channel.
+            let branch = edit.add_node(&names[0], Op::GlobalAvgPool, &[top], &[]).unwrap();
+            let gate = edit.add_node(&names[1], Op::Activation(Activation::Sigmoid), &[branch], &[]).unwrap();
+            edit.add_node(&format!("join{i}"), Op::Binary(Binary::Mul), &[top, gate], &[]).unwrap()
+        }
+        _ => {
+            let channels = edit.graph().value(top).sample_shape()[0];
+            let first = rng.random_range(0..=channels);
+            let split = Op::Split(Split { axis: 1, sizes: vec![first.into(), (channels - first).into()] });
+            if first == 0 || first == channels {
+                return edit.add_node(&names[0], activation(rng), &[top], &[]).unwrap();
+            }
+            let parts = edit.add_node_with_outputs(&format!("split{i}"), split, &[top], &[], &names).unwrap();
+            edit.add_node(&format!("join{i}"), Op::Concat(Concat { axis: 1 }), &[parts[1], parts[0]], &[]).unwrap()
+        }
     }
 }
 

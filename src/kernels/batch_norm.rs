@@ -161,7 +161,7 @@ fn add(sums: &mut [f64; 2], more: [f64; 2]) {
 }
 
 /// The sums of a plane's pairs, in sixteen interleaved sums that the processor adds at once.
-fn plane_sums(pairs: impl ExactSizeIterator<Item = [f32; 2]>) -> [f64; 2] {
+pub(super) fn plane_sums(pairs: impl ExactSizeIterator<Item = [f32; 2]>) -> [f64; 2] {
     const LANES: usize = 16;
     if pairs.len() < LANES {
         return pairs.fold([0.0; 2], |sums, pair| [0, 1].map(|i| sums[i] + f64::from(pair[i])));

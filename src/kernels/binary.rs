@@ -14,7 +14,8 @@
 use candle_core::Result;
 
 use super::Kernel;
-use super::broadcast::{Walk, joint, sum_to};
+use super::broadcast::{Walk, joint};
+use super::groups::sum_to;
 use super::map::map_pairs;
 use super::operator::{Array, Back, Made, Operator, exactly};
 use crate::graph::op::Binary;
@@ -29,24 +30,15 @@ pub fn prelu() -> Kernel {
     Kernel::of(Pairs { function: Function::PRelu })
 }
 
-/// The elements to the power of `exponents`, numbers of shape `shape` at which there is no gradient.
-pub fn power(shape: &[usize], exponents: Vec<f32>) -> Kernel {
-    Kernel::of(Power { shape: shape.to_vec(), exponents })
-}
-
 #[derive(Debug, Clone, Copy)]
 enum Function {
     Binary(Binary),
     PRelu,
 }
 
-struct Pairs {
+/// The operator of a function of two elements.
+pub(super) struct Pairs {
     function: Function,
-}
-
-struct Power {
-    shape: Vec<usize>,
-    exponents: Vec<f32>,
 }
 
 impl Function {
@@ -159,7 +151,7 @@ fn zip(function: Function, a: Array<'_>, b: Array<'_>, shape: &[usize]) -> Vec<f
         if a.shape == b.shape {
             return map_pairs(a.values, b.values, f);
         }
-        Walk::broadcast(shape, [a.shape, b.shape]).map([a.values, b.values], |[a, b]| f(a, b))
+        Walk::broadcast(shape, [a.shape, b.shape]).zip(a.values, b.values, f)
     }
     match function {
         Function::Binary(Binary::Add) => with(a, b, shape, |a, b| a + b),
@@ -207,23 +199,9 @@ impl Operator for Pairs {
     }
 }
 
-impl Operator for Power {
-    fn name(&self) -> &'static str {
-        "Pow"
-    }
-
-    fn forward(&self, args: &[Array<'_>]) -> Result<Vec<Made>> {
-        let [a] = exactly(self.name(), args)?;
-        let b = Array { shape: &self.shape, values: &self.exponents };
-        Pairs { function: Function::Binary(Binary::Pow) }.forward(&[a, b])
-    }
-
-    fn backward(&self, back: &Back<'_>) -> Result<Vec<Option<Vec<f32>>>> {
-        let [a] = exactly(self.name(), back.args)?;
-        let b = Array { shape: &self.shape, values: &self.exponents };
-        let both = Back { args: &[a, b], wanted: &[back.wanted[0], false], ys: back.ys, dys: back.dys };
-        Pairs { function: Function::Binary(Binary::Pow) }.backward(&both)
-    }
+impl Pairs {
+    /// The power of the elements of the first.
+    pub(super) const POWER: Pairs = Pairs { function: Function::Binary(Binary::Pow) };
 }
 
 #[cfg(test)]

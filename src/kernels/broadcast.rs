@@ -1,7 +1,7 @@
-//! Functions of elements of values that are broadcast to one shape, and sums that undo it.
+//! Functions of elements of values that are broadcast to one shape.
 //!
 //! A [`Walk`] goes over the elements of a shape with the place that each has in some operands: axes that an operand lacks
-//! have stride 0 there. Neighbouring axes that lie alike in all operands are one. Sums are taken in index order.
+//! have stride 0 there. Neighbouring axes that lie alike in all operands are one.
 
 use rayon::prelude::*;
 
@@ -44,20 +44,22 @@ impl<const N: usize> Walk<N> {
 
     /// `f` of the operands' elements, for each element of the shape.
     pub(super) fn map(&self, operands: [&[f32]; N], f: impl Fn([f32; N]) -> f32 + Sync) -> Vec<f32> {
+        let steps = self.inner.1;
+        self.rows(|y, start| row(y, operands, start, steps, &f))
+    }
+
+    /// What `row` writes for each row, or piece of one; it is told where the row starts in each operand.
+    fn rows(&self, row: impl Fn(&mut [f32], [usize; N]) + Sync) -> Vec<f32> {
         let (size, steps) = self.inner;
         let mut y = vec![0.0; self.elements];
         if self.outer.is_empty() {
             // One row, which is cut where it is long.
-            y.par_chunks_mut(CHUNK).enumerate().for_each(|(chunk, y)| {
-                row(y, operands, steps.map(|step| step * chunk * CHUNK), steps, &f);
-            });
+            y.par_chunks_mut(CHUNK).enumerate().for_each(|(chunk, y)| row(y, steps.map(|step| step * chunk * CHUNK)));
             return y;
         }
         let rows = (CHUNK / size.max(1)).max(1);
         y.par_chunks_mut((rows * size).max(1)).enumerate().for_each(|(chunk, y)| {
-            for (i, y) in y.chunks_mut(size.max(1)).enumerate() {
-                row(y, operands, self.start(chunk * rows + i), steps, &f);
-            }
+            y.chunks_mut(size.max(1)).enumerate().for_each(|(i, y)| row(y, self.start(chunk * rows + i)));
         });
         y
     }
@@ -82,6 +84,28 @@ impl<const N: usize> Walk<N> {
             (0..N).for_each(|n| start[n] += place * strides[n]);
         }
         start
+    }
+}
+
+impl Walk<2> {
+    /// As [`Walk::map`], with a loop of its own for each way in which a row may be broadcast.
+    pub(super) fn zip(&self, a: &[f32], b: &[f32], f: impl Fn(f32, f32) -> f32 + Sync) -> Vec<f32> {
+        let steps = self.inner.1;
+        self.rows(|y, [i, j]| match steps {
+            [1, 1] => {
+                let pairs = a[i..i + y.len()].iter().zip(&b[j..j + y.len()]);
+                y.iter_mut().zip(pairs).for_each(|(y, (a, b))| *y = f(*a, *b));
+            }
+            [1, 0] => {
+                let b = b[j];
+                y.iter_mut().zip(&a[i..]).for_each(|(y, a)| *y = f(*a, b));
+            }
+            [0, 1] => {
+                let a = a[i];
+                y.iter_mut().zip(&b[j..]).for_each(|(y, b)| *y = f(a, *b));
+            }
+            steps => row(y, [a, b], [i, j], steps, &|[a, b]| f(a, b)),
+        })
     }
 }
 
@@ -114,15 +138,6 @@ fn broadcast_strides(operand: &[usize], rank: usize) -> Vec<usize> {
     strides
 }
 
-/// The strides of a value of that shape.
-pub(super) fn strides(shape: &[usize]) -> Vec<usize> {
-    let mut strides = vec![1; shape.len()];
-    for axis in (0..shape.len().saturating_sub(1)).rev() {
-        strides[axis] = strides[axis + 1] * shape[axis + 1];
-    }
-    strides
-}
-
 /// The shape that values of two shapes are broadcast to, which fit.
 pub(super) fn joint(a: &[usize], b: &[usize]) -> Vec<usize> {
     let rank = a.len().max(b.len());
@@ -130,94 +145,10 @@ pub(super) fn joint(a: &[usize], b: &[usize]) -> Vec<usize> {
     (0..rank).map(|axis| if at(a, axis) == 1 { at(b, axis) } else { at(a, axis) }).collect()
 }
 
-/// Sums of `values`, which have shape `from`, over the axes along which a value of shape `to` is broadcast to it.
-pub(super) fn sum_to(values: Vec<f32>, from: &[usize], to: &[usize]) -> Vec<f32> {
-    if values.len() == to.iter().product::<usize>() {
-        return values;
-    }
-    let lacking = from.len() - to.len();
-    let axes: Vec<usize> =
-        (0..from.len()).filter(|axis| *axis < lacking || (to[axis - lacking] == 1 && from[*axis] != 1)).collect();
-    Groups::new(from, &axes).fold(&values, 0.0f64, |_, sum, x| sum + f64::from(x), |sum| sum as f32)
-}
-
-/// Which elements of a value come to one when some of its axes go away.
-pub(super) struct Groups {
-    /// Where each run of kept elements starts.
-    kept: Vec<usize>,
-    /// Kept elements that lie in a row; 1 if the last axis goes away.
-    run: usize,
-    /// What is added to these places, for each element of a group.
-    gone: Vec<usize>,
-}
-
-impl Groups {
-    /// The groups of a value of shape `shape` when `axes` go away.
-    pub(super) fn new(shape: &[usize], axes: &[usize]) -> Self {
-        let strides = strides(shape);
-        let places = |axes: &[usize]| {
-            axes.iter().fold(vec![0], |places: Vec<usize>, axis| {
-                places
-                    .iter()
-                    .flat_map(|at| (0..shape[*axis]).map(move |i| (at, i)))
-                    .map(|(at, i)| at + i * strides[*axis])
-                    .collect()
-            })
-        };
-        let mut kept: Vec<usize> = (0..shape.len()).filter(|axis| !axes.contains(axis)).collect();
-        let mut run = 1;
-        let mut last = shape.len();
-        while kept.last().is_some_and(|axis| axis + 1 == last) {
-            last -= 1;
-            run *= shape[last];
-            kept.pop();
-        }
-        Self { kept: if run == 0 { Vec::new() } else { places(&kept) }, run, gone: places(axes) }
-    }
-
-    /// Elements of a group.
-    pub(super) fn count(&self) -> usize {
-        self.gone.len()
-    }
-
-    /// `end` of what `step` makes of each group's elements, in index order, beginning with `start`. `step` is told the
-    /// group's number.
-    pub(super) fn fold<A: Copy + Send + Sync>(
-        &self,
-        x: &[f32],
-        start: A,
-        step: impl Fn(usize, A, f32) -> A + Sync,
-        end: impl Fn(A) -> f32 + Sync,
-    ) -> Vec<f32> {
-        // Long runs are cut to pieces, so that there is work for all threads.
-        let piece = self.run.clamp(1, 256);
-        let pieces = self.run.div_ceil(piece);
-        let of_piece = |number: usize| {
-            let (run, first) = (number / pieces, number % pieces * piece);
-            let size = piece.min(self.run - first);
-            let mut state = vec![start; size];
-            for gone in &self.gone {
-                let from = self.kept[run] + first + gone;
-                for (j, (state, x)) in state.iter_mut().zip(&x[from..from + size]).enumerate() {
-                    *state = step(run * self.run + first + j, *state, *x);
-                }
-            }
-            state.into_iter().map(&end).collect::<Vec<f32>>()
-        };
-        if self.run == 1 {
-            // Many groups of one element each: no vector for each.
-            let of_group = |(number, kept): (usize, &usize)| {
-                end(self.gone.iter().fold(start, |state, gone| step(number, state, x[kept + gone])))
-            };
-            return self.kept.par_iter().enumerate().with_min_len(16).map(of_group).collect();
-        }
-        (0..self.kept.len() * pieces).into_par_iter().flat_map_iter(of_piece).collect()
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::kernels::groups::{strides, sum_to};
     use crate::kernels::testing::numbers;
     use proptest::prelude::*;
 
@@ -240,7 +171,9 @@ mod tests {
                     .map(|(axis, (n, stride))| if *n == 1 { 0 } else { coordinate(axis + skipped) * stride }).sum::<usize>()
             };
             let (x, y) = (numbers(a.iter().product(), seed), numbers(b.iter().product(), seed ^ 1));
-            let found = Walk::broadcast(&shape, [&a, &b]).map([&x, &y], |[x, y]| x - 2.0 * y);
+            let walk = Walk::broadcast(&shape, [&a, &b]);
+            let found = walk.map([&x, &y], |[x, y]| x - 2.0 * y);
+            prop_assert_eq!(&walk.zip(&x, &y, |x, y| x - 2.0 * y), &found);
             for (i, found) in found.iter().enumerate() {
                 prop_assert_eq!(*found, x[place(i, &a)] - 2.0 * y[place(i, &b)]);
             }

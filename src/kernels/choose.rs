@@ -9,7 +9,8 @@
 use candle_core::{Error, Result};
 
 use super::Kernel;
-use super::broadcast::{Walk, joint, sum_to};
+use super::broadcast::{Walk, joint};
+use super::groups::sum_to;
 use super::operator::{Array, Back, Made, Operator, exactly};
 
 const OP: &str = "Where";

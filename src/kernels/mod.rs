@@ -1,4 +1,5 @@
-//! CPU kernels, as candle `CustomOp`s with a backward of their own, behind the one type [`Kernel`].
+//! CPU kernels with a backward of their own, behind the one type [`Kernel`]: as candle's `CustomOp`s or, those of more
+//! arguments or results and all newer ones, in a form of our own ([`operator`]).
 //!
 //! candle 0.11's max-pooling has a wrong gradient (a share of the true one), its pooling knows no padding, its
 //! convolution has one number for both axes, and its ReLU turns NaN into 0, which would hide a diverged training. What is
@@ -21,6 +22,7 @@ mod conv2d;
 mod conv_transpose;
 mod dropout;
 mod grid;
+mod groups;
 mod gru;
 mod im2col;
 mod kernel;
@@ -32,6 +34,7 @@ mod max_pool;
 mod moves;
 mod normalise;
 mod operator;
+mod power;
 mod products;
 mod recurrent;
 mod reduce;
@@ -48,7 +51,7 @@ pub use add::add;
 pub use avg_pool::{avg_pool2d, global_avg_pool};
 pub use axis::{pad, slice};
 pub use batch_norm::{Moments, Statistics, batch_norm, moments};
-pub use binary::{binary, power, prelu};
+pub use binary::{binary, prelu};
 pub use choose::choose;
 pub use conv_transpose::{conv_transpose2d, conv_transpose2d_with_bias};
 pub use conv2d::{conv2d, conv2d_with_bias};
@@ -60,6 +63,7 @@ pub use lstm::lstm;
 pub use max_pool::max_pool2d;
 pub use moves::{concat, moves};
 pub use normalise::{group_norm, instance_norm, layer_norm, rms_norm};
+pub use power::power;
 pub use products::{bilinear_pool, matrix_product};
 pub use reduce::reduce;
 pub use round::round;
@@ -127,14 +131,16 @@ mod testing {
         read(&kernel.forward(&args.iter().collect::<Vec<_>>())?, <[f32]>::to_vec)
     }
 
-    /// The gradient that the kernel finds for each of `args`, where the gradient at its result is `upstream`.
+    /// The gradient that the kernel finds for each of `args`, where the gradient at its first result is
+    /// `upstream`.
     pub fn gradients(kernel: &Kernel, args: &[Tensor], upstream: &[f32]) -> Vec<Vec<f32>> {
         let with_gradient = |arg: &Tensor| tensor(read(arg, <[f32]>::to_vec).unwrap(), arg.shape(), true).unwrap();
         let args: Vec<Tensor> = args.iter().map(with_gradient).collect();
         let args: Vec<&Tensor> = args.iter().collect();
-        let y = kernel.forward(&args).unwrap();
-        let upstream = Tensor::from_slice(upstream, y.shape(), &Device::Cpu).unwrap();
-        let found = kernel.backward(&args, &y, &upstream).unwrap();
+        let ys = kernel.results(&args).unwrap();
+        let mut upstreams = vec![None; ys.len()];
+        upstreams[0] = Some(Tensor::from_slice(upstream, ys[0].shape(), &Device::Cpu).unwrap());
+        let found = kernel.gradients(&args, &ys, &upstreams).unwrap();
         found.into_iter().map(|gradient| read(&gradient.unwrap(), <[f32]>::to_vec).unwrap()).collect()
     }
 

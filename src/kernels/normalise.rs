@@ -14,7 +14,9 @@ use candle_core::{Error, Result};
 use rayon::prelude::*;
 
 use super::Kernel;
-use super::broadcast::{Walk, sum_to};
+use super::batch_norm::plane_sums;
+use super::broadcast::Walk;
+use super::groups::sum_to;
 use super::operator::{Array, Back, Made, Operator};
 use crate::graph::op::{GroupNorm, InstanceNorm, LayerNorm, RmsNorm};
 
@@ -88,8 +90,13 @@ impl Norm {
     /// Mean and factor of a row.
     fn moments(&self, x: &[f32]) -> (f32, f32) {
         let count = x.len() as f64;
-        let mean = if self.centred { x.iter().map(|x| f64::from(*x)).sum::<f64>() / count } else { 0.0 };
-        let variance = x.iter().map(|x| (f64::from(*x) - mean).powi(2)).sum::<f64>() / count;
+        // Where values lie far from zero and close together, their squares would swallow the variance.
+        let shift = if self.centred { x.first().copied().unwrap_or(0.0) } else { 0.0 };
+        let [sum, squares] = plane_sums(x.iter().map(|x| [x - shift, (x - shift) * (x - shift)]));
+        let (mean, moved) = if self.centred { (f64::from(shift) + sum / count, sum * sum / count) } else { (0.0, 0.0) };
+        let variance = (squares - moved) / count;
+        // Rounding may bring a variance of nothing below zero. NaN stays, so that it is seen.
+        let variance = if variance < 0.0 { 0.0 } else { variance };
         (mean as f32, (1.0 / (variance + self.epsilon).sqrt()) as f32)
     }
 }
@@ -163,11 +170,7 @@ impl Operator for Norm {
             if let Some(weight) = &weight {
                 dx.iter_mut().zip(rows.of(weight, row)).for_each(|(g, w)| *g *= w);
             }
-            let (mut sum, mut product) = (0.0f64, 0.0f64);
-            for (g, x) in dx.iter().zip(x) {
-                sum += f64::from(*g);
-                product += f64::from(g * ((x - mean) * factor));
-            }
+            let [sum, product] = plane_sums(dx.iter().zip(x).map(|(g, x)| [*g, g * ((x - mean) * factor)]));
             let sum = if self.centred { (sum / x.len() as f64) as f32 } else { 0.0 };
             let product = (product / x.len() as f64) as f32;
             dx.iter_mut().zip(x).for_each(|(g, x)| *g = factor * (*g - sum - (x - mean) * factor * product));

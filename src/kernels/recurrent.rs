@@ -175,3 +175,72 @@ pub(super) fn column_sums(rows: &[f32], width: usize) -> Vec<f32> {
 pub(super) fn sigmoid(x: f32) -> f32 {
     1.0 / (1.0 + (-x).exp())
 }
+
+#[cfg(test)]
+mod tests {
+    use candle_core::{Device, Tensor};
+
+    use super::*;
+    use crate::graph::op::{Gru, Lstm};
+    use crate::kernels::testing::{gradients, numbers, result};
+    use crate::kernels::{Kernel, gru, lstm};
+
+    fn args(shapes: &[&[usize]]) -> Vec<Tensor> {
+        let tensor = |(seed, shape): (u64, &&[usize])| {
+            let values: Vec<f32> = numbers(shape.iter().product(), seed).into_iter().map(|v| v / 4.0).collect();
+            Tensor::from_vec(values, *shape, &Device::Cpu).unwrap()
+        };
+        (1..).zip(shapes).map(tensor).collect()
+    }
+
+    fn layers(hidden: usize, direction: Direction, lengths: Option<Vec<i64>>) -> [(usize, Kernel); 3] {
+        let gru_of = |reset_after| {
+            let config = Gru { hidden, direction, reset_after, lengths: lengths.is_some(), state: false };
+            (3, gru(&config, lengths.clone()))
+        };
+        let config = Lstm { hidden, direction, lengths: lengths.is_some(), state: false };
+        [(4, lstm(&config, lengths.clone())), gru_of(false), gru_of(true)]
+    }
+
+    #[test]
+    fn the_bits_do_not_depend_on_the_number_of_threads() {
+        let run = |threads: usize| {
+            let pool = rayon::ThreadPoolBuilder::new().num_threads(threads).build().unwrap();
+            pool.install(|| {
+                layers(96, Direction::Both, None).map(|(gates, kernel)| {
+                    let args = args(&[&[5, 33, 70], &[2, gates * 96, 70], &[2, gates * 96, 96], &[2, 2 * gates * 96]]);
+                    let y = result(&kernel, &args).unwrap();
+                    (gradients(&kernel, &args, &numbers(y.len(), 9)), y)
+                })
+            })
+        };
+        assert!(run(1) == run(3));
+    }
+
+    #[test]
+    fn what_lies_behind_a_sample_s_end_has_no_part_in_it() {
+        for direction in [Direction::Forward, Direction::Reverse] {
+            for (gates, kernel) in layers(3, direction, Some(vec![2, 0])) {
+                let mut args = args(&[&[4, 2, 2], &[1, gates * 3, 2], &[1, gates * 3, 3]]);
+                let y = result(&kernel, &args).unwrap();
+                // Steps, samples, units.
+                assert!((0..24).all(|i| (y[i] != 0.0) == (i < 12 && i % 6 < 3)), "{y:?}");
+                let gradient = gradients(&kernel, &args, &[1.0; 24]).remove(0);
+                assert!((0..16).all(|i| (gradient[i] != 0.0) == (i < 8 && i % 4 < 2)), "{gradient:?}");
+                let mut values: Vec<f32> = args[0].flatten_all().unwrap().to_vec1().unwrap();
+                values[8..].fill(9.0);
+                args[0] = Tensor::from_vec(values, &[4, 2, 2], &Device::Cpu).unwrap();
+                assert_eq!(result(&kernel, &args).unwrap(), y);
+            }
+        }
+    }
+
+    #[test]
+    fn a_sequence_of_no_steps_gives_gradients_of_the_right_sizes() {
+        for (gates, kernel) in layers(3, Direction::Forward, None) {
+            let args = args(&[&[0, 2, 2], &[1, gates * 3, 2], &[1, gates * 3, 3], &[1, 6 * gates]]);
+            assert_eq!(result(&kernel, &args).unwrap(), [0f32; 0]);
+            assert_eq!(gradients(&kernel, &args, &[])[2], vec![0.0; gates * 9]);
+        }
+    }
+}

@@ -11,7 +11,8 @@
 use candle_core::{Error, Result};
 
 use super::Kernel;
-use super::broadcast::{Groups, Walk};
+use super::broadcast::Walk;
+use super::groups::Groups;
 use super::operator::{Array, Back, Made, Operator, exactly};
 use crate::graph::op::{Reduce, Reduction};
 

@@ -58,8 +58,25 @@ fn columns<A: Copy>(x: &[f32], run: usize, start: A, f: impl Fn(A, f32) -> A) ->
     state
 }
 
+/// Softmax of a row, or its logarithm.
+fn normalise_row(y: &mut [f32], x: &[f32], logarithm: bool) {
+    let max = x.iter().copied().fold(f32::NEG_INFINITY, f32::max);
+    y.iter_mut().zip(x).for_each(|(y, x)| *y = x - max);
+    if logarithm {
+        let log = y.iter().map(|y| f64::from(y.exp())).sum::<f64>().ln() as f32;
+        y.iter_mut().for_each(|y| *y -= log);
+    } else {
+        y.iter_mut().for_each(|y| *y = y.exp());
+        let share = (1.0 / y.iter().map(|y| f64::from(*y)).sum::<f64>()) as f32;
+        y.iter_mut().for_each(|y| *y *= share);
+    }
+}
+
 /// Softmax of the columns of `x`, or its logarithm.
 fn normalise(y: &mut [f32], x: &[f32], run: usize, logarithm: bool) {
+    if run == 1 {
+        return normalise_row(y, x, logarithm);
+    }
     let max = columns(x, run, f32::NEG_INFINITY, f32::max);
     for (y, x) in y.chunks_exact_mut(run).zip(x.chunks_exact(run)) {
         y.iter_mut().zip(x.iter().zip(&max)).for_each(|(y, (x, max))| *y = x - max);
@@ -77,6 +94,13 @@ fn normalise(y: &mut [f32], x: &[f32], run: usize, logarithm: bool) {
 }
 
 fn normalise_back(dx: &mut [f32], y: &[f32], dy: &[f32], run: usize, logarithm: bool) {
+    let slope = |y: f32, dy: f32, sum: f32| if logarithm { dy - y.exp() * sum } else { y * (dy - sum) };
+    if run == 1 {
+        // A row has one sum, for which no vector is made.
+        let terms = y.iter().zip(dy).map(|(y, dy)| f64::from(if logarithm { *dy } else { dy * y }));
+        let sum = terms.sum::<f64>() as f32;
+        return dx.iter_mut().zip(y.iter().zip(dy)).for_each(|(dx, (y, dy))| *dx = slope(*y, *dy, sum));
+    }
     let mut sums = vec![0.0f64; run];
     for (y, dy) in y.chunks_exact(run).zip(dy.chunks_exact(run)) {
         let term = |(y, dy): (&f32, &f32)| if logarithm { f64::from(*dy) } else { f64::from(dy * y) };
@@ -85,7 +109,7 @@ fn normalise_back(dx: &mut [f32], y: &[f32], dy: &[f32], run: usize, logarithm: 
     let rows = dx.chunks_exact_mut(run).zip(y.chunks_exact(run).zip(dy.chunks_exact(run)));
     for (dx, (y, dy)) in rows {
         for ((dx, sum), (y, dy)) in dx.iter_mut().zip(&sums).zip(y.iter().zip(dy)) {
-            *dx = if logarithm { dy - y.exp() * *sum as f32 } else { y * (dy - *sum as f32) };
+            *dx = slope(*y, *dy, *sum as f32);
         }
     }
 }

@@ -21,6 +21,8 @@ mod recurrent;
 mod reduce;
 #[cfg(test)]
 mod testing;
+#[cfg(test)]
+mod tests;
 
 use thiserror::Error;
 

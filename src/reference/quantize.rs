@@ -12,8 +12,10 @@ fn scale_of(axis: usize, x: &[usize], scales: usize) -> impl Fn(usize) -> usize 
     move |element| if scales == 1 { 0 } else { element / after % scales }
 }
 
+/// What may have been stored in any format, as numbers of 64 bits.
 fn zero_points(param: Option<&&TensorData>) -> Vec<i128> {
-    param.map_or_else(|| vec![0], |zero| wholes(zero))
+    let within = |zero: i128| zero.clamp(i64::MIN.into(), i64::MAX.into());
+    param.map_or_else(|| vec![0], |zero| wholes(zero).into_iter().map(within).collect())
 }
 
 /// To whole numbers.

@@ -2,6 +2,8 @@
 
 use std::fmt;
 
+use proptest::prelude::*;
+
 use super::numbers;
 use crate::graph::op::*;
 use crate::tensor::{DType, TensorData};
@@ -38,6 +40,18 @@ impl Arg {
 impl fmt::Display for Case {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{} {}", self.op.name(), self.op.attributes())
+    }
+}
+
+impl fmt::Debug for Case {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let shape = |arg: &Arg| match arg {
+            Arg::Numbers { shape, .. } => format!("{shape:?}"),
+            Arg::Open(dims) => format!("{dims:?}"),
+            Arg::Plain(data) => format!("{data:?}"),
+        };
+        let shapes = |args: &[Arg]| args.iter().map(shape).collect::<Vec<_>>().join(", ");
+        write!(f, "{self} of {} with {}", shapes(&self.inputs), shapes(&self.params))
     }
 }
 
@@ -176,10 +190,10 @@ fn shapes() -> Vec<Case> {
     let open = Arg::Open(&["N", "S", "4"]);
     vec![
         case(Op::Reshape(Reshape { shape: dims(&["4", "6"]) }), &[x(&[2, 3, 4])]),
-        case(Op::Reshape(Reshape { shape: dims(&["NS", "2", "2"]) }), &[open.clone()]),
+        case(Op::Reshape(Reshape { shape: dims(&["NS", "2", "2"]) }), std::slice::from_ref(&open)),
         case(Op::Flatten, &[x(&[2, 3, 4])]),
         case(Op::Transpose(Transpose { axes: vec![2, 0, 1] }), &[x(&[2, 3, 4])]),
-        case(Op::Transpose(Transpose { axes: vec![0, 2, 1] }), &[open.clone()]),
+        case(Op::Transpose(Transpose { axes: vec![0, 2, 1] }), std::slice::from_ref(&open)),
         case(Op::Expand(Expand { shape: dims(&["2", "3", "4"]) }), &[x(&[3, 1])]),
         case(Op::Expand(Expand { shape: dims(&["N", "S", "4"]) }), &[x(&[4])]),
         case(Op::Tile(Tile { repeats: dims(&["2", "1", "3"]) }), &[x(&[2, 3, 2])]),
@@ -391,4 +405,71 @@ fn plain() -> Vec<Case> {
     let codes = bytes(DType::U8, &[2, 3], &[0, 100, 255, 7, 8, 9]);
     cases.push(case(Op::Dequantize(Dequantize { axis: 1 }), &[codes]).params(&[scale, zeros]).flat());
     cases
+}
+
+/// Random ones of the operators whose sizes have the most to say.
+pub(super) fn random() -> impl Strategy<Value = Case> {
+    let sizes = prop::collection::vec(1usize..4, 4);
+    let flags = prop::collection::vec(any::<bool>(), 8);
+    (0usize..10, sizes, flags, prop::collection::vec(0usize..3, 8)).prop_map(|(which, sizes, flags, small)| {
+        let shape = &sizes[..1 + small[0]];
+        let some = |first: usize| -> Vec<usize> {
+            shape.iter().zip(&flags[first..]).map(|(n, keep)| if *keep { *n } else { 1 }).collect()
+        };
+        let axis = small[1] % shape.len();
+        match which {
+            0 | 1 => {
+                let functions = [Binary::Add, Binary::Sub, Binary::Mul, Binary::Div, Binary::Max];
+                let function = functions[(small[2] + 2 * which) % 5];
+                let b = some(4)[small[3] % shape.len()..].to_vec();
+                case(Op::Binary(function), &[x(&some(0)), positive(&b)])
+            }
+            2 | 3 => {
+                let axes = (0..shape.len()).filter(|axis| flags[*axis]).collect();
+                let of = Reduction::ALL[(small[2] * 3 + small[3]) % Reduction::ALL.len()];
+                case(Op::Reduce(Reduce { of, axes, keep: flags[7] }), &[positive(shape)])
+            }
+            4 => case(Op::Softmax(Softmax { axis }), &[x(shape)]),
+            5 => {
+                let [m, k, n, b] = sizes[..] else { unreachable!() };
+                let before = |keep: bool| if keep { b } else { 1 };
+                case(Op::MatMul, &[x(&[before(flags[0]), m, k]), x(&[before(flags[1]), k, n][usize::from(flags[2])..])])
+            }
+            6 => {
+                let mut axes: Vec<usize> = (0..shape.len()).collect();
+                axes.rotate_left(small[2] % shape.len());
+                axes.swap(0, axis);
+                case(Op::Transpose(Transpose { axes }), &[x(shape)])
+            }
+            7 => {
+                let parts: Vec<Arg> = (1..2 + small[2])
+                    .map(|n| {
+                        let mut shape = shape.to_vec();
+                        shape[axis] = n;
+                        x(&shape)
+                    })
+                    .collect();
+                case(Op::Concat(Concat { axis }), &parts)
+            }
+            8 => {
+                let padding = [small[0], small[1], small[2], small[3]];
+                let config =
+                    Conv2d { stride: [sizes[0], sizes[1]], padding, dilation: [sizes[2].min(2), 1], groups: 1 };
+                let weight = x(&[2, 1, 1 + small[4], 1 + small[5]]);
+                case(Op::Conv2d(config), &[x(&[2, 1, 5, 4])]).params(&[weight, x(&[2])])
+            }
+            _ => {
+                let config = ConvTranspose2d {
+                    stride: [sizes[0], sizes[1]],
+                    padding: [small[0].min(1), 0, small[1].min(1), small[2].min(1)],
+                    dilation: [sizes[2], sizes[3]],
+                    groups: 1 + usize::from(flags[0]),
+                    output_padding: [usize::from(flags[1] && sizes[0] > 1), usize::from(flags[2] && sizes[3] > 1)],
+                };
+                let weight = x(&[2, 2, 1 + small[4].max(1), 1 + small[5]]);
+                let bias = x(&[2 * config.groups]);
+                case(Op::ConvTranspose2d(config), &[x(&[2, 2, 2, 3])]).params(&[weight, bias])
+            }
+        }
+    })
 }

@@ -1,7 +1,9 @@
 //! Every operator with its options: values against the evaluator by the definitions, gradients against its central
 //! differences.
 
-use super::cases::{Arg, Case, all};
+use proptest::prelude::*;
+
+use super::cases::{Arg, Case, all, random};
 use super::*;
 use crate::graph::Dim;
 use crate::graph::op::{self, Op, ValueType};
@@ -63,7 +65,8 @@ fn graph(case: &Case) -> (Graph, Vec<TensorData>) {
     (graph, fed)
 }
 
-fn check(case: &Case) {
+/// Compares all there is; says whether a learned number has a gradient.
+fn check(case: &Case) -> bool {
     const STEP: f64 = 1e-6;
     let (graph, fed) = graph(case);
     let mut session = Session::new(&graph).unwrap();
@@ -112,12 +115,23 @@ fn check(case: &Case) {
         assert_close(&session.gradients()[view.range.clone()], &expected, 1e-4, &what);
         has_gradient |= expected.iter().any(|d| d.abs() > 1e-6);
     }
-    assert_eq!(has_gradient, case.has_gradient, "{case}");
+    has_gradient
 }
 
 #[test]
 fn values_and_gradients_of_every_operator_are_those_of_the_definitions() {
-    all().iter().for_each(check);
+    for case in all() {
+        assert_eq!(check(&case), case.has_gradient, "{case}");
+    }
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(100))]
+
+    #[test]
+    fn values_and_gradients_of_random_sizes_are_those_of_the_definitions(case in random()) {
+        check(&case);
+    }
 }
 
 #[test]

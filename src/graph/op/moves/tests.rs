@@ -1,5 +1,6 @@
 use super::*;
-use crate::graph::op::{Place, Reshape, Rounding};
+use crate::graph::dim::{Dim, Sizes};
+use crate::graph::op::*;
 use proptest::prelude::*;
 
 const SIZES: Sizes = Sizes { batch: 2, sequence: 3 };

@@ -1,1 +1,0 @@
-//! Drawings of built-in networks, of random layers and of graphs with several inputs and outputs.

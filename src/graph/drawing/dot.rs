@@ -6,7 +6,8 @@ use std::fmt::Write;
 use super::family::Family;
 use super::fold::constants;
 use super::label::{amount, facts, gist, shape, share};
-use crate::graph::{Graph, Node, ValueId, cost};
+use crate::graph::cost::{self, Cost};
+use crate::graph::{Graph, Node, ValueId};
 
 /// The graph in Graphviz's language: `dot -Tsvg` draws it.
 pub fn dot(graph: &Graph) -> String {
@@ -15,7 +16,9 @@ pub fn dot(graph: &Graph) -> String {
     // Writing to a text does not fail.
     let mut out = String::new();
     let _ = writeln!(out, "digraph {} {{", quoted(graph.name()));
-    out.push_str("  rankdir=TB;\n  node [shape=box, style=\"filled,rounded\", fontname=\"sans-serif\", fontsize=11];\n");
+    out.push_str(
+        "  rankdir=TB;\n  node [shape=box, style=\"filled,rounded\", fontname=\"sans-serif\", fontsize=11];\n",
+    );
     out.push_str("  edge [fontname=\"sans-serif\", fontsize=9, color=\"#7d8590\"];\n");
     let mut writers: HashMap<ValueId, String> = HashMap::new();
     for (i, id) in graph.inputs().iter().enumerate() {
@@ -25,8 +28,9 @@ pub fn dot(graph: &Graph) -> String {
         writers.insert(*id, format!("in{i}"));
     }
     for (i, node) in graph.nodes().iter().enumerate() {
-        let tooltip = quoted(&facts(graph, node, total).join("\n"));
-        let label = if constant[i] { node.name.clone() } else { label(graph, node, total) };
+        let cost = cost::of_node(graph, node);
+        let tooltip = quoted(&facts(graph, node, cost, total).join("\n"));
+        let label = if constant[i] { node.name.clone() } else { label(graph, node, cost, total) };
         let look = match constant[i] {
             true => "shape=note, fontsize=7, margin=0.02, height=0.1, width=0.1, fillcolor=\"#f6f8fa\"".to_string(),
             // The colour at a third of its strength, so that black text can be read on it.
@@ -54,8 +58,7 @@ fn edge(out: &mut String, graph: &Graph, writers: &HashMap<ValueId, String>, id:
     }
 }
 
-fn label(graph: &Graph, node: &Node, total: cost::Cost) -> String {
-    let cost = cost::of_node(graph, node);
+fn label(graph: &Graph, node: &Node, cost: Cost, total: Cost) -> String {
     let outputs: Vec<String> = node.outputs.iter().map(|id| shape(graph.value(*id))).collect();
     let mut text = format!("{}\n{} {}", node.name, node.op.name(), gist(graph, node)).trim_end().to_string();
     let _ = write!(text, "\n{}", outputs.join(", "));

@@ -1,6 +1,6 @@
 //! Words and numbers of a drawing.
 
-use crate::graph::cost::{self, Cost};
+use crate::graph::cost::Cost;
 use crate::graph::op::Window;
 use crate::graph::{Dim, Graph, Node, Op, Value};
 use crate::tensor::DType;
@@ -56,7 +56,6 @@ pub fn gist(graph: &Graph, node: &Node) -> String {
         },
         steps => format!(" /{}", times(steps)),
     };
-    // `out` and `inner` are the places of the weight's axes, `taps` the first of the kernel's.
     let conv = |steps: &[usize], groups: usize| {
         let taps = times(weight().get(2..).unwrap_or_default());
         let groups = if groups == 1 { String::new() } else { format!(" groups {groups}") };
@@ -81,7 +80,7 @@ pub fn gist(graph: &Graph, node: &Node) -> String {
 }
 
 /// Everything about a node, a fact a line: what pointing at it shows.
-pub fn facts(graph: &Graph, node: &Node, total: Cost) -> Vec<String> {
+pub fn facts(graph: &Graph, node: &Node, cost: Cost, total: Cost) -> Vec<String> {
     let mut facts = vec![format!("{}: {}", node.name, node.op.name())];
     let attributes = attributes(&node.op);
     facts.extend((!attributes.is_empty()).then_some(attributes));
@@ -93,7 +92,6 @@ pub fn facts(graph: &Graph, node: &Node, total: Cost) -> Vec<String> {
     }
     facts.push(format!("writes {}", values(&node.outputs)));
     facts.extend(node.params.iter().map(|id| graph.param(*id)).map(|p| format!("{} {:?}", p.name, p.data)));
-    let cost = cost::of_node(graph, node);
     for (part, whole, what) in [(cost.params, total.params, "parameters"), (cost.macs, total.macs, "MACs")] {
         facts.extend((part > 0).then(|| format!("{part} {what}, {} of all", share(part, whole))));
     }

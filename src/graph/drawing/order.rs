@@ -97,6 +97,9 @@ mod tests {
     fn crossings_are_counted_as_pairs() {
         let segments = [(0, 5), (1, 4), (2, 3)].map(|(from, to)| Segment { from, to, value: 0 });
         assert_eq!(in_gap(&segments, &[0, 1, 2, 0, 1, 2]), 3);
-        assert_eq!(in_gap(&[(0, 3), (0, 4), (1, 4)].map(|(from, to)| Segment { from, to, value: 0 }), &[0, 1, 2, 0, 1]), 0);
+        assert_eq!(
+            in_gap(&[(0, 3), (0, 4), (1, 4)].map(|(from, to)| Segment { from, to, value: 0 }), &[0, 1, 2, 0, 1]),
+            0
+        );
     }
 }

@@ -23,9 +23,11 @@ const EDGE: i32 = 24;
 /// What a box shows.
 struct Face {
     rows: Vec<Row>,
-    /// The foot: what comes out, and shares of the whole.
-    foot: Option<(String, String)>,
+    /// What comes out; of boxes with nodes.
+    out: Option<String>,
     cost: Cost,
+    /// The same in words: parameters and MACs.
+    shares: [String; 2],
     width: i32,
 }
 
@@ -40,13 +42,13 @@ struct Row {
 /// A drawing of the graph that people can read in any browser.
 pub fn svg(graph: &Graph) -> String {
     let folded = fold(graph);
+    let costs: Vec<Cost> = graph.nodes().iter().map(|node| cost::of_node(graph, node)).collect();
     let total = cost::of_graph(graph);
-    let faces: Vec<Face> = (0..folded.pieces.len()).map(|at| face(graph, &folded, at, total)).collect();
+    let faces: Vec<Face> = (0..folded.pieces.len()).map(|at| face(graph, &folded, at, &costs, total)).collect();
     let sizes: Vec<(i32, i32)> = faces.iter().map(|face| (face.width, face.height())).collect();
     let plan = plan(&sizes, &folded.links);
     let families: BTreeSet<Family> = faces.iter().flat_map(|face| &face.rows).filter_map(|row| row.family).collect();
-    let costs = faces.iter().map(|face| face.cost);
-    let most = costs.fold(Cost::default(), |most, cost| Cost {
+    let most = faces.iter().map(|face| face.cost).fold(Cost::default(), |most, cost| Cost {
         params: most.params.max(cost.params),
         macs: most.macs.max(cost.macs),
         ..most
@@ -61,16 +63,26 @@ pub fn svg(graph: &Graph) -> String {
     let left = EDGE + (whole - 2 * EDGE - plan.width) / 2;
 
     let mut out = String::new();
-    put(&mut out, format_args!(
-        "<svg xmlns=\"http://www.w3.org/2000/svg\" class=\"niwaki-net\" role=\"img\" width=\"{whole}\" height=\"{height}\" \
+    put(
+        &mut out,
+        format_args!(
+            "<svg xmlns=\"http://www.w3.org/2000/svg\" class=\"niwaki-net\" role=\"img\" width=\"{whole}\" height=\"{height}\" \
          viewBox=\"0 0 {whole} {height}\">\n<title>{}</title>\n{}",
-        escaped(&head.join("\n")), style(&families)
-    ));
+            escaped(&head.join("\n")),
+            style(&families)
+        ),
+    );
     put(&mut out, format_args!("<rect class=\"page\" width=\"{whole}\" height=\"{height}\"/>\n"));
-    put(&mut out, format_args!(
-        "<text class=\"head\" x=\"{EDGE}\" y=\"{}\">{}</text>\n<text class=\"dim\" x=\"{EDGE}\" y=\"{}\">{}</text>\n",
-        EDGE + 14, escaped(&head[0]), EDGE + 36, escaped(&head[1])
-    ));
+    put(
+        &mut out,
+        format_args!(
+            "<text class=\"head\" x=\"{EDGE}\" y=\"{}\">{}</text>\n<text class=\"dim\" x=\"{EDGE}\" y=\"{}\">{}</text>\n",
+            EDGE + 14,
+            escaped(&head[0]),
+            EDGE + 36,
+            escaped(&head[1])
+        ),
+    );
     put(&mut out, format_args!("<g transform=\"translate({EDGE} {})\">\n{legend}</g>\n", EDGE + 54));
     put(&mut out, format_args!("<g transform=\"translate({left} {top})\">\n"));
     lines(&mut out, graph, &plan);
@@ -98,7 +110,7 @@ fn head(graph: &Graph, total: Cost) -> [String; 2] {
     [end_of(graph.name(), 70.0), text]
 }
 
-fn face(graph: &Graph, folded: &Folded, at: usize, total: Cost) -> Face {
+fn face(graph: &Graph, folded: &Folded, at: usize, costs: &[Cost], total: Cost) -> Face {
     let end = |what: &str, value: &Value| Face {
         rows: vec![Row {
             family: None,
@@ -107,17 +119,19 @@ fn face(graph: &Graph, folded: &Folded, at: usize, total: Cost) -> Face {
             name: value.name.clone(),
             facts: vec![format!("{what} {}: {}", value.name, value.ty)],
         }],
-        foot: None,
+        out: None,
         cost: Cost::default(),
+        shares: Default::default(),
         width: 0,
     };
     let mut face = match &folded.pieces[at] {
         Piece::Input(value) => end("input", graph.value(*value)),
         Piece::Output(value) => end("output", graph.value(*value)),
-        Piece::Stack(nodes) => stack(graph, folded, at, nodes, total),
+        Piece::Stack(nodes) => stack(graph, folded, (at, nodes), costs, total),
     };
     let row = |row: &Row| 40.0 + FONT * 1.06 * width(&row.left) + FONT * width(&row.gist) + SMALL * width(&row.name);
-    let foot = face.foot.iter().map(|(left, right)| 44.0 + SMALL * (width(left) + width(right)));
+    let foot =
+        face.out.iter().map(|out| 48.0 + SMALL * (width(out) + face.shares.iter().map(|s| width(s)).sum::<f64>()));
     let needed = face.rows.iter().map(row).chain(foot).fold(0.0, f64::max);
     face.width = (needed as i32 + 1).clamp(BOX[0], BOX[1]);
     // An even width has a middle.
@@ -125,17 +139,17 @@ fn face(graph: &Graph, folded: &Folded, at: usize, total: Cost) -> Face {
     face
 }
 
-fn stack(graph: &Graph, folded: &Folded, at: usize, nodes: &[usize], total: Cost) -> Face {
+fn stack(graph: &Graph, folded: &Folded, (at, nodes): (usize, &[usize]), costs: &[Cost], total: Cost) -> Face {
     let node = |place: &usize| &graph.nodes()[*place];
     let mut rows: Vec<Row> = nodes
         .iter()
-        .map(node)
-        .map(|node| Row {
+        .map(|place| (node(place), costs[*place]))
+        .map(|(node, cost)| Row {
             family: Some(Family::of(&node.op)),
             left: node.op.name().into(),
             gist: gist(graph, node),
             name: node.name.clone(),
-            facts: facts(graph, node, total),
+            facts: facts(graph, node, cost, total),
         })
         .collect();
     rows.extend(folded.words[at].iter().map(|value| graph.value(*value)).map(|value| Row {
@@ -145,7 +159,7 @@ fn stack(graph: &Graph, folded: &Folded, at: usize, nodes: &[usize], total: Cost
         name: value.name.clone(),
         facts: vec![format!("reads {}: {}, from far above", value.name, value.ty)],
     }));
-    let own = nodes.iter().chain(&folded.constants[at]).map(|place| cost::of_node(graph, node(place)));
+    let own = nodes.iter().chain(&folded.constants[at]).map(|place| costs[*place]);
     let cost = own.fold(Cost::default(), |sum, cost| Cost {
         params: sum.params.saturating_add(cost.params),
         nonzero_params: 0,
@@ -157,13 +171,11 @@ fn stack(graph: &Graph, folded: &Folded, at: usize, nodes: &[usize], total: Cost
         [first, ..] => format!("{} and {} more", shape(graph.value(*first)), last.len() - 1),
         [] => String::new(),
     };
-    let shares = [(cost.params, total.params, "params"), (cost.macs, total.macs, "MACs")];
-    let shares: Vec<String> = shares
-        .iter()
-        .filter(|(part, ..)| *part > 0)
-        .map(|(part, whole, what)| format!("{} {what} {}", amount(*part), share(*part, *whole)))
-        .collect();
-    Face { rows, foot: Some((out, shares.join(" · "))), cost, width: 0 }
+    let shares = [(cost.params, total.params), (cost.macs, total.macs)].map(|(part, whole)| match part {
+        0 => String::new(),
+        part => format!("{} · {}", amount(part), share(part, whole)),
+    });
+    Face { rows, out: Some(out), cost, shares, width: 0 }
 }
 
 impl Face {
@@ -172,30 +184,38 @@ impl Face {
     }
 
     fn height(&self) -> i32 {
-        let foot = if self.foot.is_some() { ROW } else { 0 };
+        let foot = if self.out.is_some() { ROW } else { 0 };
         self.rows.len() as i32 * ROW + foot + self.bars() + 6
     }
 
     fn draw(&self, out: &mut String, rect: &Rect, most: Cost) {
         let Rect { x, y, width: w, height: h } = *rect;
-        let end = self.foot.is_none();
+        let end = self.out.is_none();
         let round = if end { h / 2 } else { 6 };
         let class = if end { "end" } else { "box" };
-        put(out, format_args!(
-            "<g transform=\"translate({x} {y})\"><rect class=\"{class}\" width=\"{w}\" height=\"{h}\" rx=\"{round}\"/>\n"
-        ));
+        put(
+            out,
+            format_args!(
+                "<g transform=\"translate({x} {y})\"><rect class=\"{class}\" width=\"{w}\" height=\"{h}\" rx=\"{round}\"/>\n"
+            ),
+        );
         for (i, row) in self.rows.iter().enumerate() {
             row.draw(out, 3 + i as i32 * ROW, w, end);
         }
         let mut at = 3 + self.rows.len() as i32 * ROW;
-        if let Some((left, right)) = &self.foot {
+        if let Some(text) = &self.out {
             let base = at + 15;
-            put(out, format_args!("<text class=\"dim\" x=\"12\" y=\"{base}\">{}</text>", escaped(left)));
-            let room = (f64::from(w) - 30.0) / SMALL - width(left);
-            let right = if width(right) > room { right.split(" · ").next().unwrap_or("") } else { right };
-            put(out, format_args!(
-                "<text class=\"dim\" text-anchor=\"end\" x=\"{}\" y=\"{base}\">{}</text>\n", w - 10, escaped(right)
-            ));
+            let [params, macs] = self.shares.each_ref().map(|text| escaped(text));
+            let between = if params.is_empty() || macs.is_empty() { "" } else { "&#160; " };
+            put(
+                out,
+                format_args!(
+                    "<text class=\"dim\" x=\"12\" y=\"{base}\">{}</text><text class=\"share\" text-anchor=\"end\" x=\"{}\" y=\"{base}\">\
+                 <tspan class=\"params\">{params}</tspan>{between}<tspan class=\"macs\">{macs}</tspan></text>\n",
+                    escaped(text),
+                    w - 10
+                ),
+            );
             at += ROW;
         }
         for (part, whole, class) in [(self.cost.params, most.params, "params"), (self.cost.macs, most.macs, "macs")] {
@@ -203,10 +223,13 @@ impl Face {
                 let room = w - 20;
                 let long = (f64::from(room) * part as f64 / whole.max(1) as f64).round() as i32;
                 let long = if part > 0 { long.max(1) } else { 0 };
-                put(out, format_args!(
-                    "<rect class=\"rail\" x=\"10\" y=\"{at}\" width=\"{room}\" height=\"3\"/><rect class=\"{class}\" x=\"10\" \
+                put(
+                    out,
+                    format_args!(
+                        "<rect class=\"rail\" x=\"10\" y=\"{at}\" width=\"{room}\" height=\"3\"/><rect class=\"{class}\" x=\"10\" \
                      y=\"{at}\" width=\"{long}\" height=\"3\"/>\n"
-                ));
+                    ),
+                );
                 at += 5;
             }
         }
@@ -219,24 +242,39 @@ impl Row {
         put(out, format_args!("<g><title>{}</title>", escaped(&self.facts.join("\n"))));
         if let Some(family) = self.family {
             let class = family.class();
-            put(out, format_args!(
-                "<rect class=\"tint {class}\" x=\"3\" y=\"{y}\" width=\"{}\" height=\"{}\"/><rect class=\"{class}\" x=\"3\" \
+            put(
+                out,
+                format_args!(
+                    "<rect class=\"tint {class}\" x=\"3\" y=\"{y}\" width=\"{}\" height=\"{}\"/><rect class=\"{class}\" x=\"3\" \
                  y=\"{y}\" width=\"5\" height=\"{}\"/>",
-                w - 6, ROW - 1, ROW - 1
-            ));
+                    w - 6,
+                    ROW - 1,
+                    ROW - 1
+                ),
+            );
         }
         let edge = if end { 14 } else { 12 };
         let base = y + 15;
         let used = FONT * (1.06 * width(&self.left) + width(&self.gist)) + 24.0;
-        put(out, format_args!(
-            "<text x=\"{edge}\" y=\"{base}\"><tspan class=\"kind\">{}</tspan>{}{}</text>",
-            escaped(&self.left), if self.gist.is_empty() { "" } else { " " }, escaped(&self.gist)
-        ));
+        put(
+            out,
+            format_args!(
+                "<text x=\"{edge}\" y=\"{base}\"><tspan class=\"kind\">{}</tspan>{}{}</text>",
+                escaped(&self.left),
+                if self.gist.is_empty() { "" } else { " " },
+                escaped(&self.gist)
+            ),
+        );
         let room = (f64::from(w - 2 * edge) - used).max(0.0) / SMALL;
         if room > 2.0 {
-            put(out, format_args!(
-                "<text class=\"dim\" text-anchor=\"end\" x=\"{}\" y=\"{base}\">{}</text>", w - edge, escaped(&end_of(&self.name, room))
-            ));
+            put(
+                out,
+                format_args!(
+                    "<text class=\"dim\" text-anchor=\"end\" x=\"{}\" y=\"{base}\">{}</text>",
+                    w - edge,
+                    escaped(&end_of(&self.name, room))
+                ),
+            );
         }
         out.push_str("</g>\n");
     }
@@ -264,10 +302,13 @@ fn lines(out: &mut String, graph: &Graph, plan: &Plan) {
                 put(&mut tips, format_args!("M{to} {tip}l-4-7h8z"));
             }
         }
-        put(out, format_args!(
-            "<g><title>{}</title><path class=\"line\" d=\"{ways}\"/><path class=\"tip\" d=\"{tips}\"/></g>\n",
-            escaped(&format!("{}: {}", value.name, value.ty))
-        ));
+        put(
+            out,
+            format_args!(
+                "<g><title>{}</title><path class=\"line\" d=\"{ways}\"/><path class=\"tip\" d=\"{tips}\"/></g>\n",
+                escaped(&format!("{}: {}", value.name, value.ty))
+            ),
+        );
     }
 }
 
@@ -275,7 +316,7 @@ fn lines(out: &mut String, graph: &Graph, plan: &Plan) {
 fn legend(families: &BTreeSet<Family>, bars: bool, room: i32) -> (String, i32) {
     let mut entries: Vec<(&str, &str, i32)> = families.iter().map(|f| (f.class(), f.label(), 11)).collect();
     if bars {
-        entries.extend([("params", "share of parameters", 3), ("macs", "share of MACs (longest bar: the largest)", 3)]);
+        entries.extend([("params", "parameters", 3), ("macs", "MACs a sample (longest bar: the most)", 3)]);
     }
     let mut out = String::new();
     let (mut x, mut y) = (0, 0);
@@ -284,18 +325,24 @@ fn legend(families: &BTreeSet<Family>, bars: bool, room: i32) -> (String, i32) {
         if x > 0 && x + wide > room {
             (x, y) = (0, y + 20);
         }
-        put(&mut out, format_args!(
-            "<rect class=\"{class}\" x=\"{x}\" y=\"{}\" width=\"14\" height=\"{height}\"/><text class=\"dim\" x=\"{}\" \
+        put(
+            &mut out,
+            format_args!(
+                "<rect class=\"{class}\" x=\"{x}\" y=\"{}\" width=\"14\" height=\"{height}\"/><text class=\"dim\" x=\"{}\" \
              y=\"{}\">{label}</text>\n",
-            y + (11 - height) / 2, x + 19, y + 10
-        ));
+                y + (11 - height) / 2,
+                x + 19,
+                y + 10
+            ),
+        );
         x += wide;
     }
     (out, y + 24)
 }
 
 fn style(families: &BTreeSet<Family>) -> String {
-    let colours: String = families.iter().map(|f| format!(".niwaki-net .{}{{fill:{}}}", f.class(), f.colour())).collect();
+    let colours: String =
+        families.iter().map(|f| format!(".niwaki-net .{}{{fill:{}}}", f.class(), f.colour())).collect();
     // Plain colours and a second set: not every program that shows pictures knows CSS variables.
     format!(
         "<style>.niwaki-net{{font:{FONT}px system-ui,-apple-system,'Segoe UI',Roboto,'DejaVu Sans',sans-serif}}\
@@ -303,7 +350,7 @@ fn style(families: &BTreeSet<Family>) -> String {
          .niwaki-net .head{{font-size:16px;font-weight:600}}.niwaki-net .kind{{font-weight:600}}\
          .niwaki-net .page{{fill:#fff}}.niwaki-net .box{{fill:#fff;stroke:#c3cad3}}.niwaki-net .end{{fill:#eef1f4;stroke:#c3cad3}}\
          .niwaki-net .line{{fill:none;stroke:#7d8590;stroke-width:1.5}}.niwaki-net .tip{{fill:#7d8590}}\
-         .niwaki-net .rail{{fill:#e4e8ec}}.niwaki-net .params{{fill:#3b6ea5}}.niwaki-net .macs{{fill:#c26a1a}}\
+         .niwaki-net .rail{{fill:#e4e8ec}}.niwaki-net .share{{font-size:{SMALL}px}}.niwaki-net .params{{fill:#2f62a0}}.niwaki-net .macs{{fill:#a85510}}\
          {colours}.niwaki-net .tint{{fill-opacity:.16}}\
          @media (prefers-color-scheme:dark){{.niwaki-net text{{fill:#e6edf3}}.niwaki-net .dim{{fill:#9aa4af}}\
          .niwaki-net .page{{fill:#0d1117}}.niwaki-net .box{{fill:#161b22;stroke:#3d444d}}\

@@ -388,7 +388,9 @@ pub struct ConvertArgs {
 Examples:
   niwaki inspect model.safetensors
   niwaki inspect pytorch.safetensors --graph lenet5
-  niwaki inspect model.safetensors --graph-json > graph.json")]
+  niwaki inspect model.safetensors --graph-json > graph.json
+  niwaki inspect model.safetensors --svg=model.svg
+  niwaki inspect model.safetensors --dot | dot -Tpdf > model.pdf")]
 pub struct InspectArgs {
     /// The model: a .safetensors or an ONNX file.
     pub model: PathBuf,
@@ -396,8 +398,14 @@ pub struct InspectArgs {
     #[arg(long, value_name = "PRESET|FILE")]
     pub graph: Option<String>,
     /// Prints the graph in niwaki's JSON form, to edit and to pass as --graph.
-    #[arg(long)]
+    #[arg(long, conflicts_with_all = ["svg", "dot"])]
     pub graph_json: bool,
+    /// Draws the network, for any browser: into a file, or to stdout.
+    #[arg(long, value_name = "FILE", num_args = 0..=1, require_equals = true, default_missing_value = "-", conflicts_with = "dot")]
+    pub svg: Option<PathBuf>,
+    /// Prints the network in Graphviz's language: into a file, or to stdout.
+    #[arg(long, value_name = "FILE", num_args = 0..=1, require_equals = true, default_missing_value = "-")]
+    pub dot: Option<PathBuf>,
 }
 
 impl Args {

@@ -19,6 +19,7 @@ pub mod builder;
 pub mod cost;
 pub mod dim;
 mod display;
+pub mod drawing;
 mod edit;
 pub mod glob;
 pub mod init;

@@ -395,9 +395,11 @@ fn the_verbs_lead_from_files_to_a_smaller_model_on_a_server() {
     let done = scratch.json(&["--server", url, "jobs", "watch", &job]);
     assert_eq!(done["state"], "STATE_SUCCEEDED");
     let files = scratch.json(&["--server", url, "jobs", "download", &job, "--out", "out"]);
-    assert_eq!(files["files"].as_array().unwrap().len(), 2);
-    let eval = scratch.json(&["eval", "out/model.safetensors", "--data", "data"]);
-    assert_eq!(eval["accuracy"], done["result"]["result"]["accuracy"]);
+    assert_eq!(files["files"].as_array().unwrap().len(), 3);
+    for file in ["out/model.safetensors", "out/model.onnx"] {
+        let eval = scratch.json(&["eval", file, "--data", "data"]);
+        assert_eq!(eval["accuracy"], done["result"]["result"]["accuracy"], "{file}");
+    }
 
     assert_eq!(scratch.json(&["--server", url, "jobs", "wait", &job])["state"], "STATE_SUCCEEDED");
     let again = scratch.json(&["--server", url, "jobs", "retry", &job, "--watch"]);

@@ -87,9 +87,19 @@ impl Refused {
 /// What is said of a model in this file.
 fn model(fill: impl FnOnce(&mut File), architecture: Option<&str>) -> Result<Answer, String> {
     let folder = folder();
-    fill(&mut File::create(folder.path().join("model")).unwrap());
+    fill(&mut File::create(folder.path().join("0")).unwrap());
     let architecture = architecture.map(|json| Architecture::GraphJson(json.to_string()));
-    ask(folder.path(), Task::Model(ModelFile { path: "model".into(), architecture }))
+    ask(folder.path(), Task::Model(ModelFile { folder: "".into(), names: vec!["model".into()], architecture }))
+}
+
+/// What is said of a model of these files.
+fn model_files(files: &[(&str, &[u8])]) -> Result<Answer, String> {
+    let folder = folder();
+    for (place, (_, bytes)) in files.iter().enumerate() {
+        std::fs::write(folder.path().join(place.to_string()), bytes).unwrap();
+    }
+    let names = files.iter().map(|(name, _)| name.to_string()).collect();
+    ask(folder.path(), Task::Model(ModelFile { folder: "".into(), names, architecture: None }))
 }
 
 #[track_caller]

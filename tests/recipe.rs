@@ -139,7 +139,8 @@ fn the_report_describes_the_emitted_file() {
     let (report, bytes) = cook(&recipe(vec![StepKind::Train(training(6)), gradual(0.75), half()]));
     let emitted = format::open_model(bytes.clone(), None).unwrap();
     let cost = cost::of_graph(&emitted.graph);
-    assert_eq!(report.files.len(), 1);
+    let names: Vec<&str> = report.files.iter().map(|file| file.name.as_str()).collect();
+    assert_eq!(names, ["model.safetensors", "model.onnx"]);
     assert_eq!(report.files[0].digest, Digest::of(&bytes).to_string());
     assert_eq!(report.result.bytes, bytes.len() as u64);
     assert_eq!((report.result.params, report.result.nonzero_params), (cost.params, cost.nonzero_params));

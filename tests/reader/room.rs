@@ -26,7 +26,7 @@ fn links_in_the_folder_lead_nowhere() {
     let (folder, secret) = (folder(), tempfile::NamedTempFile::new().unwrap());
     std::fs::write(secret.path(), b"secret").unwrap();
     std::os::unix::fs::symlink(secret.path(), folder.path().join("model")).unwrap();
-    let answer = ask(folder.path(), Task::Model(ModelFile { path: "model".into(), architecture: None })).unwrap();
+    let answer = ask(folder.path(), Task::Emitted("model".into())).unwrap();
     let Verdict::Refused { failure, .. } = answer.verdict else { panic!("{answer:?}") };
     assert!(failure.message.contains("denied"), "{failure:?}");
 }

@@ -46,7 +46,7 @@ async fn a_job_is_watched_to_its_end_and_its_files_are_what_its_report_says() {
     let result = last.result.clone().unwrap();
     assert_eq!((result.seed, result.steps.len()), (3, 3));
     let names: Vec<&str> = result.artifacts.iter().map(|artifact| artifact.file_name.as_str()).collect();
-    assert_eq!(names, ["model.safetensors", "report.json"]);
+    assert_eq!(names, ["model.safetensors", "model.onnx", "report.json"]);
     for artifact in &result.artifacts {
         let bytes = download(&server, &artifact.name, 0, 0).await.unwrap();
         assert_eq!((bytes.len() as u64, sha256(&bytes)), (artifact.bytes, artifact.digest.clone()));
@@ -176,7 +176,8 @@ async fn a_job_process_ends_with_the_process_that_started_it() {
     for name in [protocol::DATA_FOLDER, protocol::MODELS_FOLDER, protocol::OUT_FOLDER] {
         std::fs::create_dir(folder.path().join(name)).unwrap();
     }
-    std::fs::write(folder.path().join("models/0"), model_file()).unwrap();
+    std::fs::create_dir(folder.path().join("models/0")).unwrap();
+    std::fs::write(folder.path().join("models/0/0"), model_file()).unwrap();
     std::fs::write(folder.path().join("data/0"), dataset_file(240)).unwrap();
     let limits = Limits { memory_bytes: 4 << 30, cpu_seconds: 600, file_bytes: 1 << 30, open_files: 256 };
     let job = protocol::JobFile {
@@ -185,7 +186,11 @@ async fn a_job_process_ends_with_the_process_that_started_it() {
         checkpoint_seconds: 10,
         checkpoint: None,
         recipe: LONG.into(),
-        model: Some(protocol::ModelFile { path: "models/0".into(), architecture: None }),
+        model: Some(protocol::ModelFile {
+            folder: "models/0".into(),
+            names: vec!["model.safetensors".into()],
+            architecture: None,
+        }),
         extra_models: Default::default(),
         data: vec!["stripes.safetensors".into()],
         data_source: None,

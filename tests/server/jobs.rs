@@ -58,7 +58,7 @@ async fn a_job_is_watched_to_its_end_and_its_files_are_what_its_report_says() {
         assert_eq!(error.code(), Code::OutOfRange);
     }
     let report: serde_json::Value =
-        serde_json::from_slice(&download(&server, &result.artifacts[1].name, 0, 0).await.unwrap()).unwrap();
+        serde_json::from_slice(&download(&server, &result.artifacts[2].name, 0, 0).await.unwrap()).unwrap();
     assert_eq!(report["accuracy_delta"], result.accuracy_delta);
     assert_eq!(report["result"]["nonzero_params"], result.result.unwrap().nonzero_params);
 

@@ -1,7 +1,7 @@
 //! Builds graphs layer by layer, for the built-in networks and for tests.
 
 use super::init;
-use super::op::{Activation, AvgPool2d, BatchNorm, Conv2d, Dropout, MaxPool2d, Pad, Slice, Window};
+use super::op::{self, Activation, AvgPool2d, BatchNorm, Conv2d, Dropout, Lstm, MaxPool2d, Pad, Slice, Window};
 use super::{Graph, GraphEdit, GraphError, Op, ValueId};
 use crate::tensor::{TensorData, TensorError};
 
@@ -101,6 +101,48 @@ impl GraphBuilder {
     /// Joins all axes of a sample.
     pub fn flatten(self, name: &str) -> Self {
         self.layer(name, Op::Flatten, &[])
+    }
+
+    /// An operator without parameters, of what is on top and then of `others`.
+    pub fn op(self, name: &str, op: Op, others: &[Place]) -> Self {
+        let inputs = [self.top].into_iter().chain(others.iter().map(|place| place.0)).flatten().collect();
+        self.node(name, op, inputs, &[])
+    }
+
+    /// A constant, which is on top then.
+    pub fn constant(mut self, name: &str, data: TensorData) -> Self {
+        if self.error.is_some() {
+            return self;
+        }
+        let mut edit = GraphEdit::taking(&mut self.graph);
+        let op = Op::Constant(op::Constant { dtype: data.dtype() });
+        let param = edit.add_fixed_param(&format!("{name}.value"), data);
+        let added = edit.add_node(name, op, &[], &[param]);
+        edit.keep_unverified();
+        match added {
+            Ok(value) => self.top = Some(value),
+            Err(error) => (self.top, self.error) = (None, Some(error)),
+        }
+        self
+    }
+
+    /// A recurrent layer over what is on top, `[steps, n, channels]`, with lengths where it has them. All its states are on
+    /// top then; see [`GraphBuilder::output`].
+    pub fn lstm(self, name: &str, config: Lstm, lengths: &[Place]) -> Self {
+        let inner = self.top.and_then(|v| self.graph.value(v).shape().last()?.fixed()).unwrap_or(0);
+        let (d, h) = (config.direction.count(), config.hidden);
+        let params = [vec![d, 4 * h, inner], vec![d, 4 * h, h], vec![d, 8 * h]];
+        let inputs = [self.top].into_iter().chain(lengths.iter().map(|place| place.0)).flatten().collect();
+        self.node(name, Op::Lstm(config), inputs, &params)
+    }
+
+    /// Another output of the layer on top.
+    pub fn output(mut self, index: usize) -> Self {
+        let node = self.top.and_then(|top| self.graph.producer(top));
+        if let Some(node) = node {
+            self.top = node.outputs.get(index).copied();
+        }
+        self
     }
 
     /// Where the chain is, to come back to by [`GraphBuilder::on`] or [`GraphBuilder::add`].

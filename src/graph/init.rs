@@ -28,6 +28,7 @@ pub enum Init {
 /// stream of random numbers, so a layer more or less does not change the others.
 pub fn initialise(graph: &mut Graph, init: Init, seed: u64) -> Result<(), GraphError> {
     let starts = starts(graph);
+    let recurrent = recurrent(graph);
     let mut edit = graph.edit();
     for id in edit.graph().param_ids() {
         let param = edit.graph().param(id);
@@ -37,6 +38,11 @@ pub fn initialise(graph: &mut Graph, init: Init, seed: u64) -> Result<(), GraphE
         let shape = param.data.shape().to_vec();
         let values = match starts.get(&id) {
             Some(start) => vec![*start; param.data.elements()],
+            None if recurrent.contains_key(&id) => {
+                let bound = recurrent[&id];
+                let mut rng = seed::stream(seed, &format!("init/{}", param.name));
+                (0..param.data.elements()).map(|_| rng.random_range(-bound..bound)).collect()
+            }
             None if param.is_weight() => init.draw(&shape, &mut seed::stream(seed, &format!("init/{}", param.name))),
             None => vec![0.0; param.data.elements()],
         };
@@ -57,6 +63,19 @@ pub(super) fn start(op: &Op, place: usize) -> Option<f32> {
         (Op::PRelu, 0) => Some(0.25),
         _ => None,
     }
+}
+
+/// The bounds that parameters of recurrent layers are drawn from uniformly, whatever the others are drawn from: one by the
+/// root of the number of units, as PyTorch does.
+fn recurrent(graph: &Graph) -> HashMap<ParamId, f32> {
+    let hidden = |op: &Op| match op {
+        Op::Lstm(config) => Some(config.hidden),
+        Op::Gru(config) => Some(config.hidden),
+        _ => None,
+    };
+    let of_node = |node: &super::Node| hidden(&node.op).map(|hidden| (node.params.clone(), hidden));
+    let bounds = graph.nodes().iter().filter_map(of_node);
+    bounds.flat_map(|(ids, hidden)| ids.into_iter().map(move |id| (id, 1.0 / (hidden as f32).sqrt()))).collect()
 }
 
 fn starts(graph: &Graph) -> HashMap<ParamId, f32> {

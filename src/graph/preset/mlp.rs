@@ -18,7 +18,7 @@ const MAX_AXES: usize = 4;
 const MAX_HIDDEN: usize = 64;
 
 /// Numbers from 1 to [`MAX_WIDTH`] with `between` between them.
-fn sizes(text: &str, between: char, limit: usize) -> Option<Vec<usize>> {
+pub(super) fn sizes(text: &str, between: char, limit: usize) -> Option<Vec<usize>> {
     let sizes: Option<Vec<usize>> = text.split(between).take(limit + 1).map(whole).collect();
     sizes.filter(|sizes| sizes.len() <= limit && sizes.iter().all(|size| (1..=MAX_WIDTH).contains(size)))
 }
@@ -29,9 +29,7 @@ pub(super) fn build(options: &Options) -> Result<GraphBuilder, PresetError> {
     let wanted = "1 to 4 sizes from 1 to 65536 with an x between";
     let input = options.take("input", wanted, |text| sizes(text, 'x', MAX_AXES))?;
     let input = input.ok_or_else(|| missing("input", "the shape of a sample, such as 784 or 1x28x28"))?;
-    let wanted = "a number from 1 to 65536";
-    let classes = options.take("classes", wanted, |text| sizes(text, ' ', 1)?.pop())?;
-    let classes = classes.ok_or_else(|| missing("classes", "how many classes there are, from 1 to 65536"))?;
+    let classes = classes(options)?;
     let wanted = "up to 64 widths from 1 to 65536 with a - between";
     let hidden = options.take("hidden", wanted, |text| sizes(text, '-', MAX_HIDDEN))?.unwrap_or_default();
     let activation = options
@@ -58,10 +56,17 @@ pub(super) fn build(options: &Options) -> Result<GraphBuilder, PresetError> {
     Ok(builder.linear(&format!("fc{}", hidden.len() + 1), classes))
 }
 
+/// How many classes there are.
+pub(super) fn classes(options: &Options) -> Result<usize, PresetError> {
+    let classes = options.take("classes", "a number from 1 to 65536", |text| sizes(text, ' ', 1)?.pop())?;
+    let (preset, option) = (options.preset, "classes");
+    classes.ok_or(PresetError::Missing { preset, option, wanted: "how many classes there are, from 1 to 65536" })
+}
+
 fn activation(text: &str) -> Option<Activation> {
     Activation::ALL.into_iter().find(|activation| activation.name().to_lowercase() == text)
 }
 
-fn rate(text: &str) -> Option<f64> {
+pub(super) fn rate(text: &str) -> Option<f64> {
     text.parse().ok().filter(|rate| (0.0..1.0).contains(rate))
 }

@@ -8,11 +8,14 @@
 //! - `lenet5-caffe`: Caffe's variant (20-50-500), 431,080 parameters, which the compression papers use.
 //! - `resnet-cifar-N`: the residual networks of He et al. 2015 for images of 32 x 32, of N = 6n + 2 layers; `resnet-cifar-20`
 //!   has 269,722 parameters. Option `shortcut`: `pad` (as published) or `conv`.
+//! - `lstm`: recurrent layers over sequences of different lengths. Options `input` and `classes`, without which there is no
+//!   network, and `hidden`, `direction`, `dropout`.
 //! - `mlp`: fully connected layers. Options `input` and `classes`, without which there is no network, and `hidden`,
 //!   `activation`, `dropout`.
 
 mod lenet;
 mod mlp;
+mod recurrent;
 mod resnet;
 mod spec;
 
@@ -114,6 +117,7 @@ const PRESETS: &[(&str, &[&str], Build)] = &[
     ("lenet-300-100", &[], |_| Ok(lenet::lenet_300_100())),
     ("lenet5", &[], |_| Ok(lenet::lenet5())),
     ("lenet5-caffe", &[], |_| Ok(lenet::lenet5_caffe())),
+    ("lstm", recurrent::OPTIONS, recurrent::build),
     ("mlp", mlp::OPTIONS, mlp::build),
     ("resnet-cifar-N", resnet::OPTIONS, resnet::build),
 ];
@@ -168,6 +172,8 @@ mod tests {
             ("resnet-cifar-110", 1_727_962),
             ("resnet-cifar-1202", 19_421_274),
             ("mlp:input=1x28x28,hidden=300-100,classes=10", 266_610),
+            // PyTorch: nn.LSTM(12, 64, bidirectional=True) and nn.Linear(128, 9).
+            ("lstm:input=29x12,hidden=64,direction=both,classes=9", 39_936 + 1_161),
         ] {
             assert_eq!(cost::of_graph(&build(spec).unwrap()).params, params, "{spec}");
         }
@@ -179,7 +185,7 @@ mod tests {
         for (spec, expected) in [
             (
                 "lenet6",
-                "there is no built-in network 'lenet6'; there are lenet-300-100, lenet5, lenet5-caffe, mlp, resnet-cifar-N",
+                "there is no built-in network 'lenet6'; there are lenet-300-100, lenet5, lenet5-caffe, lstm, mlp, resnet-cifar-N",
             ),
             ("lenet5:dropout=0.2", "'lenet5' has no option 'dropout'; it has none"),
             ("resnet-cifar-20:pad", "'resnet-cifar-N' has no option 'pad'; it has shortcut"),
@@ -197,6 +203,9 @@ mod tests {
                 "mlp:input=4,classes=3,activation=step",
                 "'mlp': activation is 'step', must be relu, sigmoid, tanh or another activation such as gelu",
             ),
+            ("lstm:classes=3", "'lstm' needs the option 'input': steps and channels of a sample, such as 29x12"),
+            ("lstm:input=29,classes=3", "'lstm': input is '29', must be steps and channels, such as 29x12"),
+            ("lstm:input=29x12,classes=3,direction=back", "'lstm': direction is 'back', must be forward or both"),
             ("mlp:input=4,classes=3,dropout=1", "'mlp': dropout is '1', must be a number from 0 to below 1"),
             (
                 "mlp:input=65536,hidden=65536,classes=10",

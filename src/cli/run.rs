@@ -76,10 +76,7 @@ pub fn run(args: &RunArgs, output: Output) -> Result<(), Failure> {
     // What was left of an earlier run is of no use any more. It does no harm either, if it stays.
     let _ = (std::fs::remove_file(file), std::fs::remove_file(best));
 
-    output.answer(
-        || text(&report, &args.out),
-        || json!({"report": report, "files": [args.out.join(MODEL_FILE), args.out.join(REPORT_FILE)]}),
-    );
+    output.answer(|| text(&report, &args.out), || json!({"report": report, "files": files(&report, &args.out)}));
     output.next([
         format!("niwaki inspect {}", args.out.join(MODEL_FILE).display()),
         format!("niwaki eval {} --data {}", args.out.join(MODEL_FILE).display(), args.data.display()),
@@ -130,9 +127,13 @@ fn text(report: &Report, out: &Path) -> String {
     for warning in &report.warnings {
         text += &format!("note: {warning}\n");
     }
-    let files: Vec<PathBuf> = vec![out.join(MODEL_FILE), out.join(REPORT_FILE)];
-    for file in files {
+    for file in files(report, out) {
         text += &format!("{}\n", file.display());
     }
     text
+}
+
+/// What was written.
+fn files(report: &Report, out: &Path) -> Vec<PathBuf> {
+    report.files.iter().map(|file| file.name.as_str()).chain([REPORT_FILE]).map(|name| out.join(name)).collect()
 }

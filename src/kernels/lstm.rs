@@ -170,7 +170,6 @@ impl Operator for Lstm {
                 gradients.get_mut(self.0.weight_place(number)).into_iter().for_each(|all| all.extend(&found));
             }
         }
-        let mut gradients = gradients.into_iter();
-        Ok(back.each(|_| gradients.next().unwrap_or_default()))
+        Ok(back.each(|which| std::mem::take(&mut gradients[which])))
     }
 }

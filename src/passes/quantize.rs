@@ -12,7 +12,7 @@
 use half::{bf16, f16};
 
 use super::{Pass, PassError};
-use crate::graph::{Graph, GraphEdit, Param, glob};
+use crate::graph::{Graph, GraphEdit, Param, ParamId, glob};
 use crate::tensor::{DType, TensorError};
 
 /// Number formats to store weights in.
@@ -90,6 +90,8 @@ pub enum Values {
 #[derive(Debug, Clone, PartialEq)]
 pub struct Precision {
     /// The parameter.
+    pub id: ParamId,
+    /// The parameter.
     pub name: String,
     /// The format it is stored in.
     pub dtype: DType,
@@ -108,7 +110,7 @@ pub struct Precision {
 const MAX_FLUSHED: f64 = 0.01;
 
 impl Quantize {
-    /// What the pass does to each parameter of a graph, in the graph's order.
+    /// What the pass does to each parameter of a graph, in the graph's order. What is fixed stays as it is and has no plan.
     pub fn plans(&self, graph: &Graph) -> Result<Vec<Precision>, PassError> {
         let keep = glob::select(graph, &self.keep_f32)
             .map_err(|pattern| PassError::NoSuchParam { field: "keep_f32", pattern: pattern.to_string() })?;
@@ -124,6 +126,7 @@ impl Quantize {
                 rounding.objection(self.format)
             };
             Ok(Precision {
+                id,
                 name: param.name.clone(),
                 dtype: if kept_because.is_some() { DType::F32 } else { self.format.dtype() },
                 relative_error: rounding.relative_error(),
@@ -132,7 +135,7 @@ impl Quantize {
                 kept_because,
             })
         };
-        graph.param_ids().map(plan).collect()
+        graph.param_ids().filter(|id| !graph.param(*id).fixed).map(plan).collect()
     }
 }
 
@@ -143,7 +146,8 @@ impl Pass for Quantize {
 
     fn apply(&self, edit: &mut GraphEdit<'_>) -> Result<(), PassError> {
         let plans = self.plans(edit.graph())?;
-        for (id, plan) in edit.graph().param_ids().zip(plans) {
+        for plan in plans {
+            let id = plan.id;
             let data = edit.graph().param(id).data.to_float(plan.dtype)?;
             edit.set_param(id, data);
         }
@@ -166,9 +170,9 @@ impl Pass for Widen {
 
     fn apply(&self, edit: &mut GraphEdit<'_>) -> Result<(), PassError> {
         for id in edit.graph().param_ids() {
-            let data = &edit.graph().param(id).data;
-            if data.dtype() != DType::F32 {
-                let data = data.to_float(DType::F32)?;
+            let param = edit.graph().param(id);
+            if !param.fixed && param.data.dtype() != DType::F32 {
+                let data = param.data.to_float(DType::F32)?;
                 edit.set_param(id, data);
             }
         }

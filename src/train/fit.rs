@@ -227,7 +227,8 @@ fn convert(
     data: impl Fn(ParamId, &TensorData) -> Result<TensorData, TensorError>,
 ) -> Result<Graph, TrainError> {
     let mut edit = graph.edit();
-    for id in edit.graph().param_ids() {
+    let learned: Vec<ParamId> = edit.graph().param_ids().filter(|id| !edit.graph().param(*id).fixed).collect();
+    for id in learned {
         let data = data(id, &edit.graph().param(id).data).map_err(passes::PassError::from)?;
         edit.set_param(id, data);
     }

@@ -1,12 +1,14 @@
 //! Every operator with its options: values against the evaluator by the definitions, gradients against its central
 //! differences.
 
+use std::collections::{BTreeMap, HashSet};
+
 use proptest::prelude::*;
 
 use super::cases::{Arg, Case, all, random};
 use super::*;
-use crate::graph::Dim;
 use crate::graph::op::{self, Op, ValueType};
+use crate::graph::{Dim, ParamId};
 
 /// The graph of a case: each floating point input is a learned constant, or the sum of an open input and one.
 fn graph(case: &Case) -> (Graph, Vec<TensorData>) {
@@ -131,6 +133,31 @@ proptest! {
     #[test]
     fn values_and_gradients_of_random_sizes_are_those_of_the_definitions(case in random()) {
         check(&case);
+    }
+}
+
+#[test]
+fn what_is_frozen_changes_nothing_of_the_other_gradients() {
+    for case in all() {
+        let (graph, fed) = graph(&case);
+        let gradients = |frozen: &HashSet<ParamId>| -> BTreeMap<String, Vec<f32>> {
+            let mut session = Session::for_training(&graph, frozen).unwrap();
+            let found = session.run(&fed, Mode::Train, &[]).unwrap().outputs;
+            let d: Vec<Vec<f32>> = (100..)
+                .zip(&found)
+                .map(|(seed, y)| numbers(if y.dtype().is_float() { y.elements() } else { 0 }, seed))
+                .collect();
+            session.backward(&d, &[]).unwrap_or_else(|e| panic!("{case}: {e}"));
+            let trained = session.views().iter().filter(|view| view.range.end <= session.trained());
+            let trained = trained.filter(|view| !view.range.is_empty());
+            trained.map(|view| (view.name.clone(), session.gradients()[view.range.clone()].to_vec())).collect()
+        };
+        let all = gradients(&HashSet::new());
+        for id in graph.param_ids().filter(|id| all.contains_key(&graph.param(*id).name)) {
+            let mut expected = all.clone();
+            expected.remove(&graph.param(id).name);
+            assert_eq!(gradients(&HashSet::from([id])), expected, "{case}: without {}", graph.param(id).name);
+        }
     }
 }
 

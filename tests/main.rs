@@ -14,3 +14,5 @@ mod reader;
 mod resume;
 // A real server on a real socket, with the generated client.
 mod server;
+// Networks as PyTorch exports them.
+mod zoo;

@@ -31,6 +31,8 @@ pub(in super::super) struct Writer<'g> {
     precision: Precision,
     /// Nodes that were written for it.
     parts: usize,
+    /// Whether one of them has its name.
+    named: bool,
 }
 
 /// A tensor of the file.
@@ -108,6 +110,7 @@ impl<'g> Writer<'g> {
             node: String::new(),
             precision: Precision::default(),
             parts: 0,
+            named: false,
         }
     }
 
@@ -153,7 +156,7 @@ impl<'g> Writer<'g> {
     }
 
     fn begin(&mut self, node: &str, precision: Precision) {
-        (self.node, self.precision, self.parts) = (node.to_string(), precision, 0);
+        (self.node, self.precision, self.parts, self.named) = (node.to_string(), precision, 0, false);
     }
 
     /// Says which name a value has in the file, after the node that computed it: rounded to what values pass through.
@@ -330,6 +333,16 @@ impl<'g> Writer<'g> {
         output
     }
 
+    /// The node that has the weight, where its bias is added by another one: it has the node's name.
+    pub(in super::super) fn layer(&mut self, op: &str, inputs: &[&str]) -> String {
+        let output = self.part(op, inputs, Vec::new());
+        if let Some(node) = self.nodes.last_mut() {
+            node.name.clone_from(&self.node);
+            self.named = true;
+        }
+        output
+    }
+
     /// The node that gives the results; it has the node's name, and its results have the values' where nothing follows.
     pub(in super::super) fn last(
         &mut self,
@@ -351,7 +364,7 @@ impl<'g> Writer<'g> {
             })
             .collect();
         self.emit(op, inputs, &names, attributes);
-        if let Some(node) = self.nodes.last_mut() {
+        if let Some(node) = self.nodes.last_mut().filter(|_| !self.named) {
             node.name.clone_from(&self.node);
         }
         names

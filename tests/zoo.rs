@@ -77,6 +77,7 @@ fn networks_that_pytorch_exports_are_read_run_and_written() {
 fn run(folder: &Path, case: &Case) -> Result<Row, String> {
     let file = Bytes::from(fs::read(folder.join("model.onnx")).unwrap());
     let graph = onnx::import(file, &mut beside(folder), &Given::default()).map_err(|e| e.to_string())?;
+    fs::write(folder.join("graph.txt"), graph.to_string()).unwrap();
     if let Some(id) = graph.inputs().iter().find(|id| graph.value(**id).shape().first() != Some(&Dim::Batch)) {
         return Err(format!("input {:?} has no open batch", graph.value(*id)));
     }

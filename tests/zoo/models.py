@@ -128,5 +128,5 @@ def randomise(model):
         if parameter.dim() == 1:
             centre = 1.0 if name.endswith("weight") else 0.0
             nn.init.normal_(parameter, centre, 0.1)
-        elif name.endswith("layer_scale"):
-            nn.init.normal_(parameter, 0.5, 0.1)
+        elif not parameter.any() or name.endswith("layer_scale"):
+            nn.init.normal_(parameter, 0.0, 0.5)

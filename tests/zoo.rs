@@ -4,17 +4,19 @@
 //! `tests/zoo/check.py FOLDER` lets ONNX Runtime and PyTorch compute what was written. Without the variable the test says
 //! that it was skipped.
 
-use std::collections::BTreeMap;
 use std::env;
 use std::fs;
 use std::path::Path;
 
 use bytes::Bytes;
 use niwaki::format::onnx::{self, External, Given, Tensors};
-use niwaki::graph::{Dim, Graph, Node};
+use niwaki::format::{native, torch};
+use niwaki::graph::{Dim, Graph};
 use niwaki::reference::{self, Context};
 use niwaki::tensor::{DType, TensorData};
 use serde::Deserialize;
+
+use crate::same::differences;
 
 /// A difference from ONNX Runtime of so much of the largest value is rounding.
 const TOLERANCE: f64 = 1e-4;
@@ -91,6 +93,9 @@ fn run(folder: &Path, case: &Case) -> Result<Row, String> {
     let again = again.map_err(|e| format!("is not read again: {e}"))?;
     let half = onnx::export(&halved(&graph), &Tensors::Inside).map_err(|e| format!("is not written in half: {e}"))?;
     fs::write(folder.join("half.onnx"), half).unwrap();
+    let loader = torch::loader(&graph).map_err(|e| format!("is not written for PyTorch: {e}"))?;
+    fs::write(folder.join("network.py"), loader).unwrap();
+    fs::write(folder.join("network.safetensors"), native::write(&graph, &Default::default()).unwrap()).unwrap();
     let params = graph.params().iter().filter(|p| !p.fixed).map(|p| p.data.elements()).sum();
     Ok(Row { nodes: graph.nodes().len(), params, error, differences: differences(&graph, &again) })
 }
@@ -133,40 +138,4 @@ fn halved(graph: &Graph) -> Graph {
     }
     edit.commit().unwrap();
     graph
-}
-
-/// In what two graphs differ: nodes in their order with all names, and parameters bit by bit.
-fn differences(own: &Graph, other: &Graph) -> Vec<String> {
-    let mut found = Vec::new();
-    let inputs = |graph: &Graph| graph.inputs().iter().map(|id| format!("{:?}", graph.value(*id))).collect::<Vec<_>>();
-    let outputs = |graph: &Graph| graph.outputs().iter().map(|id| format!("{:?}", graph.value(*id))).collect::<Vec<_>>();
-    for (what, a, b) in [("inputs", inputs(own), inputs(other)), ("outputs", outputs(own), outputs(other))] {
-        if a != b {
-            found.push(format!("{what} are {b:?}, not {a:?}"));
-        }
-    }
-    let text = |graph: &Graph, node: &Node| {
-        let values = |ids: &[niwaki::graph::ValueId]| -> Vec<String> {
-            ids.iter().map(|id| format!("{} {}", graph.value(*id).name, graph.value(*id).ty)).collect()
-        };
-        let params: Vec<&str> = node.params.iter().map(|id| graph.param(*id).name.as_str()).collect();
-        format!("{} {:?} {:?} {params:?} {:?}", node.name, node.op, values(&node.inputs), values(&node.outputs))
-    };
-    let texts = |graph: &Graph| graph.nodes().iter().map(|node| text(graph, node)).collect::<Vec<_>>();
-    let (a, b) = (texts(own), texts(other));
-    if a.len() != b.len() {
-        found.push(format!("{} nodes, not {}", b.len(), a.len()));
-    }
-    if let Some(place) = (0..a.len().min(b.len())).find(|i| a[*i] != b[*i]) {
-        found.push(format!("node {place} is\n    {}\nnot {}", b[place], a[place]));
-    }
-    let params = |graph: &Graph| -> BTreeMap<String, (bool, TensorData)> {
-        graph.params().iter().map(|p| (p.name.clone(), (p.fixed, p.data.clone()))).collect()
-    };
-    let (a, b) = (params(own), params(other));
-    let changed: Vec<&str> = a.iter().filter(|(name, p)| b.get(*name) != Some(*p)).map(|(n, _)| n.as_str()).collect();
-    if !changed.is_empty() {
-        found.push(format!("{} of {} parameters are others: {:?}", changed.len(), a.len(), &changed[..changed.len().min(5)]));
-    }
-    found
 }

@@ -9,7 +9,8 @@ use niwaki::tensor::TensorData;
 pub fn differences(own: &Graph, other: &Graph) -> Vec<String> {
     let mut found = Vec::new();
     let inputs = |graph: &Graph| graph.inputs().iter().map(|id| format!("{:?}", graph.value(*id))).collect::<Vec<_>>();
-    let outputs = |graph: &Graph| graph.outputs().iter().map(|id| format!("{:?}", graph.value(*id))).collect::<Vec<_>>();
+    let outputs =
+        |graph: &Graph| graph.outputs().iter().map(|id| format!("{:?}", graph.value(*id))).collect::<Vec<_>>();
     for (what, a, b) in [("inputs", inputs(own), inputs(other)), ("outputs", outputs(own), outputs(other))] {
         if a != b {
             found.push(format!("{what} are {b:?}, not {a:?}"));
@@ -36,7 +37,12 @@ pub fn differences(own: &Graph, other: &Graph) -> Vec<String> {
     let (a, b) = (params(own), params(other));
     let changed: Vec<&str> = a.iter().filter(|(name, p)| b.get(*name) != Some(*p)).map(|(n, _)| n.as_str()).collect();
     if !changed.is_empty() {
-        found.push(format!("{} of {} parameters are others: {:?}", changed.len(), a.len(), &changed[..changed.len().min(5)]));
+        found.push(format!(
+            "{} of {} parameters are others: {:?}",
+            changed.len(),
+            a.len(),
+            &changed[..changed.len().min(5)]
+        ));
     }
     found
 }

@@ -14,7 +14,8 @@ pub fn write(folder: &Path, graph: &Graph, inputs: &[TensorData], values: &[Tens
     let named = |what: &str, at: usize| format!("{what}.{at}");
     let mut tensors: BTreeMap<String, TensorData> =
         inputs.iter().enumerate().map(|(at, data)| (named("input", at), data.clone())).collect();
-    tensors.extend(graph.outputs().iter().enumerate().map(|(at, id)| (named("output", at), values[id.index()].clone())));
+    tensors
+        .extend(graph.outputs().iter().enumerate().map(|(at, id)| (named("output", at), values[id.index()].clone())));
     let values = safetensors::write(&tensors, &BTreeMap::new()).map_err(|error| error.to_string())?;
     let weights = native::write(graph, &BTreeMap::new()).map_err(|error| error.to_string())?;
     fs::create_dir_all(folder).unwrap();

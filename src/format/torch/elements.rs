@@ -3,7 +3,9 @@
 use super::Writer;
 use super::text::{dtype, number, number_of, tuple};
 use crate::graph::Node;
-use crate::graph::op::{Activation, Alpha, ArgMax, Binary, Compare, CumSum, Line, Op, Reduce, Reduction, Scaled, Unary};
+use crate::graph::op::{
+    Activation, Alpha, ArgMax, Binary, Compare, CumSum, Line, Op, Reduce, Reduction, Scaled, Unary,
+};
 use crate::tensor::DType;
 
 /// The expression of such an operator; `None` for others.

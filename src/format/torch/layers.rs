@@ -2,7 +2,7 @@
 
 use super::Writer;
 use super::parts::Part;
-use super::text::{dtype, number, tuple};
+use super::text::{dtype, each, keywords, number, tuple};
 use crate::graph::Node;
 use crate::graph::op::{Conv2d, ConvTranspose2d, Dequantize, Direction, Op, Quantize};
 use crate::tensor::DType;
@@ -17,7 +17,7 @@ pub(super) fn write(w: &mut Writer<'_>, node: &Node) -> Option<String> {
     let x = if node.inputs.is_empty() { String::new() } else { w.input(node, 0) };
     let (weight, bias) = (w.param_or_none(node, 0), w.param_or_none(node, 1));
     Some(match &node.op {
-        Op::Linear => format!("F.linear({x}, {weight}, {bias})"),
+        Op::Linear => biased("F.linear", &x, &weight, w.param(node, 1)) + ")",
         Op::Embedding => format!("{weight}[{x}]"),
         Op::Conv2d(c) => conv(w, node, c, 2),
         Op::Conv1d(c) => conv(w, node, &c.planar(), 1),
@@ -69,39 +69,55 @@ fn has_shape_of(w: &Writer<'_>, node: &Node, axis: usize) -> bool {
 
 /// Both axes of an image, or the one of a sequence.
 fn of_axes(numbers: [usize; 2], axes: usize) -> String {
-    tuple(&numbers[2 - axes..])
+    each(&numbers[2 - axes..])
+}
+
+/// A call with a bias, where there is one.
+fn biased(function: &str, x: &str, weight: &str, bias: Option<String>) -> String {
+    let bias = bias.map_or(String::new(), |bias| format!(", {bias}"));
+    format!("{function}({x}, {weight}{bias}")
 }
 
 fn conv(w: &Writer<'_>, node: &Node, config: &Conv2d, axes: usize) -> String {
-    let (weight, bias) = (w.param_or_none(node, 0), w.param_or_none(node, 1));
     let [top, left, bottom, right] = config.padding;
     let (mut x, mut padding) = (w.input(node, 0), [top, left]);
     if (top, left) != (bottom, right) {
         x = format!("F.pad({x}, {})", tuple(&[left, right, top, bottom][..2 * axes]));
         padding = [0, 0];
     }
-    let (stride, dilation) = (of_axes(config.stride, axes), of_axes(config.dilation, axes));
-    let (padding, groups) = (of_axes(padding, axes), config.groups);
-    format!("F.conv{axes}d({x}, {weight}, {bias}, {stride}, {padding}, {dilation}, {groups})")
+    let call = biased(&format!("F.conv{axes}d"), &x, &w.param_or_none(node, 0), w.param(node, 1));
+    let more = keywords(&[
+        ("stride", of_axes(config.stride, axes), "1"),
+        ("padding", of_axes(padding, axes), "0"),
+        ("dilation", of_axes(config.dilation, axes), "1"),
+        ("groups", config.groups.to_string(), "1"),
+    ]);
+    format!("{call}{more})")
 }
 
 /// Where PyTorch has no such padding, the result is cut and widened by hand, before the bias is added.
 fn transposed(w: &Writer<'_>, node: &Node, config: &ConvTranspose2d, axes: usize) -> Option<String> {
-    let (x, weight, bias) = (w.input(node, 0), w.param(node, 0)?, w.param_or_none(node, 1));
+    let (x, weight) = (w.input(node, 0), w.param(node, 0)?);
     let ConvTranspose2d { stride, padding: [top, left, bottom, right], dilation, groups, output_padding } = *config;
-    let call = |bias: &str, padding: [usize; 2], more: [usize; 2]| {
-        let (stride, dilation) = (of_axes(stride, axes), of_axes(dilation, axes));
-        let (padding, more) = (of_axes(padding, axes), of_axes(more, axes));
-        format!("F.conv_transpose{axes}d({x}, {weight}, {bias}, {stride}, {padding}, {more}, {groups}, {dilation})")
+    let call = |bias: Option<String>, padding: [usize; 2], more: [usize; 2]| {
+        let call = biased(&format!("F.conv_transpose{axes}d"), &x, &weight, bias);
+        let more = keywords(&[
+            ("stride", of_axes(stride, axes), "1"),
+            ("padding", of_axes(padding, axes), "0"),
+            ("output_padding", of_axes(more, axes), "0"),
+            ("groups", groups.to_string(), "1"),
+            ("dilation", of_axes(dilation, axes), "1"),
+        ]);
+        format!("{call}{more})")
     };
     let fits = (0..2).all(|axis| output_padding[axis] < stride[axis].max(dilation[axis]) || output_padding[axis] == 0);
     if (top, left) == (bottom, right) && fits {
-        return Some(call(&bias, [top, left], output_padding));
+        return Some(call(w.param(node, 1), [top, left], output_padding));
     }
     let cut = |cut: usize, more: usize| more as i64 - cut as i64;
-    let around =
-        [cut(left, 0), cut(right, output_padding[1]), cut(top, 0), cut(bottom, output_padding[0])].map(|n| n.to_string());
-    let whole = format!("F.pad({}, ({}))", call("None", [0, 0], [0, 0]), around[..2 * axes].join(", "));
+    let around = [cut(left, 0), cut(right, output_padding[1]), cut(top, 0), cut(bottom, output_padding[0])]
+        .map(|n| n.to_string());
+    let whole = format!("F.pad({}, ({}))", call(None, [0, 0], [0, 0]), around[..2 * axes].join(", "));
     let column = if axes == 1 { "(-1, 1)" } else { "(-1, 1, 1)" };
     Some(match w.param(node, 1) {
         Some(bias) => format!("{whole} + {bias}.reshape{column}"),

@@ -72,7 +72,9 @@ fn header(graph: &Graph) -> String {
 /// The table of parameters: what each is called, its shape, its format, and whether it is learned.
 fn parameters(graph: &Graph, file: &mut String) {
     let fixed = graph.statistics();
-    file.push_str("# What each tensor of the file is called, its shape and format, and whether it is learned.\nPARAMETERS = {\n");
+    file.push_str(
+        "# What each tensor of the file is called, its shape and format, and whether it is learned.\nPARAMETERS = {\n",
+    );
     for id in graph.param_ids() {
         let param = graph.param(id);
         let learned = if fixed.contains(&id) { "False" } else { "True" };
@@ -99,6 +101,8 @@ fn widened(graph: &Graph, id: crate::graph::ParamId) -> DType {
 const MODULE: &str = r#"
 
 class Network(nn.Module):
+    """The network: a line a node in forward, and its tensors by their names in PARAMETERS."""
+
     def __init__(self):
         super().__init__()
         for name, (shape, dtype, learned) in PARAMETERS.items():
@@ -114,7 +118,8 @@ class Network(nn.Module):
 
     def tensors(self):
         """All tensors by their names."""
-        return dict(self.named_parameters()) | dict(self.named_buffers())
+        shared = {"remove_duplicate": False}
+        return dict(self.named_parameters(**shared)) | dict(self.named_buffers(**shared))
 "#;
 
 const LOAD: &str = r#"
@@ -193,9 +198,8 @@ impl Writer<'_> {
 
     /// The lines that say what the open sizes are.
     fn opened(&self) -> Result<Vec<String>, TorchError> {
-        let size = |name: &&'static str| {
-            text::size_of(self.graph, self.names, name).ok_or(TorchError::Size { size: name })
-        };
+        let size =
+            |name: &&'static str| text::size_of(self.graph, self.names, name).ok_or(TorchError::Size { size: name });
         self.sizes.iter().map(size).collect()
     }
 }

@@ -27,9 +27,7 @@ pub(super) fn write(w: &mut Writer<'_>, node: &Node) -> Option<String> {
         Op::DepthToSpace(c) if c.channel_first => format!("F.pixel_shuffle({x}, {})", c.block),
         Op::DepthToSpace(c) => {
             let block = c.block;
-            format!(
-                "{x}.unflatten(1, ({block}, {block}, -1)).permute(0, 3, 4, 1, 5, 2).flatten(4, 5).flatten(2, 3)"
-            )
+            format!("{x}.unflatten(1, ({block}, {block}, -1)).permute(0, 3, 4, 1, 5, 2).flatten(4, 5).flatten(2, 3)")
         }
         Op::SpaceToDepth(c) if c.channel_first => format!("F.pixel_unshuffle({x}, {})", c.block),
         Op::SpaceToDepth(c) => {
@@ -99,7 +97,8 @@ fn resize(w: &Writer<'_>, node: &Node, config: &ResizeNearest) -> Option<String>
     let (x, from) = (w.input(node, 0), w.graph.value(node.inputs[0]).shape());
     let changed: Vec<usize> = (0..from.len()).filter(|axis| from[*axis] != config.shape[*axis]).collect();
     let sizes = |axis: usize| Some((from[axis].fixed()?, config.shape[axis].fixed()?));
-    let whole = |axis: usize| sizes(axis).is_some_and(|(from, to)| to % from == 0 && config.scales[axis] == (to / from) as f64);
+    let whole =
+        |axis: usize| sizes(axis).is_some_and(|(from, to)| to % from == 0 && config.scales[axis] == (to / from) as f64);
     let plain = config.place == Place::Asymmetric && config.rounding == Rounding::Floor;
     if plain && from.len() == 4 && [2, 3].into_iter().all(whole) && changed.iter().all(|axis| *axis > 1) {
         let (height, width) = (config.shape[2].fixed()?, config.shape[3].fixed()?);

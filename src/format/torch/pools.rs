@@ -2,7 +2,7 @@
 
 use super::Writer;
 use super::parts::Part;
-use super::text::tuple;
+use super::text::{each, keywords, tuple};
 use crate::graph::Node;
 use crate::graph::op::{AvgPool2d, Op, Window};
 
@@ -40,32 +40,41 @@ fn max(w: &Writer<'_>, node: &Node, window: &Window, axes: usize) -> Option<Stri
     if !w.dtype(node, 0).is_float() {
         return None;
     }
-    let of = |numbers: [usize; 2]| tuple(&numbers[2 - axes..]);
+    let of = |numbers: [usize; 2]| each(&numbers[2 - axes..]);
     let [top, left, bottom, right] = window.padding;
     let (mut x, own) = (w.input(node, 0), own_padding(window));
     if own.is_none() {
         x = format!("F.pad({x}, {}, value=-torch.inf)", tuple(&[left, right, top, bottom][..2 * axes]));
     }
-    let (kernel, stride, padding) = (of(window.kernel), of(window.stride), of(own.unwrap_or_default()));
-    Some(format!("F.max_pool{axes}d({x}, {kernel}, {stride}, {padding}, {})", of(window.dilation)))
+    let kernel = of(window.kernel);
+    let more = keywords(&[
+        ("stride", of(window.stride), &kernel),
+        ("padding", of(own.unwrap_or_default()), "0"),
+        ("dilation", of(window.dilation), "1"),
+    ]);
+    Some(format!("F.max_pool{axes}d({x}, {kernel}{more})"))
 }
 
 fn mean(w: &mut Writer<'_>, node: &Node, config: &AvgPool2d, axes: usize) -> String {
     let (window, x) = (&config.window, w.input(node, 0));
-    let of = |numbers: [usize; 2]| tuple(&numbers[2 - axes..]);
+    let of = |numbers: [usize; 2]| each(&numbers[2 - axes..]);
     if let Some(padding) = own_padding(window)
         && window.dilation == [1, 1]
         && config.overhang == [0, 0]
     {
-        let counted = if config.count_padding { "True" } else { "False" };
-        let (kernel, stride, padding) = (of(window.kernel), of(window.stride), of(padding));
-        return format!("F.avg_pool{axes}d({x}, {kernel}, {stride}, {padding}, count_include_pad={counted})");
+        let kernel = of(window.kernel);
+        let counted = if config.count_padding || padding == [0, 0] { "True" } else { "False" };
+        let more = keywords(&[
+            ("stride", of(window.stride), &kernel),
+            ("padding", of(padding), "0"),
+            ("count_include_pad", counted.into(), "True"),
+        ]);
+        return format!("F.avg_pool{axes}d({x}, {kernel}{more})");
     }
     w.parts.insert(Part::AveragePool);
     let [top, left, bottom, right] = window.padding;
     let [below, beside] = config.overhang;
-    let counted =
-        if config.count_padding { [left, right - beside, top, bottom - below] } else { [0; 4] };
+    let counted = if config.count_padding { [left, right - beside, top, bottom - below] } else { [0; 4] };
     let (kernel, stride, dilation) = (tuple(&window.kernel), tuple(&window.stride), tuple(&window.dilation));
     let around = tuple(&[left, right, top, bottom]);
     let (image, back) = if axes == 1 { (format!("{x}.unsqueeze(2)"), ".squeeze(2)") } else { (x, "") };

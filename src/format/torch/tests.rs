@@ -18,7 +18,65 @@ fn a_small_network() {
         .linear("fc", 3)
         .build()
         .unwrap();
-    expect![[r#""#]].assert_eq(&loader(&graph).unwrap());
+    expect![[r#"
+        """small: a network that niwaki wrote, in PyTorch.
+
+            model = load("model.safetensors")
+
+        `Network` is an ordinary module: its state_dict() has the names of the file, and it can be trained on.
+        """
+
+        import torch
+        import torch.nn.functional as F
+        from safetensors.torch import load_file
+        from torch import nn
+
+        # What each tensor of the file is called, its shape and format, and whether it is learned.
+        PARAMETERS = {
+            "conv.weight": ((2, 1, 3, 3), torch.float32, True),
+            "conv.bias": ((2,), torch.float32, True),
+            "fc.weight": ((3, 18), torch.float32, True),
+            "fc.bias": ((3,), torch.float32, True),
+        }
+
+
+        class Network(nn.Module):
+            """The network: a line a node in forward, and its tensors by their names in PARAMETERS."""
+
+            def __init__(self):
+                super().__init__()
+                for name, (shape, dtype, learned) in PARAMETERS.items():
+                    *path, last = name.split(".")
+                    place = self
+                    for part in path:
+                        place = place._modules.setdefault(part, nn.Module())
+                    tensor = torch.zeros(shape, dtype=dtype)
+                    if learned:
+                        place._parameters[last] = nn.Parameter(tensor)
+                    else:
+                        place._buffers[last] = tensor
+
+            def tensors(self):
+                """All tensors by their names."""
+                shared = {"remove_duplicate": False}
+                return dict(self.named_parameters(**shared)) | dict(self.named_buffers(**shared))
+
+            def forward(self, input):
+                p = self.tensors()
+                conv = F.conv2d(F.pad(input, (1, 1, 1, 2)), p["conv.weight"], p["conv.bias"])
+                relu = F.relu(conv)
+                pool = F.max_pool2d(relu, 2)
+                flatten = pool.flatten(1)
+                fc = F.linear(flatten, p["fc.weight"], p["fc.bias"])
+                return fc
+
+
+        def load(path, device="cpu"):
+            """The network with the tensors of a .safetensors file, as it is used; call train() on it to train it."""
+            model = Network()
+            model.load_state_dict(load_file(path))
+            return model.to(device).eval()
+    "#]].assert_eq(&loader(&graph).unwrap());
 }
 
 #[test]

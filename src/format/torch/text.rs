@@ -30,6 +30,20 @@ pub(super) fn tuple(numbers: &[usize]) -> String {
     listed(&numbers.iter().map(usize::to_string).collect::<Vec<_>>())
 }
 
+/// One number an axis: a single one where all are equal.
+pub(super) fn each(numbers: &[usize]) -> String {
+    match numbers {
+        [first, rest @ ..] if rest.iter().all(|n| n == first) => first.to_string(),
+        _ => tuple(numbers),
+    }
+}
+
+/// Arguments by their names, without those that are PyTorch's defaults.
+pub(super) fn keywords(all: &[(&str, String, &str)]) -> String {
+    let said = all.iter().filter(|(_, value, default)| value != default);
+    said.map(|(name, value, _)| format!(", {name}={value}")).collect()
+}
+
 /// What is in brackets, also one alone.
 pub(super) fn listed(items: &[String]) -> String {
     match items {

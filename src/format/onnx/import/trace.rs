@@ -242,6 +242,12 @@ impl<'s> Trace<'s> {
         known.constant.as_ref()?.0.transposed.as_ref().map(|(_, at)| *at).filter(|at| at.0 < self.values.len())
     }
 
+    /// For a value that was brought to another format, what it was before.
+    pub(in super::super) fn before_cast(&self, value: Handle) -> Option<Handle> {
+        let step = self.steps.iter().rev().find(|step| step.outputs == [value])?;
+        matches!(step.op, Op::Cast(_)).then(|| step.inputs[0])
+    }
+
     /// A constant that nobody learns.
     pub(in super::super) fn literal(&mut self, data: TensorData) -> Handle {
         let shape = data.shape().iter().map(|n| Dim::Fixed(*n)).collect();

@@ -26,10 +26,16 @@ pub(super) fn activation<'s>(cx: &mut Trace<'s>, node: &Node<'s>) -> Result {
         "Elu" => Activation::Elu(alpha(1.0)?),
         "LeakyRelu" => Activation::LeakyRelu(alpha(0.01)?),
         "Swish" => Activation::Swish(alpha(1.0)?),
-        "Selu" => Activation::Selu(Scaled {
-            alpha: node.float("alpha")?.unwrap_or(1.673_263_2),
-            gamma: node.float("gamma")?.unwrap_or(1.050_701),
-        }),
+        "Selu" => {
+            // The usual numbers have more digits than a number of 32 bits shows.
+            let known = |name: &str, usual: f64| -> Result<f64> {
+                Ok(node.float(name)?.filter(|given| *given as f32 != usual as f32).unwrap_or(usual))
+            };
+            Activation::Selu(Scaled {
+                alpha: known("alpha", 1.673_263_192_176_818_8)?,
+                gamma: known("gamma", 1.050_701_022_148_132_3)?,
+            })
+        }
         "HardSigmoid" => {
             let beta = node.float("beta")?.unwrap_or(0.5);
             Activation::HardSigmoid(Line { alpha: alpha(0.2)?.alpha, beta })

@@ -76,7 +76,8 @@ fn a_small_network() {
             model = Network()
             model.load_state_dict(load_file(path))
             return model.to(device).eval()
-    "#]].assert_eq(&loader(&graph).unwrap());
+    "#]]
+    .assert_eq(&loader(&graph).unwrap());
 }
 
 #[test]

@@ -15,7 +15,7 @@ mod splits;
 
 use super::error::OnnxError;
 use super::export::writer::Writer;
-use super::import::node::Node;
+use super::import::node::{Node, decimal};
 use super::import::source::{Axis, is_onnx};
 use super::import::trace::{Handle, Trace};
 use crate::graph;
@@ -158,6 +158,12 @@ impl Trace<'_> {
             [number] => Ok(number),
             _ => Err(node.wrong(format!("its {what} is no single number"))),
         }
+    }
+
+    /// One number that must be known, as people write it: a number of 32 bits as the shortest decimal one.
+    fn decimal(&self, node: &Node<'_>, value: Handle, what: &str) -> Result<f64> {
+        let number = self.number(node, value, what)?;
+        Ok(if self.dtype(value) == DType::F32 { decimal(number as f32) } else { number })
     }
 
     /// Whole numbers of an input, or of an attribute in older versions.

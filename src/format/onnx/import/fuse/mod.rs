@@ -11,6 +11,7 @@ mod norm;
 use std::collections::HashMap;
 
 use super::merge::Program;
+use super::node::decimal;
 use super::trace::{Constant, Handle, Step};
 use crate::graph::op::{Op, Reduction};
 use crate::graph::{Dim, ValueType};
@@ -142,7 +143,7 @@ impl<'p> View<'p> {
         let data = self.program.value(handle).constant.as_ref()?.data()?;
         match data.to_f64().ok()?[..] {
             // The shortest decimal number that is this one in 32 bits is what was meant.
-            [number] if data.dtype() != DType::F64 => (number as f32).to_string().parse().ok(),
+            [number] if data.dtype() != DType::F64 => Some(decimal(number as f32)),
             [number] => Some(number),
             _ => None,
         }

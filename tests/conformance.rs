@@ -7,6 +7,7 @@
 //! it is given as a constant, which is how the cases' other inputs become parameters, too.
 
 mod skips;
+mod torch;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::env;
@@ -105,13 +106,18 @@ fn run(folder: &Path, case: &Case) -> Result<Fed, String> {
             compare(&values[output.index()], expected, case.rtol, case.atol)
                 .map_err(|problem| format!("output {place}: {problem}"))?;
         }
-        return written(&graph, &inputs[..count], &values).map(|()| fed);
+        if let Some(out) = env::var_os("NIWAKI_CONFORMANCE_TORCH")
+            && let Err(problem) = torch::write(&Path::new(&out).join(&case.name), &graph, &inputs[..count], &values)
+        {
+            println!("{}: not for PyTorch: {problem}", case.name);
+        }
+        return written(&graph, &inputs[..count], &values, &case.name).map(|()| fed);
     }
     Err(last)
 }
 
 /// What is written in ONNX and read again computes the same.
-fn written(graph: &Graph, inputs: &[TensorData], values: &[TensorData]) -> Result<(), String> {
+fn written(graph: &Graph, inputs: &[TensorData], values: &[TensorData], case: &str) -> Result<(), String> {
     let file = match onnx::export(graph, &Tensors::Inside) {
         Ok(file) => file,
         // Some operators came later than the version that is written.
@@ -125,6 +131,9 @@ fn written(graph: &Graph, inputs: &[TensorData], values: &[TensorData]) -> Resul
     let shapes = named.map(|(id, data)| (graph.value(*id).name.clone(), data.shape().to_vec())).collect();
     let given = Given { shapes: Some(shapes), ..Given::default() };
     let again = onnx::import(file.into(), &mut External::default(), &given).map_err(|e| format!("read again: {e}"))?;
+    for difference in crate::same::differences(graph, &again) {
+        println!("other: {case}: {difference}");
+    }
     let found = reference::values(&again, inputs, None, &Context::eval(Sizes::of_batch(1)));
     let found = found.map_err(|error| format!("read again: {error}"))?;
     for (own, new) in graph.outputs().iter().zip(again.outputs()) {

@@ -12,5 +12,9 @@ mod recipe;
 mod reader;
 // Runs that are broken off and gone on with end with the same bytes.
 mod resume;
+// Whether two graphs are the same.
+mod same;
 // A real server on a real socket, with the generated client.
 mod server;
+// Networks as PyTorch exports them.
+mod zoo;

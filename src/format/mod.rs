@@ -12,6 +12,7 @@ pub mod native;
 pub mod onnx;
 mod pairs;
 pub mod safetensors;
+pub mod torch;
 
 use std::collections::BTreeMap;
 use std::io;

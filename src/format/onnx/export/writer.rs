@@ -19,8 +19,8 @@ pub(in super::super) struct Writer<'g> {
     pub(super) tensors: Vec<Held>,
     /// What the file calls each value; nodes may read it in another precision.
     values: HashMap<ValueId, String>,
-    /// The tensors of parameters, by precision.
-    params: HashMap<(ParamId, DType), String>,
+    /// The tensors of parameters, by precision and shape.
+    params: HashMap<(ParamId, DType, Vec<usize>), String>,
     /// Vectors of whole numbers that are there.
     integers: HashMap<Vec<i64>, String>,
     /// Open sizes that were computed.
@@ -29,8 +29,12 @@ pub(in super::super) struct Writer<'g> {
     /// The node that is being written, with how it computes.
     node: String,
     precision: Precision,
+    /// The format of its floating point values in the graph.
+    own: DType,
     /// Nodes that were written for it.
     parts: usize,
+    /// Whether one of them has its name.
+    named: bool,
 }
 
 /// A tensor of the file.
@@ -107,7 +111,9 @@ impl<'g> Writer<'g> {
             taken: values.collect(),
             node: String::new(),
             precision: Precision::default(),
+            own: DType::F32,
             parts: 0,
+            named: false,
         }
     }
 
@@ -126,6 +132,8 @@ impl<'g> Writer<'g> {
     /// Writes a node.
     pub(super) fn write(&mut self, node: &'g Node) -> Result<(), OnnxError> {
         self.begin(&node.name, half::precision(self.graph, node));
+        let formats = node.inputs.iter().chain(&node.outputs).map(|id| self.graph.value(*id).ty.dtype);
+        self.own = formats.into_iter().find(|dtype| dtype.is_float()).unwrap_or(DType::F32);
         let outputs = operators::write(self, node)?;
         for (id, name) in node.outputs.iter().zip(outputs) {
             self.finish(*id, name);
@@ -153,7 +161,7 @@ impl<'g> Writer<'g> {
     }
 
     fn begin(&mut self, node: &str, precision: Precision) {
-        (self.node, self.precision, self.parts) = (node.to_string(), precision, 0);
+        (self.node, self.precision, self.parts, self.named) = (node.to_string(), precision, 0, false);
     }
 
     /// Says which name a value has in the file, after the node that computed it: rounded to what values pass through.
@@ -179,26 +187,34 @@ impl<'g> Writer<'g> {
         self.graph.value(node.inputs[index])
     }
 
-    /// The format that the node computes values of `F32` in.
+    /// The format that the node computes floating point numbers in.
     pub(in super::super) fn float(&self) -> DType {
-        self.precision.of(DType::F32)
+        self.precision.of(self.own)
     }
 
     /// What the file calls the node's parameter at `index`, in the format that the node computes in.
     pub(in super::super) fn param(&mut self, node: &Node, index: usize) -> Option<String> {
+        let shape = self.graph.param(*node.params.get(index)?).data.shape().to_vec();
+        self.param_as(node, index, shape)
+    }
+
+    /// The same under another shape.
+    pub(in super::super) fn param_as(&mut self, node: &Node, index: usize, shape: Vec<usize>) -> Option<String> {
         let id = *node.params.get(index)?;
         let param = self.graph.param(id);
         let dtype = if param.data.dtype().is_float() { self.float() } else { param.data.dtype() };
-        if let Some(name) = self.params.get(&(id, dtype)) {
+        let key = (id, dtype, shape);
+        if let Some(name) = self.params.get(&key) {
             return Some(name.clone());
         }
         // The first use has the parameter's own name.
-        let first = !self.params.keys().any(|(other, _)| *other == id);
+        let first = !self.params.keys().any(|(other, ..)| *other == id);
         let wished = if first { param.name.clone() } else { format!("{}.{}", param.name, dtype.name().to_lowercase()) };
         let name = self.fresh(&wished);
         let data = if param.data.dtype().is_float() { param.data.to_float(dtype).ok()? } else { param.data.clone() };
+        let data = TensorData::new(data.dtype(), key.2.clone(), data.bytes().clone()).ok()?;
         self.tensors.push(Held { name: name.clone(), data });
-        self.params.insert((id, dtype), name.clone());
+        self.params.insert(key, name.clone());
         Some(name)
     }
 
@@ -215,7 +231,7 @@ impl<'g> Writer<'g> {
             self.emit("Constant", &[], std::slice::from_ref(&name), vec![("value", Attribute::Tensor(data))]);
             return Some(name);
         }
-        self.params.insert((id, data.dtype()), name.clone());
+        self.params.insert((id, data.dtype(), data.shape().to_vec()), name.clone());
         self.tensors.push(Held { name: name.clone(), data });
         Some(name)
     }
@@ -330,6 +346,16 @@ impl<'g> Writer<'g> {
         output
     }
 
+    /// The node that has the weight, where its bias is added by another one: it has the node's name.
+    pub(in super::super) fn layer(&mut self, op: &str, inputs: &[&str]) -> String {
+        let output = self.part(op, inputs, Vec::new());
+        if let Some(node) = self.nodes.last_mut() {
+            node.name.clone_from(&self.node);
+            self.named = true;
+        }
+        output
+    }
+
     /// The node that gives the results; it has the node's name, and its results have the values' where nothing follows.
     pub(in super::super) fn last(
         &mut self,
@@ -351,7 +377,7 @@ impl<'g> Writer<'g> {
             })
             .collect();
         self.emit(op, inputs, &names, attributes);
-        if let Some(node) = self.nodes.last_mut() {
+        if let Some(node) = self.nodes.last_mut().filter(|_| !self.named) {
             node.name.clone_from(&self.node);
         }
         names

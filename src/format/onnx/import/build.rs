@@ -158,14 +158,18 @@ impl Builder<'_, '_> {
             return Ok(*id);
         }
         let data = constant.data().ok_or_else(|| wrong(format!("node '{node}': its {role} cannot be computed")))?;
-        let of_node = format!("{node}.{role}");
+        let of_node = if role == "value" { node.to_string() } else { format!("{node}.{role}") };
         let first = !self.params.contains_key(&handle);
         let wished = self.program.value(handle).name.as_ref().filter(|_| first);
         let wished = wished.map_or_else(|| of_node.clone(), |name| clean(name, &of_node));
         let name = self.param_names.fresh(&wished);
         // A mask holds infinities, which nobody learns.
         let finite = safetensors::non_finite(data) == 0;
-        let learned = constant.learned() && data.dtype().is_float() && finite || is_weight(role);
+        let learned = match role {
+            "value" => constant.learned() && data.dtype().is_float() && finite,
+            "scale" | "zero_point" => false,
+            _ => true,
+        };
         if learned && !finite {
             return Err(OnnxError::Data { tensor: name, problem: "it holds values that are NaN or infinite".into() });
         }
@@ -176,11 +180,6 @@ impl Builder<'_, '_> {
         self.params.entry(handle).or_insert(id);
         Ok(id)
     }
-}
-
-/// Whether a role is one that is learned, wherever its numbers come from.
-fn is_weight(role: &str) -> bool {
-    !matches!(role, "value" | "scale" | "zero_point")
 }
 
 fn built(error: GraphError) -> OnnxError {

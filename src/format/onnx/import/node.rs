@@ -92,6 +92,6 @@ impl<'s> Node<'s> {
 }
 
 /// The shortest decimal number that is `f` in 32 bits: `0.1`, not `0.10000000149011612`.
-fn decimal(f: f32) -> f64 {
+pub(in super::super) fn decimal(f: f32) -> f64 {
     f.to_string().parse().unwrap_or(f64::from(f))
 }

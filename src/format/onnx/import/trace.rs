@@ -36,8 +36,9 @@ pub(super) struct Constant(Rc<Inner>);
 
 struct Inner {
     data: OnceCell<TensorData>,
-    /// For a matrix that was transposed, which is computed when somebody asks for it: what it was before.
-    transposed: Option<Constant>,
+    /// For a matrix that was transposed, which is computed when somebody asks for it: what it was before, and where that
+    /// stands in every walk.
+    transposed: Option<(Constant, Handle)>,
     /// Whether a tensor of the file went into it that may be learned, not only shapes and numbers of nodes.
     learned: bool,
 }
@@ -47,14 +48,14 @@ impl Constant {
         Self(Rc::new(Inner { data: OnceCell::from(data), transposed: None, learned }))
     }
 
-    fn transposed_of(before: &Constant) -> Self {
-        let inner = Inner { data: OnceCell::new(), transposed: Some(before.clone()), learned: before.0.learned };
+    fn transposed_of(before: &Constant, at: Handle) -> Self {
+        let inner = Inner { data: OnceCell::new(), transposed: Some((before.clone(), at)), learned: before.0.learned };
         Self(Rc::new(inner))
     }
 
     /// The values.
     pub(super) fn data(&self) -> Option<&TensorData> {
-        if let (None, Some(before)) = (self.0.data.get(), &self.0.transposed) {
+        if let (None, Some((before, _))) = (self.0.data.get(), &self.0.transposed) {
             let op = Op::Transpose(Transpose { axes: vec![1, 0] });
             let context = Context::eval(Sizes::of_batch(1));
             let computed = reference::eval(&op, &[before.data()?], &[], &context).ok()?.pop()?;
@@ -74,7 +75,7 @@ impl Constant {
         if Rc::ptr_eq(&self.0, &other.0) {
             return true;
         }
-        if let (Some(own), Some(theirs)) = (&self.0.transposed, &other.0.transposed) {
+        if let (Some((own, _)), Some((theirs, _))) = (&self.0.transposed, &other.0.transposed) {
             return own.same(theirs);
         }
         match (self.data(), other.data()) {
@@ -235,15 +236,16 @@ impl<'s> Trace<'s> {
         self.values[value.0].constant.is_some()
     }
 
-    /// For a constant matrix that is the transpose of another one, that one, under a name of its own.
-    pub(in super::super) fn before_transpose(&mut self, value: Handle) -> Option<Handle> {
+    /// For a constant matrix that is the transpose of another one, that one.
+    pub(in super::super) fn before_transpose(&self, value: Handle) -> Option<Handle> {
         let known = &self.values[value.0];
-        let before = known.constant.as_ref()?.0.transposed.clone()?;
-        let found = self
-            .values
-            .iter()
-            .position(|other| other.constant.as_ref().is_some_and(|constant| Rc::ptr_eq(&constant.0, &before.0)));
-        found.map(Handle)
+        known.constant.as_ref()?.0.transposed.as_ref().map(|(_, at)| *at).filter(|at| at.0 < self.values.len())
+    }
+
+    /// For a value that was brought to another format, what it was before.
+    pub(in super::super) fn before_cast(&self, value: Handle) -> Option<Handle> {
+        let step = self.steps.iter().rev().find(|step| step.outputs == [value])?;
+        matches!(step.op, Op::Cast(_)).then(|| step.inputs[0])
     }
 
     /// A constant that nobody learns.
@@ -328,7 +330,7 @@ impl<'s> Trace<'s> {
             && config.axes == [1, 0]
             && learned
         {
-            return Ok(Some(vec![Constant::transposed_of(&inputs_known[0])]));
+            return Ok(Some(vec![Constant::transposed_of(&inputs_known[0], inputs[0])]));
         }
         let bytes = types.iter().map(bytes).fold(0, u64::saturating_add);
         self.charge(bytes)?;

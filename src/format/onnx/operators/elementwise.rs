@@ -26,10 +26,16 @@ pub(super) fn activation<'s>(cx: &mut Trace<'s>, node: &Node<'s>) -> Result {
         "Elu" => Activation::Elu(alpha(1.0)?),
         "LeakyRelu" => Activation::LeakyRelu(alpha(0.01)?),
         "Swish" => Activation::Swish(alpha(1.0)?),
-        "Selu" => Activation::Selu(Scaled {
-            alpha: node.float("alpha")?.unwrap_or(1.673_263_2),
-            gamma: node.float("gamma")?.unwrap_or(1.050_701),
-        }),
+        "Selu" => {
+            // The usual numbers have more digits than a number of 32 bits shows.
+            let known = |name: &str, usual: f64| -> Result<f64> {
+                Ok(node.float(name)?.filter(|given| *given as f32 != usual as f32).unwrap_or(usual))
+            };
+            Activation::Selu(Scaled {
+                alpha: known("alpha", 1.673_263_192_176_818_8)?,
+                gamma: known("gamma", 1.050_701_022_148_132_3)?,
+            })
+        }
         "HardSigmoid" => {
             let beta = node.float("beta")?.unwrap_or(0.5);
             Activation::HardSigmoid(Line { alpha: alpha(0.2)?.alpha, beta })
@@ -66,7 +72,7 @@ pub(super) fn clip<'s>(cx: &mut Trace<'s>, node: &Node<'s>) -> Result {
     let known = |cx: &Trace<'_>, bound: Option<Handle>| bound.is_none_or(|bound| cx.is_constant(bound));
     if known(cx, lower) && known(cx, upper) {
         let bound = |cx: &Trace<'_>, value: Option<Handle>, name: &str| match value {
-            Some(value) => cx.number(node, value, name).map(Some),
+            Some(value) => cx.decimal(node, value, name).map(Some),
             None => node.float(name),
         };
         // ONNX's default bounds are the largest numbers there are, which bind nothing.
@@ -165,11 +171,9 @@ pub(super) fn cast<'s>(cx: &mut Trace<'s>, node: &Node<'s>) -> Result {
 pub(super) fn dropout<'s>(cx: &mut Trace<'s>, node: &Node<'s>) -> Result {
     let x = cx.input(node, 0)?;
     let rate = match cx.optional(node, 1) {
-        Some(rate) => cx.number(node, rate, "ratio")?,
+        Some(rate) => cx.decimal(node, rate, "ratio")?,
         None => node.float("ratio")?.unwrap_or(0.5),
     };
-    // Numbers of 32 bits are shown as people write them.
-    let rate = (rate as f32).to_string().parse().unwrap_or(rate);
     let y = cx.op(Op::Dropout(Dropout { rate }), &[x], &[])?;
     cx.output(node, 0, y)?;
     if !cx.wants(node, 1) {

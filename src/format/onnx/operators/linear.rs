@@ -198,7 +198,7 @@ pub(super) fn write_linear(w: &mut Writer<'_>, node: &graph::Node) -> Option<Vec
     match bias {
         None => Some(w.last(node, "MatMul", &[&x, &weight], Vec::new())),
         Some(bias) => {
-            let product = w.part("MatMul", &[&x, &weight], Vec::new());
+            let product = w.layer("MatMul", &[&x, &weight]);
             Some(w.last(node, "Add", &[&product, &bias], Vec::new()))
         }
     }

@@ -15,7 +15,7 @@ mod splits;
 
 use super::error::OnnxError;
 use super::export::writer::Writer;
-use super::import::node::Node;
+use super::import::node::{Node, decimal};
 use super::import::source::{Axis, is_onnx};
 use super::import::trace::{Handle, Trace};
 use crate::graph;
@@ -160,6 +160,12 @@ impl Trace<'_> {
         }
     }
 
+    /// One number that must be known, as people write it: a number of 32 bits as the shortest decimal one.
+    fn decimal(&self, node: &Node<'_>, value: Handle, what: &str) -> Result<f64> {
+        let number = self.number(node, value, what)?;
+        Ok(if self.dtype(value) == DType::F32 { decimal(number as f32) } else { number })
+    }
+
     /// Whole numbers of an input, or of an attribute in older versions.
     fn ints_or(&self, node: &Node<'_>, index: usize, name: &str) -> Result<Option<Vec<i64>>> {
         match self.optional(node, index) {
@@ -173,7 +179,7 @@ impl Trace<'_> {
         if self.shape(value) == shape {
             return Ok(value);
         }
-        self.op(reshape(shape), &[value], &[])
+        shape::reshape_to(self, value, shape.to_vec())
     }
 }
 

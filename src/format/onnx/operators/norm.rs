@@ -143,11 +143,8 @@ pub(super) fn write_group(w: &mut Writer<'_>, node: &graph::Node, config: &Group
     let normal = w.part("InstanceNormalization", &[&grouped, &ones, &zeros], attributes);
     let back = w.shape(&shape);
     let normal = w.part("Reshape", &[&normal, &back], Vec::new());
-    let column: Vec<i64> = std::iter::once(channels as i64).chain(shape[2..].iter().map(|_| 1)).collect();
-    let column = w.integers(&column);
-    let (weight, bias) = (w.param(node, 0)?, w.param(node, 1)?);
-    let weight = w.part("Reshape", &[&weight, &column], Vec::new());
-    let bias = w.part("Reshape", &[&bias, &column], Vec::new());
+    let column: Vec<usize> = std::iter::once(channels).chain(shape[2..].iter().map(|_| 1)).collect();
+    let (weight, bias) = (w.param_as(node, 0, column.clone())?, w.param_as(node, 1, column)?);
     let scaled = w.part("Mul", &[&normal, &weight], Vec::new());
     Some(w.last(node, "Add", &[&scaled, &bias], Vec::new()))
 }

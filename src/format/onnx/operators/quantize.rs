@@ -2,7 +2,7 @@
 
 use super::{Result, axis};
 use crate::format::onnx::dtype;
-use crate::format::onnx::export::writer::Writer;
+use crate::format::onnx::export::writer::{Attribute, Writer};
 use crate::format::onnx::import::node::Node;
 use crate::format::onnx::import::trace::{Handle, Trace};
 use crate::graph;
@@ -17,7 +17,7 @@ pub(super) fn quantize<'s>(cx: &mut Trace<'s>, node: &Node<'s>) -> Result {
         (None, Some(number)) => {
             dtype::dtype(number).ok_or_else(|| node.wrong(format!("to {} is not read", dtype::name(number))))?
         }
-        (None, None) => DType::U8,
+        (None, None) => cx.optional(node, 2).map_or(DType::U8, |zero| cx.dtype(zero)),
     };
     let y = cx.op(Op::Quantize(Quantize { to, axis }), &[x], &params)?;
     cx.output(node, 0, y)
@@ -38,7 +38,13 @@ fn scales(cx: &mut Trace<'_>, node: &Node<'_>) -> Result<(Handle, Vec<Handle>, u
     let along = node.int("axis")?.unwrap_or(1);
     // One scale for all has no axis.
     let axis = if cx.rank(scale) == 0 || rank < 2 { 0 } else { axis(node, along, rank)? };
-    Ok((x, std::iter::once(scale).chain(cx.optional(node, 2)).collect(), axis))
+    // What our own writer says of a zero point that is none: the format alone.
+    let is_told = |zero: &Handle| {
+        let held = node.proto.input.get(2).is_some_and(|name| cx.source.initializers.contains_key(name));
+        held || cx.constant(*zero).is_none_or(|zero| zero.nonzero() > 0)
+    };
+    let zero = cx.optional(node, 2).filter(is_told);
+    Ok((x, std::iter::once(scale).chain(zero).collect(), axis))
 }
 
 /// The format follows from the zero point's.
@@ -49,7 +55,8 @@ pub(super) fn write_quantize(w: &mut Writer<'_>, node: &graph::Node, config: &Qu
         None => {
             let shape = w.graph.param(node.params[0]).data.shape().to_vec();
             let zeros = vec![0u8; shape.iter().product()];
-            w.held("zero_point", TensorData::new(config.to, shape, zeros).ok())
+            let zeros = TensorData::new(config.to, shape, zeros).ok()?;
+            w.part("Constant", &[], vec![("value", Attribute::Tensor(zeros))])
         }
     };
     Some(w.last(node, "QuantizeLinear", &[&x, &scale, &zero], vec![("axis", config.axis.into())]))

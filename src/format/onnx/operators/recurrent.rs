@@ -108,7 +108,9 @@ fn lengths(cx: &mut Trace<'_>, node: &Node<'_>, x: Handle) -> Result<Option<Hand
     if cx.is_constant(lengths) && cx.ints(node, lengths, "lengths")?.iter().all(|length| *length == steps) {
         return Ok(None);
     }
-    Ok(Some(lengths))
+    // ONNX has them in 32 bits alone, so that others are brought to them.
+    let before = cx.before_cast(lengths).filter(|before| cx.dtype(*before) == DType::I64);
+    Ok(Some(before.unwrap_or(lengths)))
 }
 
 fn is_zero(cx: &Trace<'_>, value: Handle) -> bool {

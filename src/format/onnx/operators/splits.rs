@@ -160,7 +160,7 @@ pub(super) fn pad<'s>(cx: &mut Trace<'s>, node: &Node<'s>) -> Result {
     }
     let fill = match node.text("mode")?.as_deref() {
         None | Some("constant") => match cx.optional(node, 2) {
-            Some(value) => Fill::Value(cx.number(node, value, "value")?),
+            Some(value) => Fill::Value(cx.decimal(node, value, "value")?),
             None => Fill::Value(node.float("value")?.unwrap_or(0.0)),
         },
         Some("reflect") => Fill::Reflect,

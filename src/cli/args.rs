@@ -108,7 +108,7 @@ pub enum Verb {
     Eval(EvalArgs),
     /// Shows a model layer by layer.
     Inspect(InspectArgs),
-    /// Writes a model in another format: safetensors with its graph, or ONNX.
+    /// Writes a model in another format: safetensors with its graph, ONNX, or Python for PyTorch.
     Convert(ConvertArgs),
     /// Models on the server.
     #[command(subcommand, after_help = MODELS_HELP)]
@@ -367,12 +367,14 @@ Examples:
   niwaki convert model.onnx model.safetensors
   niwaki convert model.safetensors model.onnx
   niwaki convert model.safetensors model.onnx --external
+  niwaki convert model.onnx model.py
   niwaki convert pytorch.safetensors model.onnx --graph lenet5")]
 pub struct ConvertArgs {
     /// The model: a .safetensors or an ONNX file.
     #[arg(value_name = "IN")]
     pub model: PathBuf,
-    /// The file to write; its name says the format: .safetensors, .onnx, or .json for the graph without weights.
+    /// The file to write; its name says the format: .safetensors, .onnx, .py for PyTorch (with a .safetensors file of the
+    /// same name beside it), or .json for the graph without weights.
     pub out: PathBuf,
     /// The model's graph, where the file has none: a built-in network or a file with graph JSON.
     #[arg(long, value_name = "PRESET|FILE")]

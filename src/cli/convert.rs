@@ -1,4 +1,4 @@
-//! `niwaki convert`: a model from one format to another.
+//! `niwaki convert`: a model from one format to another. What is said to be written was read again.
 
 use std::fs;
 use std::io::Write;
@@ -15,7 +15,7 @@ use super::models::file_name;
 use super::output::{Output, grouped};
 use crate::error::Classify;
 use crate::format::onnx::{self, Tensors};
-use crate::format::{Model, native, safetensors};
+use crate::format::{Model, native, safetensors, torch};
 
 /// What can be written.
 #[derive(Debug, Clone, Copy, PartialEq)]
@@ -23,6 +23,7 @@ enum Format {
     Safetensors,
     Onnx,
     GraphJson,
+    Torch,
 }
 
 /// Reads the model, writes it under the new name, and reads it again.
@@ -43,6 +44,12 @@ pub fn run(args: &ConvertArgs, output: Output) -> Result<(), Failure> {
             written.push(put(&args.out, &bytes)?);
         }
         Format::GraphJson => written.push(put(&args.out, native::graph_json(graph).as_bytes())?),
+        Format::Torch => {
+            let text = torch::loader(graph).map_err(|error| unwritten(&error))?;
+            let weights = native::write(graph, metadata).map_err(|error| unwritten(&error))?;
+            written.push(put(&args.out.with_extension("safetensors"), &weights)?);
+            written.push(put(&args.out, text.as_bytes())?);
+        }
         Format::Onnx => {
             let (tensors, beside) = if args.external { beside(args, &given.model)? } else { Default::default() };
             let bytes = onnx::write(graph, &tensors, metadata).map_err(|error| unwritten(&error))?;
@@ -52,7 +59,7 @@ pub fn run(args: &ConvertArgs, output: Output) -> Result<(), Failure> {
             written.push(put(&args.out, &bytes)?);
         }
     }
-    if format != Format::GraphJson {
+    if matches!(format, Format::Safetensors | Format::Onnx) {
         // What is said to be written is what can be read.
         local::model(&args.out, None)?;
     }
@@ -65,6 +72,9 @@ pub fn run(args: &ConvertArgs, output: Output) -> Result<(), Failure> {
     let out = args.out.display();
     match format {
         Format::GraphJson => output.next([format!("niwaki inspect MODEL --graph {out}")]),
+        Format::Torch => {
+            output.next(["python: load(\"MODEL.safetensors\") of the file gives a torch.nn.Module".into()])
+        }
         _ => output.next([format!("niwaki inspect {out}"), format!("niwaki eval {out} --data DATA")]),
     }
     Ok(())
@@ -75,9 +85,10 @@ fn format(out: &Path) -> Result<Format, Failure> {
         Some("safetensors") => Ok(Format::Safetensors),
         Some("onnx") => Ok(Format::Onnx),
         Some("json") => Ok(Format::GraphJson),
+        Some("py") => Ok(Format::Torch),
         _ => {
             let message = format!(
-                "{}: the name says the format, and ends in .safetensors, .onnx or .json (the graph without weights)",
+                "{}: the name says the format, and ends in .safetensors, .onnx, .py (PyTorch) or .json (the graph without weights)",
                 out.display()
             );
             Err(Failure::new(Exit::Invalid, "FORMAT", message))

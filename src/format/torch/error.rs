@@ -2,6 +2,8 @@
 
 use thiserror::Error;
 
+use crate::error::{Classify, Kind};
+
 /// Why a graph has no file in PyTorch.
 #[derive(Debug, Error, PartialEq, Eq)]
 pub enum TorchError {
@@ -19,4 +21,14 @@ pub enum TorchError {
         /// `N` or `S`.
         size: &'static str,
     },
+}
+
+impl Classify for TorchError {
+    fn kind(&self) -> Kind {
+        Kind::FailedPrecondition
+    }
+
+    fn reason(&self) -> &'static str {
+        "UNWRITTEN"
+    }
 }

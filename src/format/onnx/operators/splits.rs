@@ -6,7 +6,6 @@ use crate::format::onnx::import::node::Node;
 use crate::format::onnx::import::trace::{Handle, Trace};
 use crate::graph;
 use crate::graph::op::{Concat, Fill, Op, Pad, Reverse, Slice, Split};
-use crate::tensor::DType;
 
 pub(super) fn concat<'s>(cx: &mut Trace<'s>, node: &Node<'s>) -> Result {
     let inputs = cx.inputs(node)?;

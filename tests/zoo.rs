@@ -30,6 +30,8 @@ struct Case {
     steps: bool,
     /// Nodes in the file.
     nodes: usize,
+    /// What PyTorch calls the parameters.
+    names: Vec<String>,
     /// The inputs' seeds.
     sets: Vec<u32>,
 }
@@ -38,6 +40,8 @@ struct Case {
 struct Row {
     nodes: usize,
     params: usize,
+    /// Parameters that have PyTorch's names.
+    named: usize,
     /// The largest difference from ONNX Runtime, in parts of the largest value.
     error: f64,
     /// In what the graph that was written and read again is another one.
@@ -54,21 +58,22 @@ fn networks_that_pytorch_exports_are_read_run_and_written() {
     let cases: Vec<Case> = serde_json::from_slice(&fs::read(folder.join("zoo.json")).unwrap()).unwrap();
     let only = env::var("NIWAKI_ZOO_ONLY").unwrap_or_default();
     let mut problems = Vec::new();
-    println!("| model | exporter | open | nodes in the file | nodes | parameters | largest difference |");
-    println!("|---|---|---|---|---|---|---|");
+    println!("| model | exporter | open | nodes in the file | nodes | parameters | names kept | largest difference |");
+    println!("|---|---|---|---|---|---|---|---|");
     for case in cases.iter().filter(|case| case.folder.starts_with(&only)) {
         let open = if case.steps { "batch, steps" } else { "batch" };
         let before = format!("| {} | {} | {open} | {} |", case.model, case.exporter, case.nodes);
         match run(&folder.join(&case.folder), case) {
             Ok(row) => {
-                println!("{before} {} | {} | {:.1e} |", row.nodes, row.params, row.error);
+                let names = format!("{} of {}", row.named, case.names.len());
+                println!("{before} {} | {} | {names} | {:.1e} |", row.nodes, row.params, row.error);
                 if row.error.is_nan() || row.error > TOLERANCE {
                     problems.push(format!("{}: differs by {:.1e}", case.folder, row.error));
                 }
                 problems.extend(row.differences.iter().map(|d| format!("{}: read again, {d}", case.folder)));
             }
             Err(problem) => {
-                println!("{before} fails |||");
+                println!("{before} fails ||||");
                 problems.push(format!("{}: {problem}", case.folder));
             }
         }
@@ -97,7 +102,8 @@ fn run(folder: &Path, case: &Case) -> Result<Row, String> {
     fs::write(folder.join("network.py"), loader).unwrap();
     fs::write(folder.join("network.safetensors"), native::write(&graph, &Default::default()).unwrap()).unwrap();
     let params = graph.params().iter().filter(|p| !p.fixed).map(|p| p.data.elements()).sum();
-    Ok(Row { nodes: graph.nodes().len(), params, error, differences: differences(&graph, &again) })
+    let named = case.names.iter().filter(|name| graph.param_id(name).is_some()).count();
+    Ok(Row { nodes: graph.nodes().len(), params, named, error, differences: differences(&graph, &again) })
 }
 
 /// The files with tensors that lie beside the model.

@@ -97,7 +97,8 @@ def tokens(batch, steps):
     return torch.randint(0, 100, (batch, steps)), mask
 
 
-ALL = ("legacy", "dynamo", "dynamo-plain")
+LEGACY = ("legacy", "legacy-training")
+ALL = (*LEGACY, "dynamo", "dynamo-plain")
 # Name, network, inputs for a batch and a number of steps, and the exporters that leave the number of steps open: the newer
 # one fixes that of an LSTM, whatever it is told.
 MODELS = [
@@ -108,8 +109,8 @@ MODELS = [
     ("densenet", small_densenet, images(32), ()),
     ("squeezenet", lambda: torchvision.models.squeezenet1_1(num_classes=CLASSES), images(48), ()),
     ("convnext", small_convnext, images(32), ()),
-    ("lstm", lambda: Recurrent(1, False), sequences(12), ("legacy",)),
-    ("bilstm", lambda: Recurrent(2, True), sequences(12), ("legacy",)),
+    ("lstm", lambda: Recurrent(1, False), sequences(12), LEGACY),
+    ("bilstm", lambda: Recurrent(2, True), sequences(12), LEGACY),
     ("transformer_encoder", Encoder, sequences(32), ()),
     ("torchvision_vit", torchvision_vit, images(32), ()),
     ("hf_vit", hf_vit, images(32), ()),

@@ -2,10 +2,10 @@
 
 use super::Writer;
 use super::text::{dtype, number, number_of, tuple};
-use crate::graph::Node;
 use crate::graph::op::{
     Activation, Alpha, ArgMax, Binary, Compare, CumSum, Line, Op, Reduce, Reduction, Scaled, Unary,
 };
+use crate::graph::{Dim, Node};
 use crate::tensor::DType;
 
 /// The expression of such an operator; `None` for others.
@@ -32,6 +32,8 @@ pub(super) fn write(w: &mut Writer<'_>, node: &Node) -> Option<String> {
         Op::MatMul => format!("torch.matmul({x}, {})", w.input(node, 1)),
         Op::Softmax(c) => format!("torch.softmax({x}, {})", c.axis),
         Op::LogSoftmax(c) => format!("torch.log_softmax({x}, {})", c.axis),
+        // PyTorch has no largest element of none.
+        Op::Reduce(c) if matches!(c.of, Reduction::Max | Reduction::Min) && is_empty(w, node, &c.axes) => return None,
         Op::Reduce(c) => reduce(&x, c, own)?,
         Op::ArgMax(c) => arg_max(&x, c),
         Op::CumSum(c) => running_sum(&x, c, own),
@@ -109,6 +111,12 @@ fn sign(compare: Compare) -> &'static str {
         Compare::Less => "<",
         Compare::LessOrEqual => "<=",
     }
+}
+
+/// Whether one of the axes has no place.
+fn is_empty(w: &Writer<'_>, node: &Node, axes: &[usize]) -> bool {
+    let shape = w.graph.value(node.inputs[0]).shape();
+    axes.iter().any(|axis| shape[*axis] == Dim::Fixed(0))
 }
 
 fn reduce(x: &str, config: &Reduce, own: DType) -> Option<String> {

@@ -182,8 +182,12 @@ impl Writer<'_> {
 
     /// The node's parameter at `index`, where it has one.
     fn param(&self, node: &Node, index: usize) -> Option<String> {
-        let id = *node.params.get(index)?;
-        Some(format!("p[{}]", quoted(&self.graph.param(id).name)))
+        let param = self.graph.param(*node.params.get(index)?);
+        let formats = node.inputs.iter().chain(&node.outputs).map(|id| self.graph.value(*id).ty.dtype);
+        let own = formats.into_iter().find(|dtype| dtype.is_float()).unwrap_or(DType::F32);
+        let is_own = own == DType::F32 || !param.data.dtype().is_float() || matches!(node.op, Op::Constant(_));
+        let brought = if is_own { String::new() } else { format!(".to({})", dtype(own)) };
+        Some(format!("p[{}]{brought}", quoted(&param.name)))
     }
 
     /// The same, or `None`.

@@ -187,6 +187,11 @@ impl<'g> Writer<'g> {
         self.graph.value(node.inputs[index])
     }
 
+    /// The format that the node computes values of this one in.
+    pub(in super::super) fn format(&self, dtype: DType) -> DType {
+        self.precision.of(dtype)
+    }
+
     /// The format that the node computes floating point numbers in.
     pub(in super::super) fn float(&self) -> DType {
         self.precision.of(self.own)

@@ -263,7 +263,7 @@ pub(super) fn write_binary(w: &mut Writer<'_>, node: &graph::Node, binary: Binar
     Some(match binary {
         Binary::Mod if is_float => {
             // That has the sign of the first; where it is another one than the second's, one divisor is missing.
-            let dtype = if w.value(node, 0).ty.dtype == DType::F32 { w.float() } else { w.value(node, 0).ty.dtype };
+            let dtype = w.float();
             let zero = w.scalar(0.0, dtype);
             let rest = w.part("Mod", &[&a, &b], vec![("fmod", true.into())]);
             let below = w.part("Less", &[&rest, &zero], Vec::new());
@@ -283,10 +283,7 @@ pub(super) fn write_binary(w: &mut Writer<'_>, node: &graph::Node, binary: Binar
 
 pub(super) fn write_clip(w: &mut Writer<'_>, node: &graph::Node, config: &Clip) -> Option<Vec<String>> {
     let x = w.input(node, 0);
-    let dtype = match w.value(node, 0).ty.dtype {
-        DType::F32 => w.float(),
-        other => other,
-    };
+    let dtype = w.format(w.value(node, 0).ty.dtype);
     let mut bound = |bound: Option<f64>| bound.map(|bound| w.scalar(bound, dtype)).unwrap_or_default();
     let (min, max) = (bound(config.min), bound(config.max));
     Some(w.last(node, "Clip", &[&x, &min, &max], Vec::new()))
@@ -294,7 +291,7 @@ pub(super) fn write_clip(w: &mut Writer<'_>, node: &graph::Node, config: &Clip) 
 
 pub(super) fn write_cast(w: &mut Writer<'_>, node: &graph::Node, to: DType) -> Option<Vec<String>> {
     let x = w.input(node, 0);
-    let to = if to == DType::F32 { w.float() } else { to };
+    let to = w.format(to);
     Some(w.last(node, "Cast", &[&x], vec![("to", i64::from(dtype::number(to)).into())]))
 }
 

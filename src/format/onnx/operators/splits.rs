@@ -6,7 +6,6 @@ use crate::format::onnx::import::node::Node;
 use crate::format::onnx::import::trace::{Handle, Trace};
 use crate::graph;
 use crate::graph::op::{Concat, Fill, Op, Pad, Reverse, Slice, Split};
-use crate::tensor::DType;
 
 pub(super) fn concat<'s>(cx: &mut Trace<'s>, node: &Node<'s>) -> Result {
     let inputs = cx.inputs(node)?;
@@ -209,7 +208,7 @@ pub(super) fn write_pad(w: &mut Writer<'_>, node: &graph::Node, config: &Pad) ->
     let mut pads = vec![0; 2 * ty.shape.len()];
     pads[config.axis] = config.before as i64;
     pads[config.axis + ty.shape.len()] = config.after as i64;
-    let dtype = if ty.dtype == DType::F32 { w.float() } else { ty.dtype };
+    let dtype = w.format(ty.dtype);
     let mode = match config.fill {
         Fill::Value(value) => {
             let (pads, value) = (w.integers(&pads), w.scalar(value, dtype));

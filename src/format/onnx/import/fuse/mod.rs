@@ -7,6 +7,7 @@
 mod activation;
 mod moves;
 mod norm;
+mod tidy;
 
 use std::collections::HashMap;
 
@@ -55,6 +56,7 @@ pub(super) fn fuse(program: &mut Program, outputs: &[(String, Handle)]) {
             None => {}
         }
     }
+    tidy::tidy(program, outputs);
 }
 
 /// The operator that a pattern is.
@@ -206,3 +208,6 @@ impl<'p> View<'p> {
         (config.of == Reduction::Mean && config.keep && all).then_some(step.inputs[0])
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -90,7 +90,7 @@ def main():
     log_softmax = logits - np.log(np.exp(logits).sum(1, keepdims=True))
     loss = float(-log_softmax[np.arange(len(labels)), labels].mean())
     said = report["result"]
-    half = "f16" in json.dumps(report["steps"])
+    half = "f16" in json.dumps(report["steps"]).lower()
     agree = abs(accuracy - said["accuracy"]) <= ACCURACY and abs(loss - said["loss"]) <= LOSS[half] * max(loss, 1e-3)
     print(f"onnxruntime {'agrees' if agree else 'DIFFERS'}: accuracy {accuracy:.4f} (report {said['accuracy']:.4f}), "
           f"loss {loss:.7f} (report {said['loss']:.7f}), {len(labels)} samples")

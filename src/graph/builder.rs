@@ -45,6 +45,12 @@ impl GraphBuilder {
         self.layer(name, Op::Linear, &[vec![out, inner], vec![out]])
     }
 
+    /// A fully connected layer over the last axis, for what has several.
+    pub fn linear_each(self, name: &str, out: usize) -> Self {
+        let inner = self.top_shape().last().copied().unwrap_or(0);
+        self.layer(name, Op::Linear, &[vec![out, inner], vec![out]])
+    }
+
     /// A convolution with `out` square filters of side `kernel` and a bias.
     pub fn conv(self, name: &str, out: usize, kernel: usize, config: Conv2d) -> Self {
         let weight = self.filters(out, kernel, &config);

@@ -35,6 +35,7 @@ mod hostile;
 mod jobs;
 mod lifecycle;
 mod logs;
+mod onnx;
 mod operations;
 mod processes;
 mod raw;

@@ -116,7 +116,7 @@ fn run(folder: &Path, case: &Case) -> Result<Fed, String> {
     Err(last)
 }
 
-/// What is written in ONNX and read again computes the same.
+/// What is written in ONNX and read again is the same graph and computes the same.
 fn written(graph: &Graph, inputs: &[TensorData], values: &[TensorData], case: &str) -> Result<(), String> {
     let file = match onnx::export(graph, &Tensors::Inside) {
         Ok(file) => file,
@@ -131,8 +131,9 @@ fn written(graph: &Graph, inputs: &[TensorData], values: &[TensorData], case: &s
     let shapes = named.map(|(id, data)| (graph.value(*id).name.clone(), data.shape().to_vec())).collect();
     let given = Given { shapes: Some(shapes), ..Given::default() };
     let again = onnx::import(file.into(), &mut External::default(), &given).map_err(|e| format!("read again: {e}"))?;
-    for difference in crate::same::differences(graph, &again) {
-        println!("other: {case}: {difference}");
+    match crate::same::differences(graph, &again).first() {
+        Some(difference) if !skips::READ_AS_ANOTHER.contains(&case) => return Err(format!("read again: {difference}")),
+        _ => {}
     }
     let found = reference::values(&again, inputs, None, &Context::eval(Sizes::of_batch(1)));
     let found = found.map_err(|error| format!("read again: {error}"))?;

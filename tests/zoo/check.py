@@ -45,8 +45,15 @@ def torch_network(folder):
     model = module.load(folder / "network.safetensors")
 
     def run(inputs):
+        inputs = [torch.from_numpy(x.copy()) for x in inputs]
+        # It can be trained: a gradient reaches every parameter.
+        if inputs[0].shape[0] > 1:
+            copy = module.load(folder / "network.safetensors").train()
+            copy(*inputs).square().mean().backward()
+            left = [name for name, parameter in copy.named_parameters() if parameter.grad is None]
+            assert not left, f"no gradient reaches {left}"
         with torch.no_grad():
-            return model(*map(torch.from_numpy, inputs)).numpy()
+            return model(*inputs).numpy()
 
     return run
 

@@ -49,6 +49,9 @@ fn activated(x: &str, activation: Activation) -> String {
         Activation::Elu(Alpha { alpha }) => format!("F.elu({x}, {})", number(alpha)),
         Activation::Gelu => format!("F.gelu({x})"),
         Activation::GeluTanh => format!("F.gelu({x}, approximate=\"tanh\")"),
+        Activation::HardSigmoid(Line { alpha, beta: 0.5 }) if alpha as f32 == 1.0 / 6.0 => {
+            format!("F.hardsigmoid({x})")
+        }
         Activation::HardSigmoid(Line { alpha, beta }) => {
             format!("torch.clamp({} * {x} + {}, 0.0, 1.0)", number(alpha), number(beta))
         }

@@ -374,10 +374,10 @@ impl<'g> Writer<'g> {
             .iter()
             .map(|id| {
                 let value = self.graph.value(*id);
-                let float = value.ty.dtype.is_float();
+                let (own, float) = (value.ty.dtype, value.ty.dtype.is_float());
+                let (computed, carried) = (self.precision.of(own), super::carried(self.graph, own));
                 // A cast follows that has the name.
-                let follows = float && self.precision.of(value.ty.dtype) != value.ty.dtype
-                    || float && super::carried(self.graph, value.ty.dtype) != value.ty.dtype;
+                let follows = float && (computed != own || carried != own);
                 if follows { self.fresh(&format!("{}.{}", value.name, op)) } else { value.name.clone() }
             })
             .collect();

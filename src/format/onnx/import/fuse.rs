@@ -119,8 +119,9 @@ impl<'p> View<'p> {
 
     /// The number that a value is everywhere, if it is a constant of one number.
     fn number(&self, handle: Handle) -> Option<f64> {
-        match self.program.value(handle).constant.as_ref()?.data()?.to_f64().ok()?[..] {
-            [number] => Some(number),
+        let data = self.program.value(handle).constant.as_ref()?.data()?;
+        match data.elements() {
+            1 => data.to_f64().ok()?.first().copied(),
             _ => None,
         }
     }
@@ -171,7 +172,7 @@ impl<'p> View<'p> {
         let is_layer = matches!(step.op, Op::Linear | Op::Conv2d(_) | Op::Conv1d(_));
         let (true, [_, bias]) = (is_layer, &step.params[..]) else { return false };
         let constant = self.program.value(*bias).constant.as_ref();
-        constant.is_some_and(|bias| !bias.learned() && bias.data().is_some_and(|data| data.nonzero() == 0))
+        constant.is_some_and(|bias| !bias.learned() && bias.is_zero())
     }
 
     /// The mean over all places of an image.

@@ -134,7 +134,7 @@ impl Trace<'_> {
 
     /// Whole numbers that must be known.
     fn ints(&self, node: &Node<'_>, value: Handle, what: &str) -> Result<Vec<i64>> {
-        let data = self.constant(value).ok_or_else(|| node.runtime(what))?;
+        let data = self.few(node, value, what)?;
         integers(data).ok_or_else(|| node.wrong(format!("its {what} are {}, not whole numbers", data.dtype())))
     }
 
@@ -148,7 +148,7 @@ impl Trace<'_> {
 
     /// Numbers that must be known.
     fn numbers(&self, node: &Node<'_>, value: Handle, what: &str) -> Result<Vec<f64>> {
-        let data = self.constant(value).ok_or_else(|| node.runtime(what))?;
+        let data = self.few(node, value, what)?;
         numbers(data).ok_or_else(|| node.wrong(format!("its {what} are {}, not numbers", data.dtype())))
     }
 
@@ -186,6 +186,9 @@ fn axis(node: &Node<'_>, axis: i64, rank: usize) -> Result<usize> {
 
 /// Axes in order, each once.
 fn axes(node: &Node<'_>, axes: &[i64], rank: usize) -> Result<Vec<usize>> {
+    if axes.len() > rank {
+        return Err(node.wrong(format!("it has {} axes of {rank}", axes.len())));
+    }
     let mut found = axes.iter().map(|a| axis(node, *a, rank)).collect::<Result<Vec<_>>>()?;
     found.sort_unstable();
     match found.windows(2).find(|pair| pair[0] == pair[1]) {

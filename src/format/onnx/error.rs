@@ -231,6 +231,14 @@ pub enum OnnxError {
         /// Bytes that are allowed.
         limit: u64,
     },
+    /// A value beyond all bounds.
+    #[error("{of} would be {ty}, which is too large")]
+    Size {
+        /// The value or node, in words.
+        of: String,
+        /// Its format and shape.
+        ty: String,
+    },
     /// Work that a small file asks for.
     #[error("node '{node}' ({op}): reading it takes {asked} steps more, and {left} are left for the graph")]
     Work {
@@ -279,8 +287,10 @@ impl Classify for OnnxError {
             | OnnxError::Count { .. }
             | OnnxError::Memory { .. }
             | OnnxError::Folded { .. }
+            | OnnxError::Size { .. }
             | OnnxError::Work { .. }
             | OnnxError::Shared { .. } => Kind::ResourceExhausted,
+            OnnxError::Built(error) if is_size(error) => Kind::ResourceExhausted,
             OnnxError::Unwritten { .. } => Kind::FailedPrecondition,
             _ => Kind::InvalidArgument,
         }
@@ -306,12 +316,14 @@ impl Classify for OnnxError {
             OnnxError::DuplicateName { .. } => "DUPLICATE_NAME",
             OnnxError::Opset { .. } => "OPSET",
             OnnxError::Unsupported { .. } => "UNSUPPORTED_OPERATORS",
+            OnnxError::Built(error) if is_size(error) => "GRAPH_SIZE",
             OnnxError::Graph { .. } | OnnxError::Built(_) => "GRAPH",
             OnnxError::Arity { .. } => "ARITY",
             OnnxError::Node { .. } | OnnxError::Runtime { .. } | OnnxError::Op { .. } => "NODE",
             OnnxError::Unwritten { .. } => "UNWRITTEN",
             OnnxError::Folded { .. } | OnnxError::Shared { .. } => "TENSOR_SIZE",
             OnnxError::Work { .. } => "WORK",
+            OnnxError::Size { .. } => "GRAPH_SIZE",
         }
     }
 
@@ -344,7 +356,9 @@ impl Classify for OnnxError {
             OnnxError::Opset { .. } | OnnxError::Unsupported { .. } | OnnxError::Graph { .. } | OnnxError::Built(_) => {
                 Vec::new()
             }
-            OnnxError::Foreign { .. } | OnnxError::NoGraph | OnnxError::FileSize { .. } => Vec::new(),
+            OnnxError::Foreign { .. } | OnnxError::NoGraph | OnnxError::FileSize { .. } | OnnxError::Size { .. } => {
+                Vec::new()
+            }
         }
     }
 }
@@ -352,6 +366,11 @@ impl Classify for OnnxError {
 /// A name from a file as a message has it: not too long, and without signs that do something to what shows them.
 pub(super) fn shown(name: &str) -> String {
     shorten(name).escape_debug().to_string()
+}
+
+/// Whether a graph is one but for its size.
+fn is_size(error: &GraphError) -> bool {
+    matches!(error, GraphError::TooMany { .. } | GraphError::TooLarge { .. })
 }
 
 /// The longest text about what is wrong, in bytes.

@@ -141,7 +141,8 @@ fn attempt(source: &Source, given: &Given, inputs: &[ValueType], from: Option<us
     let tensors = source.initializers.values().chain(given.constants.values());
     let budget = Budget::new(tensors.map(|tensor| tensor.bytes().len() as u64).sum());
     let first = walk(source, given, inputs, from, corners.walks()[0], &budget, None)?;
-    let others = corners.walks()[1..].iter().map(|sizes| walk(source, given, inputs, from, *sizes, &budget, Some(&first)));
+    let others =
+        corners.walks()[1..].iter().map(|sizes| walk(source, given, inputs, from, *sizes, &budget, Some(&first)));
     let others = others.collect::<Result<Vec<_>, _>>()?;
     let traces: Vec<&Trace<'_>> = std::iter::once(&first).chain(&others).collect();
     let outputs: Vec<_> = source.outputs.iter().filter_map(|name| Some((name.clone(), first.named(name)?))).collect();

@@ -12,11 +12,11 @@ use super::super::error::{OnnxError, shown};
 use super::super::tensor::MAX_RANK;
 use super::budget::{self, Beyond, Budget};
 use super::node::Node;
-use super::source::{Source, wrong};
+use super::source::Source;
+use crate::format::safetensors;
 use crate::graph::dim::Sizes;
 use crate::graph::op::Transpose;
 use crate::graph::{Dim, Op, ValueType};
-use crate::format::safetensors;
 use crate::reference::{self, Context};
 use crate::tensor::{DType, TensorData};
 
@@ -186,7 +186,7 @@ impl<'s> Trace<'s> {
         constant: Option<Constant>,
     ) -> Result<Handle, OnnxError> {
         if !is_bounded(&ty) {
-            return Err(wrong(format!("'{name}' is {ty}, which is too large")));
+            return Err(OnnxError::Size { of: format!("value '{}'", shown(name)), ty: ty.to_string() });
         }
         self.budget.values(1).map_err(|beyond| self.too_much(beyond))?;
         let handle = self.add(ty, constant);
@@ -302,7 +302,9 @@ impl<'s> Trace<'s> {
 
     /// Numbers that must be known and say how the node works: there are not many.
     pub(in super::super) fn few(&self, node: &Node<'_>, value: Handle, what: &str) -> Result<&TensorData, OnnxError> {
-        if let Some(n) = self.shape(value).iter().try_fold(1usize, |n, d| n.checked_mul(*d)).filter(|n| *n > MAX_NUMBERS) {
+        if let Some(n) =
+            self.shape(value).iter().try_fold(1usize, |n, d| n.checked_mul(*d)).filter(|n| *n > MAX_NUMBERS)
+        {
             return Err(node.wrong(format!("its {what} are {n} numbers, at most {MAX_NUMBERS} are read")));
         }
         let data = self.constant(value).ok_or_else(|| node.runtime(what))?;
@@ -354,7 +356,8 @@ impl<'s> Trace<'s> {
             });
         }
         if let Some(ty) = inferred.iter().find(|ty| !is_bounded(ty)) {
-            return Err(self.wrong(format!("its result would be {ty}, which is too large")));
+            let of = format!("the result of node '{}' ({})", self.label, self.op_type());
+            return Err(OnnxError::Size { of, ty: ty.to_string() });
         }
         self.budget.values(inferred.len() + inputs.len()).map_err(|beyond| self.too_much(beyond))?;
         let work = budget::work(&op, &types, &shapes, &inferred);

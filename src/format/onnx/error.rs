@@ -365,7 +365,7 @@ impl Classify for OnnxError {
 
 /// A name from a file as a message has it: not too long, and without signs that do something to what shows them.
 pub(super) fn shown(name: &str) -> String {
-    shorten(name).escape_debug().to_string()
+    shorten(&shorten(name).escape_debug().to_string())
 }
 
 /// Whether a graph is one but for its size.
@@ -390,7 +390,7 @@ pub(super) fn told(problem: String) -> String {
 
 fn list(nodes: &[String], total: usize) -> String {
     let more = if total > nodes.len() { format!(" and {} more", total - nodes.len()) } else { String::new() };
-    format!("{}{more}", nodes.join(", "))
+    format!("{}{more}", told(nodes.join(", ")))
 }
 
 fn or_more(index: usize) -> &'static str {

@@ -12,8 +12,11 @@ use crate::graph::{Op, ValueType};
 const MAX_FOLDED: u64 = 64 << 20;
 /// So many elements may be read, written or multiplied meanwhile, beside 16 times the bytes of its tensors.
 const MAX_WORK: u64 = 1 << 28;
-/// So many values all walks together may have. The four walks over the largest file that can become a graph need less.
-const MAX_VALUES: u64 = 1 << 20;
+/// So many values all walks together may read and write. The four walks over the largest file that can become a graph
+/// need less.
+const MAX_VALUES: u64 = 1 << 21;
+/// So many operators that run one walk may have: patterns of several become one, but not that many.
+pub(super) const MAX_STEPS: u32 = 60_000;
 
 /// What is left.
 pub(super) struct Budget {
@@ -123,7 +126,7 @@ mod tests {
         budget.bytes(4).unwrap();
         budget.work(MAX_WORK + 16).unwrap();
         assert_eq!(budget.work(1), Err(Beyond { asked: 1, left: 0 }));
-        budget.values(1 << 20).unwrap();
+        budget.values(1 << 21).unwrap();
         assert_eq!(budget.values(1), Err(Beyond { asked: 1, left: 0 }));
     }
 }

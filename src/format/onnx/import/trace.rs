@@ -10,7 +10,7 @@ use std::rc::Rc;
 
 use super::super::error::{OnnxError, shown};
 use super::super::tensor::MAX_RANK;
-use super::budget::{self, Beyond, Budget};
+use super::budget::{self, Beyond, Budget, MAX_STEPS};
 use super::node::Node;
 use super::source::Source;
 use crate::format::safetensors;
@@ -139,6 +139,8 @@ pub(in super::super) struct Trace<'s> {
     node: usize,
     label: String,
     budget: &'s Budget,
+    /// How many steps are not known before the network runs.
+    running: u32,
     /// The values of constants, by where they are kept; of equal ones the first.
     kept: HashMap<*const Inner, Handle>,
     /// The transposes of constants that are learned, as layers ask for them.
@@ -172,6 +174,7 @@ impl<'s> Trace<'s> {
             node: 0,
             label: String::new(),
             budget,
+            running: 0,
             kept: HashMap::new(),
             transposes: HashMap::new(),
             earlier,
@@ -366,6 +369,13 @@ impl<'s> Trace<'s> {
             constants.map(|all| all.into_iter().map(Some).collect()).unwrap_or(vec![None; inferred.len()]);
         let outputs: Vec<Handle> =
             inferred.into_iter().zip(constants.drain(..)).map(|(ty, constant)| self.add(ty, constant)).collect();
+        if outputs.iter().any(|output| !self.is_constant(*output)) {
+            self.running += 1;
+            if self.running > MAX_STEPS {
+                let (field, what) = (format!("node '{}'", self.label), "operators that run");
+                return Err(OnnxError::Count { field, what, limit: MAX_STEPS });
+            }
+        }
         let (inputs, params) = (inputs.to_vec(), params.to_vec());
         self.steps.push(Step { node: self.node, op, inputs, params, outputs: outputs.clone() });
         Ok(outputs)

@@ -111,7 +111,7 @@ fn reader(domain: &str, op: &str) -> Option<Reader> {
 fn custom<'s>(cx: &mut Trace<'s>, node: &Node<'s>) -> Result {
     let inputs: Vec<Handle> = (0..node.proto.input.len()).filter_map(|index| cx.optional(node, index)).collect();
     let types: Option<Vec<ValueType>> = node.proto.output.iter().map(|name| cx.declared(name)).collect();
-    let (domain, name) = (node.proto.domain.clone(), node.op().to_string());
+    let (domain, name) = (plain_name(&node.proto.domain), plain_name(node.op()));
     let outputs =
         types.ok_or_else(|| node.wrong("niwaki does not have it, and the file does not say what it gives"))?;
     let results = cx.ops(Op::Custom(Custom { domain, name, outputs }), &inputs, &[])?;
@@ -119,6 +119,11 @@ fn custom<'s>(cx: &mut Trace<'s>, node: &Node<'s>) -> Result {
         cx.output(node, index, result)?;
     }
     Ok(())
+}
+
+/// A name that may stand in drawings and texts.
+fn plain_name(name: &str) -> String {
+    name.chars().take(200).map(|c| if c.is_ascii_graphic() { c } else { '_' }).collect()
 }
 
 impl Trace<'_> {

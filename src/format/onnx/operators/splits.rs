@@ -93,9 +93,9 @@ fn few(node: &Node<'_>, parts: usize) -> Result {
 pub(super) fn sequence_at<'s>(cx: &mut Trace<'s>, node: &Node<'s>) -> Result {
     let place = cx.input(node, 1)?;
     let place = cx.int(node, place, "place")?;
-    let parts = cx.parts(node)?.to_vec();
-    let place = axis(node, place, parts.len())?;
-    cx.output(node, 0, parts[place])
+    let parts = cx.parts(node)?;
+    let part = parts[axis(node, place, parts.len())?];
+    cx.output(node, 0, part)
 }
 
 /// Starts and ends are attributes in older versions. Several axes are sliced one after the other; a step below 0 is the

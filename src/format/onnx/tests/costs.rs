@@ -22,6 +22,9 @@ fn n28_a_chain_is_walked_and_not_recursed_into() {
     assert_eq!((kind, reason), (Kind::ResourceExhausted, "GRAPH_SIZE"));
     assert!(told.contains("20001"), "{told}");
     assert_eq!(read(&model(graph(&[-1, 4], vec![], chain(20_000, "Relu", &[])))).unwrap().nodes().len(), 20_000);
+    let (kind, reason, told) = refused(&model(graph(&[-1, 4], vec![], chain(60_001, "Relu", &[]))));
+    assert_eq!((kind, reason), (Kind::ResourceExhausted, "FIELD_COUNT"));
+    assert!(told.starts_with("node 'y': the file has more than 60000 operators that run"), "{told}");
     // What is known goes away, whatever it is.
     let known = chain(30_000, "Identity", &[]);
     read(&model(graph(&[-1, 4], vec![], [known, vec![node("Relu", &["y"], &["z"], vec![])]].concat()))).unwrap();

@@ -110,8 +110,8 @@ fn n31_operators_that_are_not_read_are_told_all_at_once() {
         graph.output[0] = value("y", DType::F32, &[size, 1 << 31, 1 << 31]);
         read(&model(graph)).unwrap_err().reason()
     };
-    assert_eq!(declared(1), "NODE");
-    assert_eq!(declared(0), "NODE");
+    assert_eq!(declared(1), "GRAPH_SIZE");
+    assert_eq!(declared(0), "GRAPH_SIZE");
 }
 
 #[test]
@@ -156,8 +156,24 @@ fn n32_words_do_nothing() {
     let read_one = read(&model).unwrap();
     let all = format!("{read_one} {:?}", read_one.nodes());
     assert!(!all.contains('\u{1b}') && !all.contains('\u{202e}') && !all.contains('\0'), "{all}");
-    model.graph.as_mut().unwrap().node[0].op_type = words.into();
+    // An operator that is not known stays under its name, where its result is declared.
+    let graph = model.graph.as_mut().unwrap();
+    (graph.node[0].op_type, graph.node[0].domain) = (words.into(), words.into());
+    graph.output[0] = value("y", DType::F32, &[3, 4]);
+    let custom = read(&model).unwrap();
+    let drawings = [crate::graph::drawing::svg(&custom), crate::graph::drawing::dot(&custom), format!("{custom}")];
+    for drawing in drawings {
+        assert!(!drawing.contains(['\u{1b}', '\0', '\u{202e}']), "{drawing}");
+    }
+    assert!(!crate::graph::drawing::svg(&custom).contains("<script>"));
+    let graph = model.graph.as_mut().unwrap();
+    (graph.output[0].r#type, graph.node[0].domain) = (None, String::new());
     let (_, reason, told) = refused(&model);
     assert_eq!(reason, "UNSUPPORTED_OPERATORS");
     assert!(told.contains("\\u{1b}[2J${jndi"), "{told}");
+    let graph = model.graph.as_mut().unwrap();
+    graph.node = (0..300).map(|i| node(&words.repeat(20), &[], &[&format!("y{i}{words}")], vec![])).collect();
+    graph.output[0].name = format!("y0{words}");
+    let (_, _, told) = refused(&model);
+    assert!(told.ends_with(" more") && told.len() < 1500, "{}: {told}", told.len());
 }

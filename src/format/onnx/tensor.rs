@@ -78,13 +78,11 @@ fn shape(name: &str, dtype: DType, dims: &[i64]) -> Result<(Vec<usize>, u64), On
 }
 
 /// A tensor of a model, with its bytes in it: they are shared.
-
 pub(super) fn write(name: &str, tensor: &TensorData) -> TensorProto {
     TensorProto { raw_data: tensor.bytes().clone(), ..described(name, tensor.dtype(), tensor.shape()) }
 }
 
 /// A tensor of a model that lies in the file `location`, from the byte `offset` on.
-
 pub(super) fn write_external(name: &str, tensor: &TensorData, location: &str, offset: u64) -> TensorProto {
     let entry = |key: &str, value: String| StringStringEntryProto { key: key.to_string(), value };
     TensorProto {

@@ -345,8 +345,9 @@ impl<'g> Writer<'g> {
                 let value = self.graph.value(*id);
                 let float = value.ty.dtype.is_float();
                 // A cast follows that has the name.
-                let follows = float && self.precision.of(value.ty.dtype) != value.ty.dtype
-                    || float && super::carried(self.graph, value.ty.dtype) != value.ty.dtype;
+                let follows = float
+                    && (self.precision.of(value.ty.dtype) != value.ty.dtype
+                        || super::carried(self.graph, value.ty.dtype) != value.ty.dtype);
                 if follows { self.fresh(&format!("{}.{}", value.name, op)) } else { value.name.clone() }
             })
             .collect();

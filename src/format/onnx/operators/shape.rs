@@ -88,7 +88,7 @@ pub(super) fn range<'s>(cx: &mut Trace<'s>, node: &Node<'s>) -> Result {
     let (from, to) = (cx.number(node, start, "start")?, cx.number(node, limit, "limit")?);
     let by = cx.number(node, delta, "delta")?;
     let count = ((to - from) / by).ceil().max(0.0);
-    if !(count <= tensor::MAX_DIM as f64) {
+    if count.is_nan() || count > tensor::MAX_DIM as f64 {
         return Err(node.wrong(format!("from {from} to {to} by {by} is no range")));
     }
     let dtype = cx.dtype(start);

@@ -91,9 +91,9 @@ fn n31_operators_that_are_not_read_are_told_all_at_once() {
     let inner = || graph(&[4], vec![], vec![relu("x", "y")]);
     let mut nodes: Vec<NodeProto> =
         ["If", "Loop", "Scan", "NonMaxSuppression"].map(|op| node(op, &["x"], &[op], vec![])).into();
-    for place in 0..3 {
-        nodes[place].attribute = vec![attribute("body", AttributeType::Graph)];
-        nodes[place].attribute[0].g = Some(Box::new(inner()));
+    for node in &mut nodes[..3] {
+        let body = AttributeProto { g: Some(Box::new(inner())), ..attribute("body", AttributeType::Graph) };
+        node.attribute = vec![body];
     }
     for (domain, op) in [("ai.onnx.ml", "TreeEnsemble"), ("org.evil\u{1b}[2J", "PythonOp"), ("", "TfLite_Detection")] {
         nodes.push(NodeProto { domain: domain.into(), ..node(op, &["x"], &[op], vec![]) });

@@ -399,9 +399,9 @@ impl<'s> Trace<'s> {
         if matches!(op, Op::Custom(_)) {
             return Ok(None);
         }
-        if !of_shape {
-            self.budget.work(work).map_err(|beyond| self.too_much(beyond))?;
-        }
+        // To find that another walk has it costs a look at what it is made of, at most.
+        let look = if of_shape { 0 } else { work / 8 };
+        self.budget.work(look).map_err(|beyond| self.too_much(beyond))?;
         if let Some(same) = self.earlier(op, &inputs_known, &params_known, inputs.len()) {
             return Ok(Some(same));
         }
@@ -409,8 +409,8 @@ impl<'s> Trace<'s> {
             let sizes: Vec<i64> = self.shape(inputs[0]).iter().map(|n| *n as i64).collect();
             return Ok(Some(vec![Constant::new(integers(&sizes), false)]));
         }
-        let bytes = types.iter().map(budget::bytes).fold(0, u64::saturating_add);
-        self.charge(bytes)?;
+        self.budget.work(work - look).map_err(|beyond| self.too_much(beyond))?;
+        self.charge(types.iter().map(budget::bytes).fold(0, u64::saturating_add))?;
         let learned = inputs_known.iter().chain(&params_known).any(Constant::learned);
         if let Op::Transpose(config) = op
             && config.axes == [1, 0]

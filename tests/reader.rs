@@ -16,6 +16,7 @@ use niwaki::sandbox::Limits;
 use tempfile::TempDir;
 
 mod datasets;
+mod onnx;
 mod pictures;
 mod room;
 mod safetensors;

@@ -231,6 +231,34 @@ pub enum OnnxError {
         /// Bytes that are allowed.
         limit: u64,
     },
+    /// A value beyond all bounds.
+    #[error("{of} would be {ty}, which is too large")]
+    Size {
+        /// The value or node, in words.
+        of: String,
+        /// Its format and shape.
+        ty: String,
+    },
+    /// Work that a small file asks for.
+    #[error("node '{node}' ({op}): reading it takes {asked} steps more, and {left} are left for the graph")]
+    Work {
+        /// The node.
+        node: String,
+        /// Its operator.
+        op: String,
+        /// What it takes.
+        asked: u64,
+        /// What is left.
+        left: u64,
+    },
+    /// Tensors that are shared and become each layer's own.
+    #[error("node '{node}': its tensors are shared so often that all together have more than {limit} bytes")]
+    Shared {
+        /// The node.
+        node: String,
+        /// Bytes that are allowed.
+        limit: u64,
+    },
     /// A node of ours that ONNX has no words for.
     #[error("node '{node}' ({op}) cannot be written as ONNX (version 17 of its operators)")]
     Unwritten {
@@ -258,7 +286,11 @@ impl Classify for OnnxError {
             OnnxError::FileSize { .. }
             | OnnxError::Count { .. }
             | OnnxError::Memory { .. }
-            | OnnxError::Folded { .. } => Kind::ResourceExhausted,
+            | OnnxError::Folded { .. }
+            | OnnxError::Size { .. }
+            | OnnxError::Work { .. }
+            | OnnxError::Shared { .. } => Kind::ResourceExhausted,
+            OnnxError::Built(error) if is_size(error) => Kind::ResourceExhausted,
             OnnxError::Unwritten { .. } => Kind::FailedPrecondition,
             _ => Kind::InvalidArgument,
         }
@@ -284,11 +316,14 @@ impl Classify for OnnxError {
             OnnxError::DuplicateName { .. } => "DUPLICATE_NAME",
             OnnxError::Opset { .. } => "OPSET",
             OnnxError::Unsupported { .. } => "UNSUPPORTED_OPERATORS",
+            OnnxError::Built(error) if is_size(error) => "GRAPH_SIZE",
             OnnxError::Graph { .. } | OnnxError::Built(_) => "GRAPH",
             OnnxError::Arity { .. } => "ARITY",
             OnnxError::Node { .. } | OnnxError::Runtime { .. } | OnnxError::Op { .. } => "NODE",
             OnnxError::Unwritten { .. } => "UNWRITTEN",
-            OnnxError::Folded { .. } => "TENSOR_SIZE",
+            OnnxError::Folded { .. } | OnnxError::Shared { .. } => "TENSOR_SIZE",
+            OnnxError::Work { .. } => "WORK",
+            OnnxError::Size { .. } => "GRAPH_SIZE",
         }
     }
 
@@ -315,23 +350,47 @@ impl Classify for OnnxError {
             | OnnxError::Runtime { node, .. }
             | OnnxError::Op { node, .. }
             | OnnxError::Unwritten { node, .. }
-            | OnnxError::Folded { node, .. } => vec![Violation::new(node, self.to_string())],
+            | OnnxError::Folded { node, .. }
+            | OnnxError::Work { node, .. }
+            | OnnxError::Shared { node, .. } => vec![Violation::new(node, self.to_string())],
             OnnxError::Opset { .. } | OnnxError::Unsupported { .. } | OnnxError::Graph { .. } | OnnxError::Built(_) => {
                 Vec::new()
             }
-            OnnxError::Foreign { .. } | OnnxError::NoGraph | OnnxError::FileSize { .. } => Vec::new(),
+            OnnxError::Foreign { .. } | OnnxError::NoGraph | OnnxError::FileSize { .. } | OnnxError::Size { .. } => {
+                Vec::new()
+            }
         }
     }
 }
 
 /// A name from a file as a message has it: not too long, and without signs that do something to what shows them.
 pub(super) fn shown(name: &str) -> String {
-    shorten(name).escape_debug().to_string()
+    shorten(&shorten(name).escape_debug().to_string())
+}
+
+/// Whether a graph is one but for its size.
+fn is_size(error: &GraphError) -> bool {
+    matches!(error, GraphError::TooMany { .. } | GraphError::TooLarge { .. })
+}
+
+/// The longest text about what is wrong, in bytes.
+const MAX_PROBLEM: usize = 1000;
+
+/// A text about what is wrong that has words of the file in it: not too long, and without signs that do something to what
+/// shows them.
+pub(super) fn told(problem: String) -> String {
+    let end = problem.char_indices().map(|(place, _)| place).find(|place| *place >= MAX_PROBLEM);
+    let (text, more) = end.map_or((problem.as_str(), ""), |end| (&problem[..end], "…"));
+    let escaped = |c: char| -> String {
+        // Quotes are our own.
+        if matches!(c, '\'' | '"' | '\\') { c.to_string() } else { c.escape_debug().to_string() }
+    };
+    format!("{}{more}", text.chars().map(escaped).collect::<String>())
 }
 
 fn list(nodes: &[String], total: usize) -> String {
     let more = if total > nodes.len() { format!(" and {} more", total - nodes.len()) } else { String::new() };
-    format!("{}{more}", nodes.join(", "))
+    format!("{}{more}", told(nodes.join(", ")))
 }
 
 fn or_more(index: usize) -> &'static str {

@@ -106,14 +106,13 @@ fn straight(grid: &Grid) -> Vec<usize> {
         }
     }
     let mut column = vec![usize::MAX; spots];
-    let mut count = 0;
-    for spot in grid.layers.iter().flatten().filter(|spot| above[**spot].is_none()) {
+    let tops = grid.layers.iter().flatten().filter(|spot| above[**spot].is_none());
+    for (count, spot) in tops.enumerate() {
         let mut at = Some(*spot);
         while let Some(spot) = at {
             column[spot] = count;
             at = below[spot];
         }
-        count += 1;
     }
     column
 }

@@ -586,7 +586,13 @@ fn wants(op: &'static str, expected: impl Into<String>, actual: &ValueType) -> O
 }
 
 /// A number of a configuration that makes no sense.
-fn config(op: &'static str, field: &'static str, problem: String) -> OpError {
+fn config(op: &'static str, field: &'static str, mut problem: String) -> OpError {
+    // Lists of numbers, such as the parts of an axis, have any length.
+    const LONGEST: usize = 400;
+    if let Some((end, _)) = problem.char_indices().find(|(place, _)| *place >= LONGEST) {
+        problem.truncate(end);
+        problem.push('…');
+    }
     OpError::Config { op, field, problem }
 }
 

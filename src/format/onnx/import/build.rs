@@ -6,9 +6,8 @@ use super::super::error::OnnxError;
 use super::merge::Program;
 use super::source::{Source, wrong};
 use super::trace::{Constant, Handle};
-use crate::format::safetensors;
 use crate::graph::op::{self, Op};
-use crate::graph::{Graph, GraphEdit, GraphError, ParamId, ValueId, check_size};
+use crate::graph::{Graph, GraphEdit, GraphError, MAX_NODES, ParamId, ValueId, check_size};
 
 /// The graph of a program with these inputs and outputs.
 pub(super) fn build(
@@ -18,6 +17,12 @@ pub(super) fn build(
     outputs: &[(String, Handle)],
 ) -> Result<Graph, OnnxError> {
     let live = live(&program, outputs);
+    let count = live.iter().filter(|live| **live).count();
+    if count > MAX_NODES {
+        return Err(built(GraphError::TooMany { what: "node", count, limit: MAX_NODES }));
+    }
+    let tensors = source.initializers.values().map(|tensor| tensor.bytes().len() as u64).sum::<u64>();
+    let limit = MAX_SHARED.saturating_add(tensors.saturating_mul(4));
     let mut graph = Graph::new(clean(&source.name, "onnx"));
     let mut builder = Builder {
         source,
@@ -29,6 +34,8 @@ pub(super) fn build(
         node_names: Names::default(),
         value_names: Names::default(),
         param_names: Names::default(),
+        limit,
+        left: limit,
     };
     builder.reserve(inputs, outputs);
     for input in inputs {
@@ -43,6 +50,10 @@ pub(super) fn build(
     edit.commit().map_err(built)?;
     Ok(graph)
 }
+
+/// So many bytes a graph's parameters may have beside four times the file's tensors: each layer's own copies of what the
+/// file has once.
+const MAX_SHARED: u64 = 64 << 20;
 
 /// Which steps an output depends on.
 fn live(program: &Program, outputs: &[(String, Handle)]) -> Vec<bool> {
@@ -68,6 +79,9 @@ struct Builder<'p, 'g> {
     node_names: Names,
     value_names: Names,
     param_names: Names,
+    /// Bytes that all parameters may have, and those that more of them may have.
+    limit: u64,
+    left: u64,
 }
 
 impl Builder<'_, '_> {
@@ -158,13 +172,15 @@ impl Builder<'_, '_> {
             return Ok(*id);
         }
         let data = constant.data().ok_or_else(|| wrong(format!("node '{node}': its {role} cannot be computed")))?;
+        let left = self.left.checked_sub(data.bytes().len() as u64);
+        self.left = left.ok_or_else(|| OnnxError::Shared { node: node.to_string(), limit: self.limit })?;
         let of_node = if role == "value" { node.to_string() } else { format!("{node}.{role}") };
         let first = !self.params.contains_key(&handle);
         let wished = self.program.value(handle).name.as_ref().filter(|_| first);
         let wished = wished.map_or_else(|| of_node.clone(), |name| clean(name, &of_node));
         let name = self.param_names.fresh(&wished);
         // A mask holds infinities, which nobody learns.
-        let finite = safetensors::non_finite(data) == 0;
+        let finite = constant.is_finite();
         let learned = match role {
             "value" => constant.learned() && data.dtype().is_float() && finite,
             "scale" | "zero_point" => false,

@@ -1,7 +1,7 @@
 //! From walks with different sizes to one program with open ones: a size or a whole number that differs between the walks
 //! is a polynomial of the batch and the steps, which is found from its values at the corners.
 
-use super::super::error::OnnxError;
+use super::super::error::{OnnxError, shown};
 use super::trace::{Constant, Handle, Step, Trace};
 use crate::graph::dim::Sizes;
 use crate::graph::op::{Count, Expand, Reshape, ResizeNearest, Slice, Split, Tile};
@@ -98,19 +98,20 @@ pub(super) fn merge(traces: &[&Trace<'_>], corners: &Corners) -> Result<Program,
     let first = traces[0];
     let diverges = |node: usize| OnnxError::Node {
         node: first.source.label(node).to_string(),
-        op: first.source.nodes[node].op_type.clone(),
+        op: shown(&first.source.nodes[node].op_type),
         problem: "what it computes depends on the number of samples or steps in a way that has no form".into(),
     };
+    let same: Vec<bool> = (0..first.values.len()).map(|place| is_same(traces, Handle(place))).collect();
     let mut steps = Vec::with_capacity(first.steps.len());
     for (place, step) in first.steps.iter().enumerate() {
         let all: Option<Vec<&Step>> = traces.iter().map(|trace| trace.steps.get(place)).collect();
         let all =
             all.filter(|all| all.iter().all(|other| other.node == step.node)).ok_or_else(|| diverges(step.node))?;
-        let same = all
+        let alike = all
             .iter()
             .all(|other| (&other.inputs, &other.params, &other.outputs) == (&step.inputs, &step.params, &step.outputs));
-        let op = merged_op(&all.iter().map(|step| &step.op).collect::<Vec<_>>(), corners).filter(|_| same);
-        let varies = step.params.iter().any(|param| !is_same(traces, *param));
+        let op = merged_op(&all.iter().map(|step| &step.op).collect::<Vec<_>>(), corners).filter(|_| alike);
+        let varies = step.params.iter().any(|param| !same[param.0]);
         match op {
             Some(op) if !varies => steps.push(Step { op, ..step.clone() }),
             // What is known for each size and read by no one at run time may take any form.
@@ -126,7 +127,7 @@ pub(super) fn merge(traces: &[&Trace<'_>], corners: &Corners) -> Result<Program,
         let all = all.ok_or_else(|| diverges(node_of(place)))?;
         let shapes: Vec<&[Dim]> = all.iter().map(|known| known.ty.shape.as_slice()).collect();
         let shape = corners.dims(&shapes);
-        let constant = known.constant.clone().filter(|_| is_same(traces, Handle(place)));
+        let constant = known.constant.clone().filter(|_| same[place]);
         let shape = match (shape, &constant) {
             (Some(shape), _) => shape,
             (None, Some(_)) => known.ty.shape.clone(),

@@ -11,6 +11,7 @@
 //! walk where all sizes are fixed, two where the batch is open, four where the number of steps is, too. What differs
 //! between the walks is a polynomial of the open sizes.
 
+mod budget;
 mod build;
 mod fuse;
 mod merge;
@@ -27,6 +28,7 @@ use super::external::External;
 use crate::graph::dim::Sizes;
 use crate::graph::{Dim, Graph, GraphError, ValueType};
 use crate::tensor::TensorData;
+use budget::Budget;
 use merge::Corners;
 use source::{Axis, Declared, Source, wrong};
 use trace::{Constant, Freed, Trace};
@@ -136,8 +138,11 @@ fn attempt(source: &Source, given: &Given, inputs: &[ValueType], from: Option<us
         inputs.iter().flat_map(|ty| &ty.shape).any(|dim| dim.terms()[place] != 0)
     };
     let corners = Corners::new(depends(Dim::Batch), depends(Dim::SEQUENCE));
-    let first = walk(source, given, inputs, from, corners.walks()[0], None)?;
-    let others = corners.walks()[1..].iter().map(|sizes| walk(source, given, inputs, from, *sizes, Some(&first)));
+    let tensors = source.initializers.values().chain(given.constants.values());
+    let budget = Budget::new(tensors.map(|tensor| tensor.bytes().len() as u64).sum());
+    let first = walk(source, given, inputs, from, corners.walks()[0], &budget, None)?;
+    let others =
+        corners.walks()[1..].iter().map(|sizes| walk(source, given, inputs, from, *sizes, &budget, Some(&first)));
     let others = others.collect::<Result<Vec<_>, _>>()?;
     let traces: Vec<&Trace<'_>> = std::iter::once(&first).chain(&others).collect();
     let outputs: Vec<_> = source.outputs.iter().filter_map(|name| Some((name.clone(), first.named(name)?))).collect();
@@ -159,27 +164,28 @@ fn walk<'s>(
     inputs: &[ValueType],
     from: Option<usize>,
     sizes: Sizes,
+    budget: &'s Budget,
     earlier: Option<&'s Trace<'s>>,
 ) -> Result<Trace<'s>, OnnxError> {
     let freed = from.map(|from| Freed { from, to: sizes.batch });
-    let mut trace = Trace::new(source, sizes, freed, earlier);
+    let mut trace = Trace::new(source, sizes, freed, budget, earlier);
     // In one order always: the walks must agree on it.
     let mut names: Vec<&String> = source.initializers.keys().collect();
     names.sort_unstable();
     for name in names {
         let data = &source.initializers[name];
-        trace.declare(name, fixed_type(data), Some(Constant::new(data.clone(), is_learned(data))));
+        trace.declare(name, fixed_type(data), Some(Constant::new(data.clone(), is_learned(data))))?;
     }
     for (input, ty) in source.inputs.iter().zip(inputs) {
         match given.constants.get(&input.name) {
             Some(data) => {
-                trace.declare(&input.name, fixed_type(data), Some(Constant::new(data.clone(), is_learned(data))));
+                trace.declare(&input.name, fixed_type(data), Some(Constant::new(data.clone(), is_learned(data))))?;
             }
             None => {
                 let at = |dim: &Dim| dim.at(sizes).map(Dim::Fixed);
                 let shape: Option<Vec<Dim>> = ty.shape.iter().map(at).collect();
                 let shape = shape.ok_or_else(|| wrong(format!("input '{}' has no size", input.name)))?;
-                trace.declare(&input.name, ValueType::new(ty.dtype, shape), None);
+                trace.declare(&input.name, ValueType::new(ty.dtype, shape), None)?;
             }
         }
     }

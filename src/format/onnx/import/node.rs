@@ -1,6 +1,6 @@
 //! A node of a file as whoever converts it sees it: typed attributes, with errors that name the node.
 
-use super::super::error::{OnnxError, shown};
+use super::super::error::{OnnxError, shown, told};
 use super::super::proto::attribute_proto::AttributeType;
 use super::super::proto::{AttributeProto, NodeProto, TensorProto};
 
@@ -21,7 +21,7 @@ impl<'s> Node<'s> {
 
     /// An error that names the node.
     pub(in super::super) fn wrong(&self, problem: impl Into<String>) -> OnnxError {
-        OnnxError::Node { node: self.label.to_string(), op: shown(self.op()), problem: problem.into() }
+        OnnxError::Node { node: self.label.to_string(), op: shown(self.op()), problem: told(problem.into()) }
     }
 
     /// An error for something that must be known before the network runs.

@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, HashMap, HashSet};
 
 use super::super::decode;
 use super::super::dtype;
-use super::super::error::{OnnxError, shown};
+use super::super::error::{OnnxError, shown, told};
 use super::super::external::External;
 use super::super::operators;
 use super::super::proto::tensor_shape_proto::dimension;
@@ -194,5 +194,5 @@ fn declared(info: &ValueInfoProto) -> Result<Declared, OnnxError> {
 }
 
 pub(super) fn wrong(problem: String) -> OnnxError {
-    OnnxError::Graph { problem }
+    OnnxError::Graph { problem: told(problem) }
 }

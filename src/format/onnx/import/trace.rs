@@ -9,8 +9,11 @@ use std::collections::HashMap;
 use std::rc::Rc;
 
 use super::super::error::{OnnxError, shown};
+use super::super::tensor::MAX_RANK;
+use super::budget::{self, Beyond, Budget, MAX_STEPS};
 use super::node::Node;
 use super::source::Source;
+use crate::format::safetensors;
 use crate::graph::dim::Sizes;
 use crate::graph::op::Transpose;
 use crate::graph::{Dim, Op, ValueType};
@@ -41,16 +44,22 @@ struct Inner {
     transposed: Option<(Constant, Handle)>,
     /// Whether a tensor of the file went into it that may be learned, not only shapes and numbers of nodes.
     learned: bool,
+    /// Whether all of it is 0, and whether all is finite, once somebody asked.
+    zero: OnceCell<bool>,
+    finite: OnceCell<bool>,
 }
 
 impl Constant {
     pub(super) fn new(data: TensorData, learned: bool) -> Self {
-        Self(Rc::new(Inner { data: OnceCell::from(data), transposed: None, learned }))
+        Self::of(OnceCell::from(data), None, learned)
+    }
+
+    fn of(data: OnceCell<TensorData>, transposed: Option<(Constant, Handle)>, learned: bool) -> Self {
+        Self(Rc::new(Inner { data, transposed, learned, zero: OnceCell::new(), finite: OnceCell::new() }))
     }
 
     fn transposed_of(before: &Constant, at: Handle) -> Self {
-        let inner = Inner { data: OnceCell::new(), transposed: Some((before.clone(), at)), learned: before.0.learned };
-        Self(Rc::new(inner))
+        Self::of(OnceCell::new(), Some((before.clone(), at)), before.0.learned)
     }
 
     /// The values.
@@ -63,6 +72,16 @@ impl Constant {
             let _ = self.0.data.set(computed);
         }
         self.0.data.get()
+    }
+
+    /// Whether all of it is 0.
+    pub(super) fn is_zero(&self) -> bool {
+        *self.0.zero.get_or_init(|| self.data().is_some_and(|data| data.nonzero() == 0))
+    }
+
+    /// Whether none of it is NaN or infinite.
+    pub(super) fn is_finite(&self) -> bool {
+        *self.0.finite.get_or_init(|| self.data().is_some_and(|data| safetensors::non_finite(data) == 0))
     }
 
     /// Whether it is computed from tensors that may be learned.
@@ -120,18 +139,31 @@ pub(in super::super) struct Trace<'s> {
     sequences: HashMap<&'s str, Vec<Handle>>,
     node: usize,
     label: String,
-    /// Bytes that may still be computed.
-    budget: u64,
+    budget: &'s Budget,
+    /// How many steps are not known before the network runs.
+    running: u32,
+    /// The values of constants, by where they are kept; of equal ones the first.
+    kept: HashMap<*const Inner, Handle>,
+    /// The transposes of constants that are learned, as layers ask for them.
+    transposes: HashMap<Handle, Handle>,
     /// Another walk with other sizes: what follows from constants alone is the same there.
     earlier: Option<&'s Trace<'s>>,
 }
 
-/// So many bytes a file's graph may compute before it runs, beside four times its tensors: tables of places, masks.
-const MAX_FOLDED: u64 = 64 << 20;
+/// The most elements of a value, with axes of no places counted as one. What a graph may have is less; up to here no
+/// product of sizes overflows.
+const MAX_ELEMENTS: u64 = 1 << 40;
+/// The most numbers that say how a node works: shapes, axes, parts.
+const MAX_NUMBERS: usize = 1 << 16;
 
 impl<'s> Trace<'s> {
-    pub(super) fn new(source: &'s Source, sizes: Sizes, freed: Option<Freed>, earlier: Option<&'s Trace<'s>>) -> Self {
-        let tensors: u64 = source.initializers.values().map(|tensor| tensor.bytes().len() as u64).sum();
+    pub(super) fn new(
+        source: &'s Source,
+        sizes: Sizes,
+        freed: Option<Freed>,
+        budget: &'s Budget,
+        earlier: Option<&'s Trace<'s>>,
+    ) -> Self {
         Self {
             source,
             sizes,
@@ -142,17 +174,29 @@ impl<'s> Trace<'s> {
             sequences: HashMap::new(),
             node: 0,
             label: String::new(),
-            budget: MAX_FOLDED.saturating_add(tensors.saturating_mul(4)),
+            budget,
+            running: 0,
+            kept: HashMap::new(),
+            transposes: HashMap::new(),
             earlier,
         }
     }
 
     /// Gives a value of the file a type, and its values where they are known.
-    pub(super) fn declare(&mut self, name: &'s str, ty: ValueType, constant: Option<Constant>) -> Handle {
+    pub(super) fn declare(
+        &mut self,
+        name: &'s str,
+        ty: ValueType,
+        constant: Option<Constant>,
+    ) -> Result<Handle, OnnxError> {
+        if !is_bounded(&ty) {
+            return Err(OnnxError::Size { of: format!("value '{}'", shown(name)), ty: ty.to_string() });
+        }
+        self.budget.values(1).map_err(|beyond| self.too_much(beyond))?;
         let handle = self.add(ty, constant);
         self.values[handle.0].name = Some(name.to_string());
         self.names.insert(name, handle);
-        handle
+        Ok(handle)
     }
 
     /// The value of that name.
@@ -248,6 +292,35 @@ impl<'s> Trace<'s> {
         matches!(step.op, Op::Cast(_)).then(|| step.inputs[0])
     }
 
+    /// The transpose of a constant matrix. Layers that share the matrix share that, too.
+    pub(in super::super) fn transposed(&mut self, value: Handle) -> Result<Handle, OnnxError> {
+        if let Some(known) = self.transposes.get(&value) {
+            return Ok(*known);
+        }
+        let transposed = self.op(Op::Transpose(Transpose { axes: vec![1, 0] }), &[value], &[])?;
+        if self.is_constant(transposed) {
+            self.transposes.insert(value, transposed);
+        }
+        Ok(transposed)
+    }
+
+    /// Whether a value is known and 0 everywhere.
+    pub(in super::super) fn is_zero(&self, value: Handle) -> bool {
+        self.values[value.0].constant.as_ref().is_some_and(Constant::is_zero)
+    }
+
+    /// Numbers that must be known and say how the node works: there are not many.
+    pub(in super::super) fn few(&self, node: &Node<'_>, value: Handle, what: &str) -> Result<&TensorData, OnnxError> {
+        if let Some(n) =
+            self.shape(value).iter().try_fold(1usize, |n, d| n.checked_mul(*d)).filter(|n| *n > MAX_NUMBERS)
+        {
+            return Err(node.wrong(format!("its {what} are {n} numbers, at most {MAX_NUMBERS} are read")));
+        }
+        let data = self.constant(value).ok_or_else(|| node.runtime(what))?;
+        self.budget.work(data.elements() as u64).map_err(|beyond| self.too_much(beyond))?;
+        Ok(data)
+    }
+
     /// A constant that nobody learns.
     pub(in super::super) fn literal(&mut self, data: TensorData) -> Handle {
         let shape = data.shape().iter().map(|n| Dim::Fixed(*n)).collect();
@@ -291,11 +364,24 @@ impl<'s> Trace<'s> {
                 what: (*role).to_string(),
             });
         }
-        let constants = self.fold(&op, inputs, params, &inferred)?;
+        if let Some(ty) = inferred.iter().find(|ty| !is_bounded(ty)) {
+            let of = format!("the result of node '{}' ({})", self.label, self.op_type());
+            return Err(OnnxError::Size { of, ty: ty.to_string() });
+        }
+        self.budget.values(inferred.len() + inputs.len()).map_err(|beyond| self.too_much(beyond))?;
+        let work = budget::work(&op, &types, &shapes, &inferred);
+        let constants = self.fold(&op, inputs, params, &inferred, work)?;
         let mut constants =
             constants.map(|all| all.into_iter().map(Some).collect()).unwrap_or(vec![None; inferred.len()]);
         let outputs: Vec<Handle> =
             inferred.into_iter().zip(constants.drain(..)).map(|(ty, constant)| self.add(ty, constant)).collect();
+        if outputs.iter().any(|output| !self.is_constant(*output)) {
+            self.running += 1;
+            if self.running > MAX_STEPS {
+                let (field, what) = (format!("node '{}'", self.label), "operators that run");
+                return Err(OnnxError::Count { field, what, limit: MAX_STEPS });
+            }
+        }
         let (inputs, params) = (inputs.to_vec(), params.to_vec());
         self.steps.push(Step { node: self.node, op, inputs, params, outputs: outputs.clone() });
         Ok(outputs)
@@ -308,6 +394,7 @@ impl<'s> Trace<'s> {
         inputs: &[Handle],
         params: &[Handle],
         types: &[ValueType],
+        work: u64,
     ) -> Result<Option<Vec<Constant>>, OnnxError> {
         let known = |values: &[Handle]| -> Option<Vec<Constant>> {
             values.iter().map(|v| self.values[v.0].constant.clone()).collect()
@@ -318,6 +405,9 @@ impl<'s> Trace<'s> {
         if matches!(op, Op::Custom(_)) {
             return Ok(None);
         }
+        // To find that another walk has it costs a look at what it is made of, at most.
+        let look = if of_shape { 0 } else { work / 8 };
+        self.budget.work(look).map_err(|beyond| self.too_much(beyond))?;
         if let Some(same) = self.earlier(op, &inputs_known, &params_known, inputs.len()) {
             return Ok(Some(same));
         }
@@ -325,6 +415,8 @@ impl<'s> Trace<'s> {
             let sizes: Vec<i64> = self.shape(inputs[0]).iter().map(|n| *n as i64).collect();
             return Ok(Some(vec![Constant::new(integers(&sizes), false)]));
         }
+        self.budget.work(work - look).map_err(|beyond| self.too_much(beyond))?;
+        self.charge(types.iter().map(budget::bytes).fold(0, u64::saturating_add))?;
         let learned = inputs_known.iter().chain(&params_known).any(Constant::learned);
         if let Op::Transpose(config) = op
             && config.axes == [1, 0]
@@ -332,18 +424,11 @@ impl<'s> Trace<'s> {
         {
             return Ok(Some(vec![Constant::transposed_of(&inputs_known[0], inputs[0])]));
         }
-        let bytes = types.iter().map(bytes).fold(0, u64::saturating_add);
-        self.charge(bytes)?;
-        let wrong = |problem: String| OnnxError::Node {
-            node: self.label.clone(),
-            op: shown(&self.source.nodes[self.node].op_type),
-            problem,
-        };
-        let lost = || wrong("a constant could not be computed".into());
+        let lost = || self.wrong("a constant could not be computed".into());
         let inputs = inputs_known.iter().map(Constant::data).collect::<Option<Vec<_>>>().ok_or_else(lost)?;
         let params = params_known.iter().map(Constant::data).collect::<Option<Vec<_>>>().ok_or_else(lost)?;
         let computed = reference::eval(op, &inputs, &params, &Context::eval(self.sizes));
-        let computed = computed.map_err(|error| wrong(error.to_string()))?;
+        let computed = computed.map_err(|error| self.wrong(error.to_string()))?;
         Ok(Some(computed.into_iter().map(|data| Constant::new(data, learned)).collect()))
     }
 
@@ -364,20 +449,34 @@ impl<'s> Trace<'s> {
         step.outputs.iter().map(|output| earlier.values[output.0].constant.clone()).collect()
     }
 
-    fn charge(&mut self, bytes: u64) -> Result<(), OnnxError> {
-        let limit = self.budget;
-        self.budget = limit.checked_sub(bytes).ok_or_else(|| OnnxError::Folded {
+    fn charge(&self, bytes: u64) -> Result<(), OnnxError> {
+        self.budget.bytes(bytes).map_err(|Beyond { asked, left }| OnnxError::Folded {
             node: self.label.clone(),
-            op: shown(&self.source.nodes[self.node].op_type),
-            bytes,
-            limit,
-        })?;
-        Ok(())
+            op: self.op_type(),
+            bytes: asked,
+            limit: left,
+        })
+    }
+
+    fn too_much(&self, Beyond { asked, left }: Beyond) -> OnnxError {
+        OnnxError::Work { node: self.label.clone(), op: self.op_type(), asked, left }
+    }
+
+    fn wrong(&self, problem: String) -> OnnxError {
+        OnnxError::Node { node: self.label.clone(), op: self.op_type(), problem }
+    }
+
+    fn op_type(&self) -> String {
+        self.source.nodes.get(self.node).map(|node| shown(&node.op_type)).unwrap_or_default()
     }
 
     fn add(&mut self, ty: ValueType, constant: Option<Constant>) -> Handle {
+        let handle = Handle(self.values.len());
+        if let Some(constant) = &constant {
+            self.kept.entry(Rc::as_ptr(&constant.0)).or_insert(handle);
+        }
         self.values.push(Known { ty, constant, name: None });
-        Handle(self.values.len() - 1)
+        handle
     }
 }
 
@@ -387,7 +486,8 @@ pub(in super::super) fn integers(numbers: &[i64]) -> TensorData {
     TensorData::new(DType::I64, vec![numbers.len()], bytes).expect("eight bytes a number")
 }
 
-fn bytes(ty: &ValueType) -> u64 {
-    let elements = ty.shape.iter().map(|d| d.fixed().unwrap_or(usize::MAX) as u64).fold(1, u64::saturating_mul);
-    elements.saturating_mul(ty.dtype.size() as u64)
+/// Whether a type is one that is worked with at all.
+fn is_bounded(ty: &ValueType) -> bool {
+    let sizes = ty.shape.iter().map(|d| d.fixed().unwrap_or(usize::MAX).max(1) as u64);
+    ty.shape.len() <= MAX_RANK && sizes.fold(1, u64::saturating_mul) <= MAX_ELEMENTS
 }

@@ -75,7 +75,7 @@ fn transposed(cx: &mut Trace<'_>, value: Handle) -> Result<Handle> {
 fn untransposed(cx: &mut Trace<'_>, value: Handle) -> Result<Handle> {
     match cx.before_transpose(value) {
         Some(before) => Ok(before),
-        None => transposed(cx, value),
+        None => cx.transposed(value),
     }
 }
 
@@ -93,9 +93,15 @@ pub(super) fn matmul<'s>(cx: &mut Trace<'s>, node: &Node<'s>) -> Result {
     cx.output(node, 0, y)
 }
 
+/// The longest equation that is read.
+const MAX_EQUATION: usize = 200;
+
 /// Einstein's sums of one or two values without repeated letters, as products of matrices.
 pub(super) fn einsum<'s>(cx: &mut Trace<'s>, node: &Node<'s>) -> Result {
     let equation: String = node.text("equation")?.unwrap_or_default().chars().filter(|c| *c != ' ').collect();
+    if equation.len() > MAX_EQUATION {
+        return Err(node.wrong(format!("the equation has {} letters", equation.len())));
+    }
     let inputs = cx.inputs(node)?;
     let unread = || node.wrong(format!("the equation '{equation}' is not read"));
     let (left, right) = match equation.split_once("->") {

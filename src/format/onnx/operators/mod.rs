@@ -111,7 +111,7 @@ fn reader(domain: &str, op: &str) -> Option<Reader> {
 fn custom<'s>(cx: &mut Trace<'s>, node: &Node<'s>) -> Result {
     let inputs: Vec<Handle> = (0..node.proto.input.len()).filter_map(|index| cx.optional(node, index)).collect();
     let types: Option<Vec<ValueType>> = node.proto.output.iter().map(|name| cx.declared(name)).collect();
-    let (domain, name) = (node.proto.domain.clone(), node.op().to_string());
+    let (domain, name) = (plain_name(&node.proto.domain), plain_name(node.op()));
     let outputs =
         types.ok_or_else(|| node.wrong("niwaki does not have it, and the file does not say what it gives"))?;
     let results = cx.ops(Op::Custom(Custom { domain, name, outputs }), &inputs, &[])?;
@@ -119,6 +119,11 @@ fn custom<'s>(cx: &mut Trace<'s>, node: &Node<'s>) -> Result {
         cx.output(node, index, result)?;
     }
     Ok(())
+}
+
+/// A name that may stand in drawings and texts.
+fn plain_name(name: &str) -> String {
+    name.chars().take(200).map(|c| if c.is_ascii_graphic() { c } else { '_' }).collect()
 }
 
 impl Trace<'_> {
@@ -134,7 +139,7 @@ impl Trace<'_> {
 
     /// Whole numbers that must be known.
     fn ints(&self, node: &Node<'_>, value: Handle, what: &str) -> Result<Vec<i64>> {
-        let data = self.constant(value).ok_or_else(|| node.runtime(what))?;
+        let data = self.few(node, value, what)?;
         integers(data).ok_or_else(|| node.wrong(format!("its {what} are {}, not whole numbers", data.dtype())))
     }
 
@@ -148,7 +153,7 @@ impl Trace<'_> {
 
     /// Numbers that must be known.
     fn numbers(&self, node: &Node<'_>, value: Handle, what: &str) -> Result<Vec<f64>> {
-        let data = self.constant(value).ok_or_else(|| node.runtime(what))?;
+        let data = self.few(node, value, what)?;
         numbers(data).ok_or_else(|| node.wrong(format!("its {what} are {}, not numbers", data.dtype())))
     }
 
@@ -192,6 +197,9 @@ fn axis(node: &Node<'_>, axis: i64, rank: usize) -> Result<usize> {
 
 /// Axes in order, each once.
 fn axes(node: &Node<'_>, axes: &[i64], rank: usize) -> Result<Vec<usize>> {
+    if axes.len() > rank {
+        return Err(node.wrong(format!("it has {} axes of {rank}", axes.len())));
+    }
     let mut found = axes.iter().map(|a| axis(node, *a, rank)).collect::<Result<Vec<_>>>()?;
     found.sort_unstable();
     match found.windows(2).find(|pair| pair[0] == pair[1]) {

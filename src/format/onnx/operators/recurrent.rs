@@ -56,7 +56,7 @@ impl Layer {
         let lengths = lengths(cx, node, x)?;
         inputs.extend(lengths);
         let given: Vec<Option<Handle>> = (0..states).map(|i| cx.optional(node, 5 + i)).collect();
-        let state = given.iter().flatten().any(|state| !is_zero(cx, *state));
+        let state = given.iter().flatten().any(|state| !cx.is_zero(*state));
         if state {
             let n = cx.shape(x).get(1).copied().unwrap_or(0);
             for given in given {
@@ -113,10 +113,6 @@ fn lengths(cx: &mut Trace<'_>, node: &Node<'_>, x: Handle) -> Result<Option<Hand
     Ok(Some(before.unwrap_or(lengths)))
 }
 
-fn is_zero(cx: &Trace<'_>, value: Handle) -> bool {
-    cx.constant(value).is_some_and(|data| data.nonzero() == 0)
-}
-
 fn zeros(cx: &mut Trace<'_>, node: &Node<'_>, shape: &[usize]) -> Result<Handle> {
     let zero = TensorData::zeros(vec![1; shape.len()]).map_err(|error| node.wrong(error.to_string()))?;
     let zero = cx.literal(zero);
@@ -130,7 +126,7 @@ pub(super) fn lstm<'s>(cx: &mut Trace<'s>, node: &Node<'s>) -> Result {
     }
     let mut layer = Layer::read(cx, node, 2, &["Sigmoid", "Tanh", "Tanh"])?;
     let (hidden, direction, lengths, state) = (layer.hidden, layer.direction, layer.lengths, layer.state);
-    if let Some(peephole) = cx.optional(node, 7).filter(|peephole| !is_zero(cx, *peephole)) {
+    if let Some(peephole) = cx.optional(node, 7).filter(|peephole| !cx.is_zero(*peephole)) {
         if layer.params.len() == 2 {
             let bias = TensorData::zeros(vec![direction.count(), 8 * hidden]);
             layer.params.push(cx.literal(bias.map_err(|error| node.wrong(error.to_string()))?));

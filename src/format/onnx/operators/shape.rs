@@ -109,6 +109,9 @@ pub(super) fn range<'s>(cx: &mut Trace<'s>, node: &Node<'s>) -> Result {
 
 /// 0 is the size of the input's axis, -1 what is left.
 pub(super) fn reshape_target(node: &Node<'_>, from: &[usize], wished: &[i64]) -> Result<Vec<usize>> {
+    if wished.len() > tensor::MAX_RANK {
+        return Err(node.wrong(format!("a shape of {} axes", wished.len())));
+    }
     let copies = !node.flag("allowzero", false)?;
     let mut open = None;
     let mut shape = Vec::with_capacity(wished.len());
@@ -122,7 +125,10 @@ pub(super) fn reshape_target(node: &Node<'_>, from: &[usize], wished: &[i64]) ->
                 1
             }
             -1 => return Err(node.wrong(format!("{wished:?} has two open axes"))),
-            n => usize::try_from(n).map_err(|_| node.wrong(format!("an axis of {n} places")))?,
+            n => usize::try_from(n)
+                .ok()
+                .filter(|n| *n as i64 <= tensor::MAX_DIM)
+                .ok_or_else(|| node.wrong(format!("an axis of {n} places")))?,
         });
     }
     if let Some(place) = open {
@@ -200,6 +206,9 @@ pub(super) fn unsqueeze<'s>(cx: &mut Trace<'s>, node: &Node<'s>) -> Result {
     let x = cx.input(node, 0)?;
     let shape = cx.shape(x);
     let given = cx.ints_or(node, 1, "axes")?.ok_or_else(|| node.wrong("its axes are missing"))?;
+    if given.len() > tensor::MAX_RANK {
+        return Err(node.wrong(format!("{} axes are too many", given.len())));
+    }
     let new = axes(node, &given, shape.len() + given.len())?;
     let mut old = shape.iter();
     let wide: Vec<usize> = (0..shape.len() + new.len())

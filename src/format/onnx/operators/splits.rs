@@ -1,6 +1,6 @@
 //! What works along one axis: joining, splitting, slicing and padding.
 
-use super::{Result, axis};
+use super::{Result, axes, axis};
 use crate::format::onnx::export::writer::Writer;
 use crate::format::onnx::import::node::Node;
 use crate::format::onnx::import::trace::{Handle, Trace};
@@ -17,6 +17,9 @@ pub(super) fn concat<'s>(cx: &mut Trace<'s>, node: &Node<'s>) -> Result {
     cx.output(node, 0, y)
 }
 
+/// The most parts that something is split into.
+const MAX_PARTS: usize = 1 << 16;
+
 pub(super) fn split<'s>(cx: &mut Trace<'s>, node: &Node<'s>) -> Result {
     let x = cx.input(node, 0)?;
     let sequence = node.op() == "SplitToSequence";
@@ -27,10 +30,11 @@ pub(super) fn split<'s>(cx: &mut Trace<'s>, node: &Node<'s>) -> Result {
         // One number says how large the parts of a sequence are.
         Some(one) if sequence && one.len() == 1 => parts(node, size, one[0])?,
         Some(all) => {
+            few(node, all.len())?;
             let size = |n: &i64| usize::try_from(*n).map_err(|_| node.wrong(format!("a part of {n} places")));
             all.iter().map(size).collect::<Result<_>>()?
         }
-        None if sequence => vec![1; size],
+        None if sequence => parts(node, size, 1)?,
         None => {
             let count = node.int("num_outputs")?.unwrap_or(node.proto.output.len() as i64);
             let part = usize::try_from(count).ok().filter(|n| *n > 0).map(|n| size.div_ceil(n));
@@ -74,15 +78,23 @@ pub(super) fn split<'s>(cx: &mut Trace<'s>, node: &Node<'s>) -> Result {
 fn parts(node: &Node<'_>, size: usize, part: i64) -> Result<Vec<usize>> {
     let part = usize::try_from(part).ok().filter(|n| *n > 0);
     let part = part.ok_or_else(|| node.wrong("a part of no places"))?;
+    few(node, size.div_ceil(part))?;
     Ok((0..size.div_ceil(part)).map(|i| part.min(size - i * part)).collect())
+}
+
+fn few(node: &Node<'_>, parts: usize) -> Result {
+    match parts {
+        0..=MAX_PARTS => Ok(()),
+        _ => Err(node.wrong(format!("{parts} parts, at most {MAX_PARTS} are read"))),
+    }
 }
 
 pub(super) fn sequence_at<'s>(cx: &mut Trace<'s>, node: &Node<'s>) -> Result {
     let place = cx.input(node, 1)?;
     let place = cx.int(node, place, "place")?;
-    let parts = cx.parts(node)?.to_vec();
-    let place = axis(node, place, parts.len())?;
-    cx.output(node, 0, parts[place])
+    let parts = cx.parts(node)?;
+    let part = parts[axis(node, place, parts.len())?];
+    cx.output(node, 0, part)
 }
 
 /// Starts and ends are attributes in older versions. Several axes are sliced one after the other; a step below 0 is the
@@ -100,6 +112,7 @@ pub(super) fn slice<'s>(cx: &mut Trace<'s>, node: &Node<'s>) -> Result {
     if ends.len() != starts.len() || along.len() != starts.len() || steps.len() != starts.len() {
         return Err(node.wrong("its starts, ends, axes and steps are not equally many"));
     }
+    axes(node, &along, cx.rank(y))?;
     for place in 0..starts.len() {
         let axis = axis(node, along[place], cx.rank(y))?;
         y = slice_one(cx, node, y, axis, [starts[place], ends[place], steps[place]])?;
@@ -154,6 +167,7 @@ pub(super) fn pad<'s>(cx: &mut Trace<'s>, node: &Node<'s>) -> Result {
         Some(axes) => cx.ints(node, axes, "axes")?,
         None => (0..rank as i64).collect(),
     };
+    axes(node, &along, rank)?;
     if pads.len() != 2 * along.len() {
         return Err(node.wrong(format!("it has {} pads for {} axes", pads.len(), along.len())));
     }

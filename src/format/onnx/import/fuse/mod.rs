@@ -197,7 +197,7 @@ impl<'p> View<'p> {
         let is_layer = matches!(step.op, Op::Linear | Op::Conv2d(_) | Op::Conv1d(_));
         let (true, [_, bias]) = (is_layer, &step.params[..]) else { return false };
         let constant = self.program.value(*bias).constant.as_ref();
-        constant.is_some_and(|bias| !bias.learned() && bias.data().is_some_and(|data| data.nonzero() == 0))
+        constant.is_some_and(|bias| !bias.learned() && bias.is_zero())
     }
 
     /// The mean over all places of an image.

@@ -1,7 +1,7 @@
 //! What is written is read back as the same graph: every operator, those among them that the written version of ONNX does
 //! not have.
 
-use super::*;
+use crate::format::onnx::*;
 use crate::graph::op::*;
 use crate::graph::{Dim, Graph, Op, ValueType};
 use crate::tensor::DType;

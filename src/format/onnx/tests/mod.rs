@@ -104,7 +104,12 @@ fn model(graph: GraphProto) -> ModelProto {
 
 /// What is said of a model: a graph that holds together, or a refusal that could be shown to anybody.
 fn read(model: &ModelProto) -> Result<Graph, OnnxError> {
-    let read = import(model.encode_to_vec().into(), &mut External::default(), &Given::default());
+    read_bytes(model.encode_to_vec())
+}
+
+/// As [`read`], of any bytes.
+fn read_bytes(file: Vec<u8>) -> Result<Graph, OnnxError> {
+    let read = import(file.into(), &mut External::default(), &Given::default());
     match &read {
         Ok(graph) => assert_eq!(graph.verify(), Ok(())),
         Err(error) => {

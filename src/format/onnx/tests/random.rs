@@ -285,6 +285,28 @@ fn n25_to_n30_random_models_are_refused_or_hold_together() {
     assert!(read_ones > 300, "only {read_ones} were read, so that little was tried");
 }
 
+/// The same with some bytes of the file changed.
+#[test]
+fn n19_random_models_with_other_bytes_are_refused_or_hold_together() {
+    let wished = std::env::var("NIWAKI_RANDOM_MODELS").ok().and_then(|n| n.parse::<u64>().ok());
+    for seed in 0..wished.unwrap_or(2000) {
+        let mut dice = Dice(seed.wrapping_mul(0x2545_f491_4f6c_dd1d) | 1);
+        dice.below(2);
+        let mut file = dice.model().encode_to_vec();
+        for _ in 0..1 + dice.below(4) {
+            let place = dice.below(file.len());
+            file[place] = {
+                let any = dice.0 as u8;
+                dice.of(&[0, 1, 2, 4, 0x7f, 0x80, 0xff, any])
+            };
+        }
+        let shown = file.clone();
+        if catch_unwind(AssertUnwindSafe(|| read_bytes(file))).is_err() {
+            panic!("{seed}: {shown:?}");
+        }
+    }
+}
+
 #[test]
 fn every_operator_that_is_read_is_tried() {
     let known = |name: &str| super::super::operators::is_known("", name);

@@ -48,8 +48,9 @@ impl Direction {
     }
 }
 
-/// An LSTM layer; see the [module documentation](self). Inputs: the sequence, then the lengths `[n]` where there are any,
-/// then the first state and cell `[d, n, h]` where there are any.
+/// An LSTM layer, as ONNX defines it. Inputs: the sequence `[steps, n, in]`, then the lengths `[n]` where there are any, then
+/// the first state and cell `[d, n, h]` where there are any. Outputs: all states `[steps, d, n, h]`, the last state and the
+/// last cell, both `[d, n, h]`. Gates lie in the order input, output, forget, cell.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Lstm {
@@ -65,8 +66,9 @@ pub struct Lstm {
     pub state: bool,
 }
 
-/// A GRU layer; see the [module documentation](self). Inputs: the sequence, then the lengths `[n]` where there are any,
-/// then the first state `[d, n, h]` where there is one.
+/// A GRU layer, as ONNX defines it. Inputs: the sequence `[steps, n, in]`, then the lengths `[n]` where there are any, then the
+/// first state `[d, n, h]` where there is one. Outputs: all states `[steps, d, n, h]` and the last state `[d, n, h]`. Gates lie
+/// in the order update, reset, hidden.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Gru {

@@ -142,8 +142,6 @@ pub(in super::super) struct Trace<'s> {
     budget: &'s Budget,
     /// How many steps are not known before the network runs.
     running: u32,
-    /// The values of constants, by where they are kept; of equal ones the first.
-    kept: HashMap<*const Inner, Handle>,
     /// The transposes of constants that are learned, as layers ask for them.
     transposes: HashMap<Handle, Handle>,
     /// Another walk with other sizes: what follows from constants alone is the same there.
@@ -176,7 +174,6 @@ impl<'s> Trace<'s> {
             label: String::new(),
             budget,
             running: 0,
-            kept: HashMap::new(),
             transposes: HashMap::new(),
             earlier,
         }
@@ -472,9 +469,6 @@ impl<'s> Trace<'s> {
 
     fn add(&mut self, ty: ValueType, constant: Option<Constant>) -> Handle {
         let handle = Handle(self.values.len());
-        if let Some(constant) = &constant {
-            self.kept.entry(Rc::as_ptr(&constant.0)).or_insert(handle);
-        }
         self.values.push(Known { ty, constant, name: None });
         handle
     }

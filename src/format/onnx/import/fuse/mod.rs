@@ -142,13 +142,10 @@ impl<'p> View<'p> {
 
     /// The number that a value is everywhere, if it is a constant of one number.
     fn number(&self, handle: Handle) -> Option<f64> {
-        let data = self.program.value(handle).constant.as_ref()?.data()?;
-        match data.to_f64().ok()?[..] {
-            // The shortest decimal number that is this one in 32 bits is what was meant.
-            [number] if data.dtype() != DType::F64 => Some(decimal(number as f32)),
-            [number] => Some(number),
-            _ => None,
-        }
+        let data = self.program.value(handle).constant.as_ref()?.data().filter(|data| data.elements() == 1)?;
+        let number = data.to_f64().ok()?.first().copied()?;
+        // The shortest decimal number that is this one in 32 bits is what was meant.
+        Some(if data.dtype() == DType::F64 { number } else { decimal(number as f32) })
     }
 
     fn is_number(&self, handle: Handle, expected: f64) -> bool {

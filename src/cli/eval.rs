@@ -13,6 +13,7 @@ use crate::data::labels::{self, Labels};
 use crate::data::{self, DataSpec, Dataset, Subset, Transform, transform};
 use crate::exec::Session;
 use crate::graph::{Graph, cost};
+use crate::recipe::run::SOFTMAX;
 use crate::recipe::{Upload, misfits};
 use crate::report::Z_95;
 use crate::train::metrics;
@@ -30,6 +31,9 @@ pub fn run(args: &EvalArgs, output: Output) -> Result<(), Failure> {
     if measured.transforms.is_empty() {
         output
             .note("note: no transforms are known of this model; its input is the data as it is (see --scale, --mean)");
+    }
+    if measured.ends_in_softmax {
+        output.note(format!("note: {SOFTMAX}"));
     }
     output.answer(|| measured.text(), || measured.to_json());
     output.next([format!("niwaki inspect {}", args.model.display())]);
@@ -64,6 +68,7 @@ pub struct Measured {
     params: u64,
     nonzero_params: u64,
     transforms: Vec<Transform>,
+    ends_in_softmax: bool,
 }
 
 impl Task {
@@ -91,6 +96,7 @@ impl Task {
             params: cost.params,
             nonzero_params: cost.nonzero_params,
             transforms: spec.transforms,
+            ends_in_softmax: model.graph.ends_in_softmax(),
         })
     }
 }

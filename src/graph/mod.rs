@@ -324,6 +324,12 @@ impl Graph {
         self.nodes.iter().flat_map(of_node).chain(fixed).collect()
     }
 
+    /// Whether the first output is a probability a class already, where a loss expects what a softmax is taken of.
+    pub fn ends_in_softmax(&self) -> bool {
+        let last = self.outputs.first().and_then(|output| self.producer(*output));
+        last.is_some_and(|node| matches!(node.op, Op::Softmax(_)))
+    }
+
     /// The operators that niwaki does not have, with their nodes.
     pub fn unknown_operators(&self) -> Vec<String> {
         let unknown = self.nodes.iter().filter_map(|node| match &node.op {

@@ -78,6 +78,10 @@ pub struct Progress {
     pub validation_accuracy: Option<f64>,
 }
 
+/// What is said of a network whose outputs are probabilities.
+pub const SOFTMAX: &str = "The network ends in a softmax. Losses are taken of its outputs as if they came before one, and are \
+                           larger than they would be; accuracies are as they should. Export it without the softmax to train it.";
+
 /// Runs `recipe` on what is given; writes [`MODEL_FILE`], [`ONNX_FILE`] and [`REPORT_FILE`] into the folder `out`, which is
 /// made when there is something to write. All are there whole, or not the first, or none. A run that is cancelled writes
 /// [`BEST_FILE`] instead, where there is a model: that of the best epoch of the training at work, or else the model as the
@@ -237,6 +241,9 @@ impl<'a, 'r> Course<'a, 'r> {
             return Err(RecipeError::NotFinite { step: self.step });
         }
         let mut warnings = self.warnings.clone();
+        if at.graph.ends_in_softmax() {
+            warnings.push(SOFTMAX.to_string());
+        }
         warnings.extend(warnings::of(self.recipe, self.given.model.is_some(), at.first, &baseline, &result));
         Ok(Report {
             recipe: self.recipe.name.clone(),

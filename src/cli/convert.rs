@@ -33,6 +33,11 @@ pub fn run(args: &ConvertArgs, output: Output) -> Result<(), Failure> {
         let message = "--external is for an ONNX model, whose name ends in .onnx";
         return Err(Failure::new(Exit::Invalid, "EXTERNAL", message));
     }
+    let weights = match format {
+        Format::Torch => Some(weights(args)?),
+        Format::Onnx if args.external => Some(weights(args)?),
+        _ => None,
+    };
     let given = local::model(&args.model, args.graph.as_deref())?;
     let unwritten =
         |error: &dyn Classify| Failure::new(Exit::Invalid, error.reason(), format!("{}: {error}", args.out.display()));
@@ -46,15 +51,20 @@ pub fn run(args: &ConvertArgs, output: Output) -> Result<(), Failure> {
         Format::GraphJson => written.push(put(&args.out, native::graph_json(graph).as_bytes())?),
         Format::Torch => {
             let text = torch::loader(graph).map_err(|error| unwritten(&error))?;
-            let weights = native::write(graph, metadata).map_err(|error| unwritten(&error))?;
-            written.push(put(&args.out.with_extension("safetensors"), &weights)?);
+            let bytes = native::write(graph, metadata).map_err(|error| unwritten(&error))?;
+            if let Some(path) = &weights {
+                written.push(put(path, &bytes)?);
+            }
             written.push(put(&args.out, text.as_bytes())?);
         }
         Format::Onnx => {
-            let (tensors, beside) = if args.external { beside(args, &given.model)? } else { Default::default() };
+            let (tensors, beside) = match &weights {
+                Some(path) => beside(path, &given.model)?,
+                None => Default::default(),
+            };
             let bytes = onnx::write(graph, &tensors, metadata).map_err(|error| unwritten(&error))?;
-            if let Some((path, bytes)) = beside {
-                written.push(put(&path, &bytes)?);
+            if let (Some(path), Some(bytes)) = (&weights, beside) {
+                written.push(put(path, &bytes)?);
             }
             written.push(put(&args.out, &bytes)?);
         }
@@ -96,14 +106,31 @@ fn format(out: &Path) -> Result<Format, Failure> {
     }
 }
 
-/// The weights in a `.safetensors` file of the same name, and where in it each tensor begins.
-fn beside(args: &ConvertArgs, model: &Model) -> Result<(Tensors, Option<(PathBuf, Bytes)>), Failure> {
+/// The `.safetensors` file for the weights, of the same name as the file to write. Another file of that name is left alone.
+fn weights(args: &ConvertArgs) -> Result<PathBuf, Failure> {
     let path = args.out.with_extension("safetensors");
-    let bytes = native::write(&model.graph, &model.metadata).map_err(|error| Failure::input(&path, error))?;
+    let name = file_name(&path)?;
+    if !onnx::is_plain_name(&name) {
+        let message = format!(
+            "{}: a model names the file of its weights by letters, digits, '.', '_' and '-', not beginning with a dot",
+            path.display()
+        );
+        return Err(Failure::new(Exit::Invalid, "FILE_NAME", message));
+    }
+    let is_input = || fs::canonicalize(&path).ok() == fs::canonicalize(&args.model).ok();
+    if path.exists() && !is_input() {
+        let message = format!("{}: the weights would go there, but there is a file already", path.display());
+        return Err(Failure::new(Exit::Invalid, "FILE_EXISTS", message));
+    }
+    Ok(path)
+}
+
+/// The weights as a `.safetensors` file at `path`, and where in it each tensor begins.
+fn beside(path: &Path, model: &Model) -> Result<(Tensors, Option<Bytes>), Failure> {
+    let bytes = native::write(&model.graph, &model.metadata).map_err(|error| Failure::input(path, error))?;
     let bytes = Bytes::from(bytes);
-    let offsets = safetensors::offsets(bytes.clone()).map_err(|error| Failure::input(&path, error))?;
-    let file = file_name(&path)?;
-    Ok((Tensors::Beside { file, offsets }, Some((path, bytes))))
+    let offsets = safetensors::offsets(bytes.clone()).map_err(|error| Failure::input(path, error))?;
+    Ok((Tensors::Beside { file: file_name(path)?, offsets }, Some(bytes)))
 }
 
 /// Writes a file, which is there whole or not at all.

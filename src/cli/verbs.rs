@@ -77,7 +77,7 @@ pub(super) fn named(text: &str) -> Result<(String, String), String> {
 pub enum ModelsVerb {
     /// Uploads a model and prints its id.
     Put {
-        /// The `.safetensors` file.
+        /// The ONNX or `.safetensors` file; files beside it that an ONNX file names go with it.
         file: PathBuf,
         /// The model's graph, where the file has none: a built-in network or a file with graph JSON.
         #[arg(long, value_name = "PRESET|FILE")]

@@ -59,6 +59,11 @@ pub(super) fn open(file: Bytes, files: &mut External) -> Result<(Graph, BTreeMap
     import::open(file, files)
 }
 
+/// Whether a file of that name can hold a model's tensors.
+pub fn is_plain_name(name: &str) -> bool {
+    external::is_plain(name)
+}
+
 /// Reads a file that is one tensor, as ONNX's own test data are.
 pub fn read_tensor(file: Bytes) -> Result<TensorData, OnnxError> {
     let read = proto::TensorProto::decode(file).map_err(|error| OnnxError::Protobuf {

@@ -26,6 +26,8 @@ pub(in super::super) struct Writer<'g> {
     /// Open sizes that were computed.
     sizes: HashMap<Dim, String>,
     taken: HashSet<String>,
+    /// Names of nodes; those of the graph's own are kept for them.
+    node_names: HashSet<String>,
     /// The node that is being written, with how it computes.
     node: String,
     precision: Precision,
@@ -109,6 +111,7 @@ impl<'g> Writer<'g> {
             integers: HashMap::new(),
             sizes: HashMap::new(),
             taken: values.collect(),
+            node_names: graph.nodes().iter().map(|node| node.name.clone()).collect(),
             node: String::new(),
             precision: Precision::default(),
             own: DType::F32,
@@ -394,11 +397,16 @@ impl<'g> Writer<'g> {
 
     /// Writes a node.
     fn emit(&mut self, op: &str, inputs: &[&str], outputs: &[String], attributes: Attributes) {
-        self.parts += 1;
+        let name = loop {
+            self.parts += 1;
+            let name = format!("{}.{}", self.node, self.parts);
+            if self.node_names.insert(name.clone()) {
+                break name;
+            }
+        };
         let attribute = attributes.into_iter().map(|(name, value)| attribute(name, value));
         self.nodes.push(NodeProto {
-            // Made unique by the node's, which is.
-            name: format!("{}.{}", self.node, self.parts),
+            name,
             op_type: op.to_string(),
             input: inputs.iter().map(|name| name.to_string()).collect(),
             output: outputs.to_vec(),

@@ -6,6 +6,24 @@ use crate::graph::op::*;
 use crate::graph::{Dim, Graph, Op, ValueType};
 use crate::tensor::DType;
 
+/// Runtimes refuse a file with two nodes of one name.
+#[test]
+fn every_node_that_is_written_has_a_name_of_its_own() {
+    use crate::graph::builder::GraphBuilder;
+    for activations in [DType::F32, DType::F16, DType::BF16] {
+        // The output, which a cast follows, has the name of its node; another node is called as a part would be.
+        let builder = GraphBuilder::new("named", &[4]).linear("y.1", 3).activation("gelu", Activation::Gelu);
+        let mut graph = builder.op("y", Op::Softmax(Softmax { axis: 1 }), &[]).build().unwrap();
+        let mut edit = graph.edit();
+        edit.set_activations(activations);
+        edit.commit().unwrap();
+        let file = export(&graph, &Tensors::Inside).unwrap();
+        let nodes = super::super::decode::decode(file.into()).unwrap().graph.unwrap().node;
+        let names: std::collections::HashSet<&str> = nodes.iter().map(|node| node.name.as_str()).collect();
+        assert_eq!(names.len(), nodes.len(), "{activations}: {nodes:?}");
+    }
+}
+
 /// A graph of one node; parameters have numbers that differ.
 fn single(op: Op, inputs: &[ValueType], params: &[&[usize]]) -> Graph {
     let mut graph = Graph::new("single");

@@ -173,8 +173,8 @@ impl Session {
     /// Computes the outputs of any graph, and the values `taps` on the way, each in its own number format. `inputs` are those
     /// of the graph, of the number formats that it says; their shapes decide the open sizes.
     ///
-    /// A [`Session::backward`] may follow as after [`Session::forward`]; at whole numbers and truth values gradients have no
-    /// elements.
+    /// A [`Session::backward`] may follow as after [`Session::forward`]; gradients at whole numbers and truth values are
+    /// not looked at.
     pub fn run(&mut self, inputs: &[TensorData], mode: Mode, taps: &[ValueId]) -> Result<Results, ExecError> {
         let sizes = inputs::check(&self.inputs, inputs)?;
         let inputs = inputs.iter().map(Held::of).collect::<candle_core::Result<Vec<_>>>().map_err(input_error)?;

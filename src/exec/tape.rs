@@ -121,9 +121,14 @@ fn collect(sum: &mut Option<Tensor>, gradient: Tensor) -> Result<()> {
 
 fn check_lengths(ends: &[End], d: &[Vec<f32>], what: &'static str) -> std::result::Result<(), ExecError> {
     for index in 0..ends.len().max(d.len()) {
-        let shape = ends.get(index).and_then(|end| end.shape.as_ref());
-        let expected = shape.map_or(0, |shape| shape.iter().product());
+        let end = ends.get(index);
         let actual = d.get(index).map_or(0, Vec::len);
+        // Whole numbers and truth values have no gradient: whatever is given for one is not looked at.
+        let expected = match end.map(|end| end.shape.as_ref()) {
+            Some(Some(shape)) => shape.iter().product(),
+            Some(None) => actual,
+            None => 0,
+        };
         if expected != actual || index >= ends.len() {
             return Err(ExecError::Gradient { what, index, expected, actual });
         }

@@ -125,12 +125,18 @@ impl Archive {
         }
         // What stands twice says the same twice, or another program reads something else here. A header that was written
         // before its member was packed has no sizes, and says so.
-        let sizes = [14, 18, 22].map(|at| u32_at(&header, at));
-        let same = sizes == [crc, packed as u32, unpacked as u32];
+        let mut extra = vec![0; usize::from(more)];
+        self.file.read_exact(&mut extra).map_err(unreadable(&self.name))?;
+        let [said_crc, short_packed, short_unpacked] = [14, 18, 22].map(|at| u32_at(&header, at));
+        let said = match (short_packed, short_unpacked) {
+            // NumPy writes sizes of 64 bits, however small a member is.
+            (u32::MAX, u32::MAX) => wide_sizes(&extra),
+            (packed, unpacked) => Some([unpacked, packed].map(u64::from)),
+        };
+        let same = said_crc == crc && said == Some([unpacked, packed]);
         if u16_at(&header, 8) != packing.method() || (!same && flags & NO_SIZES == 0) {
             return bad("its directory says something else than the header");
         }
-        self.file.seek_relative(i64::from(more)).map_err(unreadable(&self.name))?;
         let content = (&mut self.file).take(packed);
         let content = match packing {
             Packing::Stored => Content::Stored(content),
@@ -161,6 +167,20 @@ impl Read for Content<'_> {
             Content::Deflated(reader) => reader.read(buffer),
         }
     }
+}
+
+/// The sizes, unpacked and packed, in the field of a header that has them in 64 bits (ZIP64, field 1).
+fn wide_sizes(mut extra: &[u8]) -> Option<[u64; 2]> {
+    while extra.len() >= 4 {
+        let (id, length) = (u16_at(extra, 0), usize::from(u16_at(extra, 2)));
+        let field = extra.get(4..4 + length)?;
+        if id == 1 {
+            let at = |start: usize| field.get(start..start + 8)?.try_into().ok().map(u64::from_le_bytes);
+            return Some([at(0)?, at(8)?]);
+        }
+        extra = &extra[4 + length..];
+    }
+    None
 }
 
 /// Reads the directory of an archive of `size` bytes.

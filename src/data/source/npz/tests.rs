@@ -119,6 +119,41 @@ fn arrays_of_no_use_are_named() {
     assert_eq!((reason, message.as_str()), ("DATASET_FORMAT", "file 'a.npz': it has no array 'labels'; it has x"));
 }
 
+/// An archive as Python writes one with `force_zip64`, which NumPy asks for: sizes of 64 bits in front of each member, of 32
+/// in the directory.
+fn wide(members: &[(&str, Vec<u8>)]) -> Vec<u8> {
+    let (mut file, mut directory) = (Vec::new(), Vec::new());
+    for (name, bytes) in members {
+        let mut crc = flate2::Crc::new();
+        crc.update(bytes);
+        let (crc, size, start) = (crc.sum().to_le_bytes(), bytes.len(), file.len() as u32);
+        let name_length = (name.len() as u16).to_le_bytes();
+        file.extend([&b"PK\x03\x04\x2d\x00\0\0\0\0\0\0\0\0"[..], &crc, &[0xff; 8], &name_length, &[20, 0]].concat());
+        let sizes = (size as u64).to_le_bytes();
+        file.extend([name.as_bytes(), &[1, 0, 16, 0], &sizes, &sizes, bytes].concat());
+        let size = (size as u32).to_le_bytes();
+        directory.extend(b"PK\x01\x02\x2d\x03\x2d\0\0\0\0\0\0\0\0\0");
+        directory
+            .extend([&crc[..], &size, &size, &name_length, &[0; 12], &start.to_le_bytes(), name.as_bytes()].concat());
+    }
+    let (start, length) = ((file.len() as u32).to_le_bytes(), (directory.len() as u32).to_le_bytes());
+    let count = (members.len() as u16).to_le_bytes();
+    let end = [&b"PK\x05\x06\0\0\0\0"[..], &count, &count, &length, &start, &[0, 0]].concat();
+    [file, directory, end].concat()
+}
+
+#[test]
+fn arrays_behind_headers_with_wide_sizes_are_read() {
+    let (found, plain) = (open(&[("a.npz", &wide(&digits()))], None), open(&[("a.npz", &stored(&digits()))], None));
+    let (found, plain) = (found.unwrap().train, plain.unwrap().train);
+    assert_eq!((&found.inputs, &found.labels), (&plain.inputs, &plain.labels));
+    // What stands twice must be the same twice.
+    let mut lying = wide(&digits());
+    let at = lying.windows(4).position(|bytes| bytes == [1, 0, 16, 0]).unwrap();
+    lying[at + 4] ^= 1;
+    assert!(told(&lying).1.contains("its directory says something else than the header"), "{}", told(&lying).1);
+}
+
 #[test]
 fn an_archive_cut_anywhere_is_refused() {
     let whole = stored(&digits());

@@ -4,13 +4,11 @@ use std::fs::File;
 use std::io::Read;
 use std::path::Path;
 
-use bytes::Bytes;
-
 use super::failure::{Exit, Failure};
 use super::models::file_name;
 use crate::api;
 use crate::data::{DataSource, Dataset, Files};
-use crate::format::{Architecture, ModelFiles, is_onnx, named_by, open_model_files};
+use crate::format::{Architecture, ModelFiles, named_by, open_model_files};
 use crate::graph::preset;
 use crate::recipe::{Recipe, Upload};
 
@@ -38,13 +36,10 @@ pub fn model_files(path: &Path) -> Result<ModelFiles, Failure> {
     plain(path)?;
     let failed = |error: std::io::Error| Failure::io(path, &error);
     let mut files = ModelFiles::from([(file_name(path)?, path.to_path_buf())]);
-    let mut start = [0; 16];
-    let read = File::open(path).and_then(|mut file| file.read(&mut start)).map_err(failed)?;
-    if !is_onnx(&start[..read]) {
+    let named = named_by(path).map_err(failed)?.map_err(|error| Failure::input(path, error))?;
+    if named.is_empty() {
         return Ok(files);
     }
-    let named = named_by(Bytes::from(std::fs::read(path).map_err(failed)?));
-    let named = named.map_err(|error| Failure::input(path, error))?;
     let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
     for entry in std::fs::read_dir(folder).map_err(failed)? {
         let entry = entry.map_err(failed)?;

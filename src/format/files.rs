@@ -6,7 +6,7 @@
 use std::collections::BTreeMap;
 use std::fs::{self, File};
 use std::io::{self, Read};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use bytes::Bytes;
 
@@ -21,7 +21,7 @@ pub const MAX_FILES: usize = 64;
 
 /// Whether a file that begins so is an ONNX model: a protobuf whose first field is the version. A safetensors file begins
 /// with the length of its header.
-pub fn is_onnx(start: &[u8]) -> bool {
+pub(super) fn is_onnx(start: &[u8]) -> bool {
     start.first() == Some(&0x08) && start.get(8) != Some(&b'{')
 }
 
@@ -82,13 +82,16 @@ fn main(files: &ModelFiles) -> io::Result<Result<&String, String>> {
     })
 }
 
-fn start(path: &PathBuf) -> io::Result<Vec<u8>> {
+fn start(path: &Path) -> io::Result<Vec<u8>> {
     let mut start = Vec::new();
     File::open(path)?.take(16).read_to_end(&mut start)?;
     Ok(start)
 }
 
-/// The names of the files that a model's tensors lie in, as far as they are plain names.
-pub fn named_by(file: Bytes) -> Result<Vec<String>, FormatError> {
-    if is_onnx(&file) { Ok(onnx::beside(file)?) } else { Ok(Vec::new()) }
+/// The names of the files that a model's tensors lie in, as far as they are plain names. Only an ONNX model is read.
+pub fn named_by(path: &Path) -> io::Result<Result<Vec<String>, FormatError>> {
+    if !is_onnx(&start(path)?) {
+        return Ok(Ok(Vec::new()));
+    }
+    Ok(onnx::beside(fs::read(path)?.into()).map_err(FormatError::from))
 }

@@ -28,7 +28,8 @@ use onnx::External;
 use safetensors::Container;
 
 pub use error::{FormatError, Origin, TensorProblem};
-pub use files::{MAX_FILES, ModelFiles, is_onnx, named_by, open_model_files};
+use files::is_onnx;
+pub use files::{MAX_FILES, ModelFiles, named_by, open_model_files};
 
 /// A network's graph, for weights that come without one.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]

@@ -160,15 +160,7 @@ fn check_gradients(graph: &Graph, taps: &[ValueId]) {
         observed.iter().zip(&d).flat_map(|(v, d)| values[v.index()].iter().zip(d).map(|(v, d)| v * f64::from(*d))).sum()
     };
     for view in session.views().iter().filter(|view| view.range.end <= session.trained()) {
-        let mut expected = Vec::new();
-        for place in view.range.clone() {
-            let at = params[place];
-            params[place] = at + STEP;
-            let above = loss(&params);
-            params[place] = at - STEP;
-            expected.push((above - loss(&params)) / (2.0 * STEP));
-            params[place] = at;
-        }
+        let expected = central_differences(&mut params, view.range.clone(), STEP, loss);
         assert!(expected.iter().any(|g| g.abs() > 1e-3), "{} has no gradient to compare", view.name);
         assert_close(&session.gradients()[view.range.clone()], &expected, TOLERANCE, &view.name);
     }
@@ -342,4 +334,23 @@ fn a_graph_of_thousands_of_nodes_needs_no_large_stack() {
     session.forward(&[1.0, 1.0], 1, Mode::Train, &[]).unwrap();
     session.backward(&[vec![1.0, 2.0]], &[]).unwrap();
     assert_eq!(session.gradients(), [1.0, 1.0, 2.0, 2.0, 1.0, 2.0]);
+}
+
+/// The derivatives of `loss` by the parameters at these places, which are as they were afterwards.
+fn central_differences(
+    params: &mut [f64],
+    places: std::ops::Range<usize>,
+    step: f64,
+    loss: impl Fn(&[f64]) -> f64,
+) -> Vec<f64> {
+    let difference = |place: usize| {
+        let at = params[place];
+        params[place] = at + step;
+        let above = loss(params);
+        params[place] = at - step;
+        let below = loss(params);
+        params[place] = at;
+        (above - below) / (2.0 * step)
+    };
+    places.map(difference).collect()
 }

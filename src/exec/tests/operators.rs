@@ -104,15 +104,7 @@ fn check(case: &Case) -> bool {
     };
     let mut has_gradient = false;
     for view in session.views().iter().filter(|view| view.range.end <= session.trained()) {
-        let mut expected = Vec::new();
-        for place in view.range.clone() {
-            let at = params[place];
-            params[place] = at + STEP;
-            let above = loss(&params);
-            params[place] = at - STEP;
-            expected.push((above - loss(&params)) / (2.0 * STEP));
-            params[place] = at;
-        }
+        let expected = central_differences(&mut params, view.range.clone(), STEP, loss);
         let what = format!("{case}: gradient of {}", view.name);
         assert_close(&session.gradients()[view.range.clone()], &expected, 1e-4, &what);
         has_gradient |= expected.iter().any(|d| d.abs() > 1e-6);

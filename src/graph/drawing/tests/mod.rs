@@ -39,29 +39,6 @@ fn layers_are_stacked_with_what_follows_them() {
     assert_eq!(bert[7..12], ["MatMul Div", "Add Softmax", "MatMul Transpose Reshape", "Linear", "Add LayerNorm"]);
 }
 
-#[test]
-fn draw_them() {
-    let Ok(folder) = std::env::var("DRAWINGS") else { return };
-    let folder = std::path::Path::new(&folder);
-    let mut graphs = vec![bert(2), bert(12)];
-    graphs.extend(["lenet5", "lenet-300-100", "resnet-cifar-20", "resnet-cifar-20:shortcut=conv"].map(preset));
-    for path in ["resnets/resnet20-12fca82f", "mlperf-tiny/pretrainedResnet", "onnx-zoo/mnist-8"] {
-        use crate::format::onnx;
-        let bytes = std::fs::read(format!("/work/shared/data/{path}.onnx")).unwrap();
-        match onnx::import(bytes.into(), &mut onnx::External::default(), &onnx::Given::default()) {
-            Ok(graph) => graphs.push(graph),
-            Err(error) => println!("{path}: {error}"),
-        }
-    }
-    for graph in graphs {
-        let start = std::time::Instant::now();
-        let name: String = graph.name().chars().filter(|c| *c != ':' && *c != '/').collect();
-        std::fs::write(folder.join(format!("{name}.svg")), svg(&graph)).unwrap();
-        std::fs::write(folder.join(format!("{name}.dot")), dot(&graph)).unwrap();
-        println!("{name}: {:?}", start.elapsed());
-    }
-}
-
 /// Random boxes and lines: each box reads from some before it, mostly near ones.
 fn networks() -> impl Strategy<Value = (Vec<(i32, i32)>, Vec<Link>)> {
     let sizes = prop::collection::vec((20..=60i32, 10..=90i32).prop_map(|(w, h)| (2 * w, h)), 1..60);

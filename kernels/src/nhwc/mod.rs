@@ -1,0 +1,10 @@
+//! Kernels of the execution plan: over images whose channels lie together, `[n, h, w, c]`, and over rows.
+//!
+//! They write into memory that the caller has, allocate nothing that grows with the batch, and compute with the vector
+//! instructions of a [`Path`](crate::simd::Path). Results are the same bits for any number of threads: work is divided by
+//! the problem's shape alone, and sums over samples are taken in [`CHUNKS`] parts that are added in their order.
+
+pub mod conv;
+
+/// Into how many parts a batch is divided for sums over samples.
+pub const CHUNKS: usize = 16;

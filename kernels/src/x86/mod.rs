@@ -1,0 +1,7 @@
+//! Vectors of x86-64: all code that is for one processor architecture only.
+
+mod avx2;
+mod avx512;
+
+pub use avx2::{has_avx2, run_avx2};
+pub use avx512::{has_avx512, run_avx512};

@@ -6,10 +6,11 @@
 //! - [`simd`] vectors of `f32` and the choice of instructions at run time
 //! - [`nhwc`] the kernels of the execution plan
 
-#![allow(unused_variables)]
 #![deny(missing_docs, unsafe_op_in_unsafe_fn, clippy::undocumented_unsafe_blocks)]
 
 pub mod nhwc;
+mod scratch;
+mod share;
 pub mod simd;
 #[cfg(target_arch = "x86_64")]
 mod x86;

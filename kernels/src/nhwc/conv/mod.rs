@@ -3,6 +3,21 @@
 //! ```text
 //!   x [n, h, w, in]    W [out, in / groups, kh, kw]    b [out]    y [n, oh, ow, out]
 //! ```
+//!
+//! There is no im2col: an image is copied into a frame of zeros that stays in the cache, and sums run over what lies
+//! together there ([`sweep`]). A thread takes an image at a time.
+
+mod blocks;
+mod correlation;
+mod source;
+mod sweep;
+mod weight_gradient;
+
+use blocks::Blocks;
+use correlation::Correlation;
+use source::Frame;
+use sweep::{Pixels, Sweep, Tap};
+use weight_gradient::WeightGradient;
 
 use crate::simd::Path;
 
@@ -68,43 +83,213 @@ impl Conv {
         })
     }
 
-    /// Numbers that [`Conv::pack`] makes.
+    /// Numbers of the weight.
+    pub fn weight_len(&self) -> usize {
+        self.channels_out * self.channels_in / self.groups * self.taps()
+    }
+
+    /// Taps of the kernel.
+    fn taps(&self) -> usize {
+        self.window.kernel[0] * self.window.kernel[1]
+    }
+
+    fn group_in(&self) -> usize {
+        self.channels_in / self.groups
+    }
+
+    fn group_out(&self) -> usize {
+        self.channels_out / self.groups
+    }
+
+    /// The same sums over images of one row, where each pixel is for itself.
+    fn flattened(self) -> Self {
+        let Window { kernel, stride, padding, .. } = self.window;
+        let is_pointwise = kernel == [1; 2] && stride == [1; 2] && padding == [0; 4];
+        if is_pointwise { Self { image: [1, self.image[0] * self.image[1]], ..self } } else { self }
+    }
+}
+
+/// A convolution made ready. See the [module documentation](self).
+#[derive(Debug, Clone)]
+pub struct Convolution {
+    conv: Conv,
+    forward: Correlation,
+    input_gradient: Correlation,
+    weight_gradient: WeightGradient,
+}
+
+impl Convolution {
+    /// Prepares a convolution of these sizes.
+    ///
+    /// # Panics
+    ///
+    /// If the window does not fit into the image, or the groups do not divide the channels.
+    pub fn new(conv: &Conv) -> Self {
+        assert!(conv.channels_in.is_multiple_of(conv.groups) && conv.channels_out.is_multiple_of(conv.groups));
+        let conv = conv.flattened();
+        Self {
+            forward: forward(&conv),
+            input_gradient: input_gradient(&conv),
+            weight_gradient: WeightGradient::new(&conv),
+            conv,
+        }
+    }
+
+    /// Numbers that [`Convolution::pack`] makes.
     pub fn packed_len(&self) -> usize {
-        todo!()
+        self.forward.packed_len()
     }
 
-    /// Numbers that [`Conv::pack_transposed`] makes.
+    /// Numbers that [`Convolution::pack_transposed`] makes.
     pub fn packed_transposed_len(&self) -> usize {
-        todo!()
+        self.input_gradient.packed_len()
     }
 
-    /// Lays the weight `[out, in / groups, kh, kw]` out for [`Conv::forward`].
+    /// Lays the weight `[out, in / groups, kh, kw]` out for [`Convolution::forward`].
     pub fn pack(&self, weight: &[f32], packed: &mut [f32]) {
-        todo!()
+        let (inner, taps) = (self.conv.group_in(), self.conv.taps());
+        self.forward.blocks.pack(weight, packed, |out, place| {
+            let (tap, channel) = (place / inner, place % inner);
+            (out * inner + channel) * taps + tap
+        });
     }
 
-    /// Lays the weight out for [`Conv::input_gradient`].
+    /// Lays the weight out for [`Convolution::input_gradient`].
     pub fn pack_transposed(&self, weight: &[f32], packed: &mut [f32]) {
-        todo!()
+        let (inner, outer, taps) = (self.conv.group_in(), self.conv.group_out(), self.conv.taps());
+        self.input_gradient.blocks.pack(weight, packed, |channel, place| {
+            let (tap, out) = (taps - 1 - place / outer, place % outer);
+            (out * inner + channel) * taps + tap
+        });
     }
 
     /// The output `y`.
     pub fn forward(&self, x: &[f32], packed: &[f32], y: &mut [f32], epilogue: Epilogue<'_>) {
-        todo!()
+        self.forward.run(x, packed, y, epilogue, Old::Dropped);
     }
 
     /// The gradient at the input.
     pub fn input_gradient(&self, dy: &[f32], packed: &[f32], dx: &mut [f32], old: Old) {
-        todo!()
+        self.input_gradient.run(dy, packed, dx, Epilogue::default(), old);
     }
 
-    /// Numbers that [`Conv::weight_gradient`] computes with beside its arguments.
+    /// Numbers that [`Convolution::weight_gradient`] computes with beside its arguments.
     pub fn scratch_len(&self) -> usize {
-        todo!()
+        self.weight_gradient.scratch_len()
     }
 
     /// The gradient at the weight, `[out, in / groups, kh, kw]`.
     pub fn weight_gradient(&self, x: &[f32], dy: &[f32], dw: &mut [f32], scratch: &mut [f32]) {
-        todo!()
+        self.weight_gradient.run(x, dy, dw, scratch);
     }
 }
+
+/// `y[p] = sum over taps t, channels c: x[p * stride + t * dilation - padding, c] W[t, c]`
+fn forward(conv: &Conv) -> Correlation {
+    let Window { kernel: [kh, kw], stride, padding: [top, left, bottom, right], dilation } = conv.window;
+    let frame = Frame { image: conv.image, channels: conv.channels_in, before: [top, left], after: [bottom, right] };
+    let ([_, pixel], row, inner) = ([frame.row(), conv.channels_in], frame.row(), conv.group_in());
+    let joins = dilation[1] == 1 && conv.groups == 1;
+    let taps = (0..kh).flat_map(|ky| {
+        let step = if joins { kw } else { 1 };
+        (0..kw).step_by(step).map(move |kx| Tap {
+            from: ky * dilation[0] * row + kx * dilation[1] * pixel,
+            weight: (ky * kw + kx) * inner,
+            len: step * inner,
+        })
+    });
+    let places = conv.places();
+    let blocks = Blocks { channels: conv.group_out(), lanes: conv.path.lanes(), taps: conv.taps() * inner };
+    let pixels = Pixels {
+        count: places,
+        from: 0,
+        steps: [stride[0] * row, stride[1] * pixel],
+        to: 0,
+        result_steps: [places[1] * conv.channels_out, conv.channels_out],
+    };
+    let row_taps = (joins && stride[1] == 1).then_some(kw);
+    Correlation {
+        path: conv.path,
+        batch: conv.batch,
+        groups: conv.groups,
+        frame,
+        result_len: places[0] * places[1] * conv.channels_out,
+        group_in: inner,
+        sweeps: vec![Sweep::new(&pixels, taps.collect(), row_taps, blocks.block(0).width, conv.path.lanes())],
+        blocks,
+    }
+}
+
+/// The taps of one axis that a pixel of the input is under, and from how many places back: pixel `stride * j + phase` is
+/// under tap `k` of place `j + offset`.
+fn taps_over(conv: &Conv, axis: usize, phase: usize) -> Vec<(usize, isize)> {
+    let Window { kernel, stride, padding, dilation } = conv.window;
+    let taps = (0..kernel[axis]).rev().filter_map(|tap| {
+        let from_first = (phase + padding[axis]) as isize - (tap * dilation[axis]) as isize;
+        let stride = stride[axis] as isize;
+        (from_first.rem_euclid(stride) == 0).then(|| (tap, from_first.div_euclid(stride)))
+    });
+    taps.collect()
+}
+
+/// `dx[p, c] = sum over taps t, channels o: dy[(p + padding - t * dilation) / stride, o] W[t, o, c]`, where that divides.
+///
+/// The pixels are taken apart by their remainder modulo the stride: those of one remainder are under the same taps.
+fn input_gradient(conv: &Conv) -> Correlation {
+    let Window { kernel: [kh, kw], stride, dilation, .. } = conv.window;
+    let (places, outer) = (conv.places(), conv.group_out());
+    let mut before = [0; 2];
+    let mut after = [0; 2];
+    for axis in [0, 1] {
+        for phase in 0..stride[axis].min(conv.image[axis]) {
+            let last = (conv.image[axis] - 1 - phase) / stride[axis];
+            for (_, offset) in taps_over(conv, axis, phase) {
+                before[axis] = before[axis].max(-offset);
+                after[axis] = after[axis].max(last as isize + offset - (places[axis] as isize - 1));
+            }
+        }
+    }
+    let [before, after] = [before, after].map(|sides| sides.map(|side| side.max(0) as usize));
+    let frame = Frame { image: places, channels: conv.channels_out, before, after };
+    let (row, pixel) = (frame.row(), conv.channels_out);
+    let joins = stride[1] == 1 && dilation[1] == 1 && conv.groups == 1;
+    let blocks = Blocks { channels: conv.group_in(), lanes: conv.path.lanes(), taps: conv.taps() * outer };
+    let sweeps =
+        (0..stride[0].min(conv.image[0])).flat_map(|py| (0..stride[1].min(conv.image[1])).map(move |px| [py, px]));
+    let sweep = |[py, px]: [usize; 2]| {
+        let columns = taps_over(conv, 1, px);
+        let step = if joins { kw } else { 1 };
+        let taps = taps_over(conv, 0, py).into_iter().flat_map(|(ky, y)| {
+            let from =
+                move |x: isize| (y + before[0] as isize) as usize * row + (x + before[1] as isize) as usize * pixel;
+            let tap = move |(kx, x): &(usize, isize)| Tap {
+                from: from(*x),
+                weight: ((kh - 1 - ky) * kw + kw - 1 - kx) * outer,
+                len: step * outer,
+            };
+            columns.iter().step_by(step).map(tap).collect::<Vec<_>>()
+        });
+        let pixels = Pixels {
+            count: [(conv.image[0] - py).div_ceil(stride[0]), (conv.image[1] - px).div_ceil(stride[1])],
+            from: 0,
+            steps: [row, pixel],
+            to: (py * conv.image[1] + px) * conv.channels_in,
+            result_steps: [stride[0] * conv.image[1] * conv.channels_in, stride[1] * conv.channels_in],
+        };
+        let taps = taps.collect();
+        Sweep::new(&pixels, taps, joins.then_some(kw), blocks.block(0).width, conv.path.lanes())
+    };
+    Correlation {
+        path: conv.path,
+        batch: conv.batch,
+        groups: conv.groups,
+        frame,
+        result_len: conv.image[0] * conv.image[1] * conv.channels_in,
+        group_in: outer,
+        sweeps: sweeps.map(sweep).collect(),
+        blocks,
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,467 @@
+//! The gradient at a convolution's weight.
+//!
+//! ```text
+//!   dW[o, t, c] = sum over images, places p:  dy[p, o] x[p * stride + t * dilation - padding, c]
+//! ```
+//!
+//! The taps of a kernel's row and their channels lie together in a framed image, so one of the factors is read in vectors
+//! there (or, where that run is short, in `dy`) and the other number by number; a tile of products is summed in registers
+//! over the pixels of some rows.
+//!
+//! ```text
+//!   by images    each of at most CHUNKS parts of the batch has sums of its own, which are added in their order
+//!   by weights   each thread has some of the sums and goes over all images: where the weight is large
+//! ```
+
+use super::source::Frame;
+use super::{Conv, Window};
+use crate::nhwc::CHUNKS;
+use crate::scratch::with_scratch;
+use crate::share::{Shared, share};
+use crate::simd::{self, Path, Task, Vector};
+
+/// Channels of an image that are framed at once: with more, pixels would lie so far apart that they share places of the
+/// cache.
+const PANEL: usize = 64;
+/// Output channels of a pixel from which on some of them are copied to lie together.
+const FAR_APART: usize = 64;
+/// Output channels that lie together then.
+const STRIP: usize = 8;
+/// Bytes of the rows that tiles go over: those of the first cache, with room for the sums.
+const ROWS: usize = 24 * 1024;
+
+/// See the [module documentation](self).
+#[derive(Debug, Clone)]
+pub(super) struct WeightGradient {
+    path: Path,
+    batch: usize,
+    groups: usize,
+    /// Numbers of a weight's kernel.
+    kernel: [usize; 2],
+    /// Channels of a group that go in, and of an image.
+    channels_in: [usize; 2],
+    /// Channels of a group that come out, and of an image.
+    channels_out: [usize; 2],
+    /// The frame of a panel: of all channels, or of [`PANEL`] of them.
+    frame: Frame,
+    panels: usize,
+    places: [usize; 2],
+    /// Numbers of a framed panel from one place to the next, `[height, width]`.
+    steps: [usize; 2],
+    /// Runs of numbers under the kernel, for one group: where each begins in a framed panel.
+    runs: Vec<usize>,
+    /// Numbers of a run.
+    run: usize,
+    /// Whether the vectors are read in `dy`.
+    is_swapped: bool,
+    by_images: bool,
+}
+
+impl WeightGradient {
+    pub(super) fn new(conv: &Conv) -> Self {
+        let Window { kernel: [kh, kw], stride, padding: [top, left, bottom, right], dilation } = conv.window;
+        let joins = dilation[1] == 1 && conv.groups == 1;
+        let panels = if joins { conv.channels_in.div_ceil(PANEL) } else { 1 };
+        // Panels are equally wide; the last one may have less to do.
+        let channels = conv.channels_in.div_ceil(panels);
+        let frame = Frame { image: conv.image, channels, before: [top, left], after: [bottom, right] };
+        let (inner, outer) = (conv.group_in(), conv.group_out());
+        let columns = if joins { 1 } else { kw };
+        let run = if joins { kw * channels } else { inner };
+        let runs = (0..kh)
+            .flat_map(|ky| (0..columns).map(move |kx| (ky, kx)))
+            .map(|(ky, kx)| ky * dilation[0] * frame.row() + kx * dilation[1] * channels)
+            .collect();
+        let lanes = conv.path.lanes();
+        let filled = |numbers: usize| numbers as f64 / numbers.next_multiple_of(lanes) as f64;
+        let mut made = Self {
+            path: conv.path,
+            batch: conv.batch,
+            groups: conv.groups,
+            kernel: [kh, kw],
+            channels_in: [inner, conv.channels_in],
+            channels_out: [outer, conv.channels_out],
+            frame,
+            panels,
+            places: conv.places(),
+            steps: [stride[0] * frame.row(), stride[1] * channels],
+            runs,
+            run,
+            is_swapped: filled(run) < 0.75 && filled(outer) > filled(run),
+            by_images: true,
+        };
+        let streamed = conv.batch * (made.panels * frame.len() + made.places[0] * made.places[1] * conv.channels_out);
+        made.by_images = panels == 1 && 4 * made.chunks() * made.sums() < streamed;
+        made
+    }
+
+    fn chunks(&self) -> usize {
+        CHUNKS.min(self.batch)
+    }
+
+    /// Numbers of a row of sums, and how many rows a run has.
+    fn sums_of_run(&self) -> [usize; 2] {
+        let (run, outer, lanes) = (self.run, self.channels_out[0], self.path.lanes());
+        if self.is_swapped { [outer.next_multiple_of(lanes), run] } else { [run.next_multiple_of(lanes), outer] }
+    }
+
+    /// Numbers of all sums of a group and panel: `[out, run, number]`, or `[run, row, out]` if swapped.
+    fn sums_of_part(&self) -> usize {
+        let [numbers, rows] = self.sums_of_run();
+        self.runs.len() * numbers * rows
+    }
+
+    /// Where the sums of channel `out` begin among those of a part; not if swapped.
+    fn sums_of_out(&self, out: usize) -> usize {
+        out * self.runs.len() * self.sums_of_run()[0]
+    }
+
+    fn sums(&self) -> usize {
+        self.groups * self.panels * self.sums_of_part()
+    }
+
+    pub(super) fn scratch_len(&self) -> usize {
+        if self.by_images { self.chunks() * self.sums() } else { self.sums() }
+    }
+
+    pub(super) fn run(&self, x: &[f32], dy: &[f32], dw: &mut [f32], scratch: &mut [f32]) {
+        let places = self.places[0] * self.places[1];
+        let image = self.frame.image[0] * self.frame.image[1] * self.channels_in[1];
+        assert_eq!(x.len(), self.batch * image, "size of the images");
+        assert_eq!(dy.len(), self.batch * places * self.channels_out[1], "size of the gradient");
+        let scratch = &mut scratch[..self.scratch_len()];
+        let shared = Shared::new(scratch);
+        if self.by_images {
+            share(self.chunks(), |chunks| simd::run(self.path, ByImages { of: self, x, dy, sums: shared, chunks }));
+        } else {
+            let parts = self.groups * self.panels;
+            let strips = self.channels_out[0].div_ceil(STRIP);
+            let ranges =
+                if self.is_swapped { 1 } else { (2 * rayon::current_num_threads()).div_ceil(parts).min(strips) };
+            share(parts * ranges, |items| {
+                simd::run(self.path, ByWeights { of: self, x, dy, sums: shared, items, ranges });
+            });
+        }
+        self.collect(scratch, dw);
+    }
+
+    /// Adds the sums of the chunks and puts them in their places of the weight.
+    fn collect(&self, scratch: &mut [f32], dw: &mut [f32]) {
+        let (sums, others) = scratch.split_at_mut(self.sums());
+        for other in others.chunks_exact(sums.len()) {
+            sums.iter_mut().zip(other).for_each(|(sum, other)| *sum += other);
+        }
+        let ([inner, _], [outer, _], [kh, kw]) = (self.channels_in, self.channels_out, self.kernel);
+        let [numbers, rows] = self.sums_of_run();
+        let (taps, width) = (kh * kw, self.frame.channels);
+        let joins = self.runs.len() == kh;
+        for (out, dw) in dw.chunks_exact_mut(inner * taps).enumerate() {
+            let (group, out) = (out / outer, out % outer);
+            for (channel, dw) in dw.chunks_exact_mut(taps).enumerate() {
+                let (panel, channel) = if self.panels > 1 { (channel / width, channel % width) } else { (0, channel) };
+                let part = &sums[(group * self.panels + panel) * self.sums_of_part()..];
+                for (tap, dw) in dw.iter_mut().enumerate() {
+                    let (run, place) = if joins { (tap / kw, tap % kw * width + channel) } else { (tap, channel) };
+                    *dw = match self.is_swapped {
+                        true => part[(run * rows + place) * numbers + out],
+                        false => part[self.sums_of_out(out) + run * numbers + place],
+                    };
+                }
+            }
+        }
+    }
+
+    /// Numbers of a strip: of some channels of `dy`, copied to lie together.
+    fn strip_len(&self) -> usize {
+        self.places[0] * self.places[1] * STRIP
+    }
+
+    fn packs(&self) -> bool {
+        self.channels_out[1] >= FAR_APART && !self.is_swapped
+    }
+
+    /// Numbers that the work on one image takes, for `outer` channels that come out.
+    fn work_len(&self, outer: usize) -> usize {
+        self.frame.len() + if self.packs() { outer.div_ceil(STRIP) * self.strip_len() } else { 0 }
+    }
+
+    /// Adds an image's products, for the channels `outs` of a group that come out and one panel of those that go in.
+    /// `sums` are those of these channels.
+    #[inline(always)]
+    fn add_image<V: Vector>(&self, part: Part<'_>, framed: &mut [f32], strips: &mut [f32], sums: &mut [f32]) {
+        let Part { image, dy, group, panel, outs: [first, end] } = part;
+        let [_, all_in] = self.channels_in;
+        let [outer, all_out] = self.channels_out;
+        let from = panel * self.frame.channels;
+        if from + self.frame.channels <= all_in {
+            self.frame.fill_channels(image, from, all_in, framed);
+        } else {
+            self.frame.fill_last_channels(image, from, all_in, framed);
+        }
+        let dy_first = group * outer + first;
+        let (rows_from, pixel, strip) = match self.packs() {
+            false => (&dy[dy_first..], all_out, STRIP),
+            true => {
+                for (number, strip) in strips.chunks_exact_mut(self.strip_len()).enumerate() {
+                    let at = dy_first + number * STRIP;
+                    let width = STRIP.min(all_out - at);
+                    for (to, from) in strip.chunks_exact_mut(STRIP).zip(dy.chunks_exact(all_out)) {
+                        to[..width].copy_from_slice(&from[at..at + width]);
+                    }
+                }
+                (&*strips, STRIP, self.strip_len())
+            }
+        };
+        let [numbers, rows] = self.sums_of_run();
+        let to_next_row = if self.is_swapped { numbers } else { self.runs.len() * numbers };
+        let tiles = Tiles {
+            single_steps: [self.places[1] * pixel, pixel],
+            vector_steps: self.steps,
+            width: self.places[1],
+            to_next_row,
+        };
+        let bytes = 4 * (tiles.single_steps[0] + tiles.vector_steps[0]);
+        let at_once = (ROWS / bytes).clamp(1, self.places[0]);
+        let mut y = 0;
+        while y < self.places[0] {
+            let height = at_once.min(self.places[0] - y);
+            for (number, run) in self.runs.iter().enumerate() {
+                let x = &framed[y * self.steps[0] + run + group * self.channels_in[0]..];
+                if self.is_swapped {
+                    let (dy, sums) = (&rows_from[y * tiles.single_steps[0]..], &mut sums[number * numbers * rows..]);
+                    // SAFETY: the places of these rows lie in the framed panel and in the gradient's image.
+                    unsafe { tiles.swapped().add::<V>(x, dy, self.run, outer, height, sums) };
+                    continue;
+                }
+                for out in (first..end).step_by(STRIP) {
+                    let dy = &rows_from[(out - first) / STRIP * strip + y * tiles.single_steps[0]..];
+                    let sums = &mut sums[self.sums_of_out(out - first) + number * numbers..];
+                    // SAFETY: as above.
+                    unsafe { tiles.add::<V>(dy, x, STRIP.min(end - out), self.run, height, sums) };
+                }
+            }
+            y += height;
+        }
+    }
+}
+
+/// What one image adds to.
+#[derive(Clone, Copy)]
+struct Part<'a> {
+    image: &'a [f32],
+    dy: &'a [f32],
+    group: usize,
+    panel: usize,
+    outs: [usize; 2],
+}
+
+struct ByImages<'a, I> {
+    of: &'a WeightGradient,
+    x: &'a [f32],
+    dy: &'a [f32],
+    sums: Shared<'a>,
+    chunks: I,
+}
+
+impl<I: Iterator<Item = usize>> Task for ByImages<'_, I> {
+    type Output = ();
+
+    #[inline(always)]
+    fn run<V: Vector>(self) {
+        let Self { of, x, dy, sums, chunks } = self;
+        let (x_len, dy_len) = (x.len() / of.batch, dy.len() / of.batch);
+        let outer = of.channels_out[0];
+        with_scratch(of.work_len(outer), |work| {
+            work.fill(0.0);
+            let (framed, strips) = work.split_at_mut(of.frame.len());
+            for chunk in chunks {
+                // SAFETY: each chunk comes to one thread, and has sums of its own.
+                let sums = unsafe { sums.slice(chunk * of.sums(), of.sums()) };
+                sums.fill(0.0);
+                let [first, end] = [chunk, chunk + 1].map(|chunk| chunk * of.batch / of.chunks());
+                for n in first..end {
+                    for (group, sums) in sums.chunks_exact_mut(of.sums_of_part()).enumerate() {
+                        let (image, dy) = (&x[n * x_len..][..x_len], &dy[n * dy_len..][..dy_len]);
+                        let part = Part { image, dy, group, panel: 0, outs: [0, outer] };
+                        of.add_image::<V>(part, framed, strips, sums);
+                    }
+                }
+            }
+        });
+    }
+}
+
+struct ByWeights<'a, I> {
+    of: &'a WeightGradient,
+    x: &'a [f32],
+    dy: &'a [f32],
+    sums: Shared<'a>,
+    items: I,
+    ranges: usize,
+}
+
+impl<I: Iterator<Item = usize>> Task for ByWeights<'_, I> {
+    type Output = ();
+
+    #[inline(always)]
+    fn run<V: Vector>(self) {
+        let Self { of, x, dy, sums, items, ranges } = self;
+        let (x_len, dy_len) = (x.len() / of.batch, dy.len() / of.batch);
+        let strips = of.channels_out[0].div_ceil(STRIP);
+        with_scratch(of.work_len(strips.div_ceil(ranges) * STRIP), |work| {
+            work.fill(0.0);
+            let (framed, packed) = work.split_at_mut(of.frame.len());
+            for item in items {
+                let (part, range) = (item / ranges, item % ranges);
+                let [first, end] =
+                    [range, range + 1].map(|range| (range * strips / ranges * STRIP).min(of.channels_out[0]));
+                let (at, len) = match of.is_swapped {
+                    true => (0, of.sums_of_part()),
+                    false => (of.sums_of_out(first), of.sums_of_out(end - first)),
+                };
+                // SAFETY: each item comes to one thread, and these channels' sums to no other item.
+                let sums = unsafe { sums.slice(part * of.sums_of_part() + at, len) };
+                sums.fill(0.0);
+                let (group, panel) = (part / of.panels, part % of.panels);
+                let packed_len = if of.packs() { (end - first).div_ceil(STRIP) * of.strip_len() } else { 0 };
+                for (image, dy) in x.chunks_exact(x_len).zip(dy.chunks_exact(dy_len)) {
+                    let part = Part { image, dy, group, panel, outs: [first, end] };
+                    of.add_image::<V>(part, framed, &mut packed[..packed_len], sums);
+                }
+            }
+        });
+    }
+}
+
+/// Products of two factors, summed over the pixels of some rows. Two numbers are `[height, width]`.
+#[derive(Clone, Copy)]
+struct Tiles {
+    /// Numbers from one pixel to the next of the factor that is read number by number.
+    single_steps: [usize; 2],
+    /// Numbers from one pixel to the next of the factor that is read in vectors.
+    vector_steps: [usize; 2],
+    /// Pixels of a row.
+    width: usize,
+    /// Numbers from one row of sums to the next.
+    to_next_row: usize,
+}
+
+impl Tiles {
+    /// With the factors exchanged.
+    fn swapped(self) -> Self {
+        Self { single_steps: self.vector_steps, vector_steps: self.single_steps, ..self }
+    }
+
+    /// `sums[r, i] += sum over pixels: singles[pixel + r] vectors[pixel + i]` for `r` below `rows` and `i` below `run`.
+    ///
+    /// # Safety
+    ///
+    /// For `height` rows of pixels these numbers are in the slices, and `sums` has as many rows.
+    #[inline(always)]
+    unsafe fn add<V: Vector>(
+        &self,
+        singles: &[f32],
+        vectors: &[f32],
+        rows: usize,
+        run: usize,
+        height: usize,
+        sums: &mut [f32],
+    ) {
+        assert!(
+            rows > 0 && sums.len() >= (rows - 1) * self.to_next_row + run.next_multiple_of(V::LANES),
+            "room for the sums"
+        );
+        let mut at = 0;
+        while at < run {
+            let left = (run - at).div_ceil(V::LANES);
+            // Five vectors are better taken as three and two than as four and one.
+            let vectors_at_once = if left == 4 || left == 2 { 2 } else { left.min(3) };
+            let last = V::first(run - at - (vectors_at_once - 1) * V::LANES);
+            let tile = Tile { tiles: self, height, singles: singles.as_ptr(), vectors: vectors[at..].as_ptr() };
+            let sums = sums[at..].as_mut_ptr();
+            // SAFETY: as the caller vouches; the sums were checked above.
+            unsafe {
+                match vectors_at_once {
+                    1 => tile.rows::<V, 1>(rows, last, sums),
+                    2 => tile.rows::<V, 2>(rows, last, sums),
+                    _ => tile.rows::<V, 3>(rows, last, sums),
+                }
+            }
+            at += vectors_at_once * V::LANES;
+        }
+    }
+}
+
+struct Tile<'a> {
+    tiles: &'a Tiles,
+    height: usize,
+    singles: *const f32,
+    vectors: *const f32,
+}
+
+impl Tile<'_> {
+    /// # Safety
+    ///
+    /// As for [`Tiles::add`].
+    #[inline(always)]
+    unsafe fn rows<V: Vector, const N: usize>(&self, rows: usize, last: V::Mask, sums: *mut f32) {
+        let most = if V::REGISTERS == 32 { 24 } else { 12 };
+        let mut row = 0;
+        // SAFETY: as the caller vouches; there are as many rows left as a tile takes.
+        unsafe {
+            macro_rules! tiles {
+                ($($rows:literal)*) => { $(
+                    if $rows * N <= most {
+                        while rows - row >= $rows {
+                            let to = sums.add(row * self.tiles.to_next_row);
+                            self.sum::<V, $rows, N>(row, last, to);
+                            row += $rows;
+                        }
+                    }
+                )* };
+            }
+            tiles!(16 8 4 2 1);
+        }
+    }
+
+    /// # Safety
+    ///
+    /// As for [`Tiles::add`].
+    #[inline(always)]
+    unsafe fn sum<V: Vector, const R: usize, const N: usize>(&self, row: usize, last: V::Mask, to: *mut f32) {
+        let Tiles { single_steps, vector_steps, width, to_next_row } = *self.tiles;
+        // SAFETY: the caller vouches for the places of all pixels.
+        unsafe {
+            let mut sums = [[V::zero(); N]; R];
+            for r in 0..R {
+                for v in 0..N {
+                    sums[r][v] = V::load(to.add(r * to_next_row + v * V::LANES));
+                }
+            }
+            for y in 0..self.height {
+                let mut single = self.singles.add(row + y * single_steps[0]);
+                let mut vector = self.vectors.add(y * vector_steps[0]);
+                for _ in 0..width {
+                    let mut factor = [V::zero(); N];
+                    for v in 0..N - 1 {
+                        factor[v] = V::load(vector.add(v * V::LANES));
+                    }
+                    factor[N - 1] = V::load_first(vector.add((N - 1) * V::LANES), last);
+                    for r in 0..R {
+                        let number = V::splat(*single.add(r));
+                        for v in 0..N {
+                            sums[r][v] = number.mul_add(factor[v], sums[r][v]);
+                        }
+                    }
+                    single = single.add(single_steps[1]);
+                    vector = vector.add(vector_steps[1]);
+                }
+            }
+            for r in 0..R {
+                for v in 0..N {
+                    sums[r][v].store(to.add(r * to_next_row + v * V::LANES));
+                }
+            }
+        }
+    }
+}

@@ -6,7 +6,7 @@ use super::sweep::{End, Sweep};
 use super::{Epilogue, Old};
 use crate::scratch::with_scratch;
 use crate::share::{Shared, share};
-use crate::simd::{self, Path, Task, Vector};
+use crate::simd::Path;
 
 /// Images at once stay within the second cache, beside a block's weights.
 const IMAGES_AT_ONCE: usize = 1 << 18;
@@ -55,7 +55,16 @@ impl Correlation {
         let parts = rayon::current_num_threads().div_ceil(image_groups.max(1)).min(self.most_parts());
         let job =
             Job { correlation: self, source, packed, result, residual: Place(residual), epilogue, at_once, parts };
-        share(image_groups * parts, |items| simd::run(self.path, Items { job: &job, items }));
+        share(image_groups * parts, |items| {
+            if self.frame.is_bare() {
+                items.for_each(|item| job.item(item, None));
+                return;
+            }
+            with_scratch(at_once * self.frame.len(), |framed| {
+                framed.fill(0.0);
+                items.for_each(|item| job.item(item, Some(framed)));
+            });
+        });
     }
 
     fn images_at_once(&self) -> usize {
@@ -88,36 +97,8 @@ struct Job<'a> {
     parts: usize,
 }
 
-/// What one thread does of it.
-struct Items<'a, I> {
-    job: &'a Job<'a>,
-    items: I,
-}
-
-impl<I: Iterator<Item = usize>> Task for Items<'_, I> {
-    type Output = ();
-
-    #[inline(always)]
-    fn run<V: Vector>(self) {
-        let (job, frame) = (self.job, &self.job.correlation.frame);
-        if frame.is_bare() {
-            for item in self.items {
-                job.item::<V>(item, None);
-            }
-            return;
-        }
-        with_scratch(job.at_once * frame.len(), |framed| {
-            framed.fill(0.0);
-            for item in self.items {
-                job.item::<V>(item, Some(&mut *framed));
-            }
-        });
-    }
-}
-
 impl Job<'_> {
-    #[inline(always)]
-    fn item<V: Vector>(&self, item: usize, framed: Option<&mut [f32]>) {
+    fn item(&self, item: usize, framed: Option<&mut [f32]>) {
         let Correlation { frame, blocks, .. } = self.correlation;
         let (first, part) = (item / self.parts * self.at_once, item % self.parts);
         let images = self.at_once.min(self.correlation.batch - first);
@@ -140,14 +121,13 @@ impl Job<'_> {
                 let share = if by_blocks { [0, 1] } else { [part, self.parts] };
                 for image in 0..images {
                     let framed = &sources[image * len..][..len];
-                    self.block::<V>(first + image, framed, group, block, share);
+                    self.block(first + image, framed, group, block, share);
                 }
             }
         }
     }
 
-    #[inline(always)]
-    fn block<V: Vector>(&self, image: usize, framed: &[f32], group: usize, block: Block, share: [usize; 2]) {
+    fn block(&self, image: usize, framed: &[f32], group: usize, block: Block, share: [usize; 2]) {
         let Correlation { blocks, group_in, result_len, sweeps, .. } = self.correlation;
         let channel = group * blocks.channels + block.first;
         let weights = &self.packed[group * blocks.packed_len() + block.weights..];
@@ -165,7 +145,7 @@ impl Job<'_> {
             unsafe {
                 let source = framed.as_ptr().add(group * group_in);
                 let result = self.result.start().add(at);
-                sweep.block::<V>(share, source, weights.as_ptr(), result, block.channels, end);
+                sweep.block(self.correlation.path, share, source, weights.as_ptr(), result, block.channels, end);
             }
         }
     }

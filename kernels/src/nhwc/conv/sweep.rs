@@ -7,9 +7,9 @@
 //!
 //! Channels lie in the lanes of one or two vectors; a tile of pixels is summed in registers. Where the taps of a row of the
 //! kernel are next to each other and pixels too, a number of the source that is loaded once serves all taps it is under
-//! ([`row_tile`]); in general it is loaded once a tap ([`tile`]).
+//! ([`RowTiles`]); in general it is loaded once a tap ([`Tiles`]).
 
-use crate::simd::Vector;
+use crate::simd::{self, Path, Task, Vector};
 
 /// One run of numbers that lie together in source and weight.
 #[derive(Debug, Clone, Copy)]
@@ -127,9 +127,9 @@ impl Sweep {
     ///
     /// With what the sweep was made of, all places of `source`, of the block `weights` and, for `channels` channels, of
     /// `result` and the residual are in memory that nobody else writes to, and nobody else reads the result.
-    #[inline(always)]
-    pub(super) unsafe fn block<V: Vector>(
+    pub(super) unsafe fn block(
         &self,
+        path: Path,
         [part, parts]: [usize; 2],
         source: *const f32,
         weights: *const f32,
@@ -139,203 +139,175 @@ impl Sweep {
     ) {
         for (width, segments) in &self.segments {
             let segments = &segments[part * segments.len() / parts..(part + 1) * segments.len() / parts];
-            let work = Work { sweep: self, segments, source, weights, result, end };
-            // SAFETY: as the caller vouches.
-            unsafe {
-                if channels <= V::LANES {
-                    work.segments::<V, 1>(*width, [V::first(channels)]);
-                } else {
-                    work.segments::<V, 2>(*width, [V::first(V::LANES), V::first(channels - V::LANES)]);
-                }
-            }
+            let work = Work { sweep: self, segments, source, weights, result, channels, end };
+            if channels <= path.lanes() { work.segments::<1>(path, *width) } else { work.segments::<2>(path, *width) }
         }
     }
 }
 
-/// One block of channels of some segments.
+/// One block of channels of some segments. Whoever makes one vouches for what [`Sweep::block`] asks for.
+#[derive(Clone, Copy)]
 struct Work<'a> {
     sweep: &'a Sweep,
     segments: &'a [Segment],
     source: *const f32,
     weights: *const f32,
     result: *mut f32,
+    channels: usize,
     end: End,
 }
 
-/// Accumulators that a tile may have where a processor has so many registers.
-const fn accumulators(registers: usize) -> usize {
-    if registers == 32 { 24 } else { 12 }
+impl<'a> Work<'a> {
+    /// All segments, which are of `width` pixels, with `N` vectors a pixel.
+    fn segments<const N: usize>(self, path: Path, width: usize) {
+        match (self.sweep.row, width) {
+            (Some(3), 8) => self.row_tiles::<8, N, 3>(path),
+            (Some(3), 7) => self.row_tiles::<7, N, 3>(path),
+            (Some(3), 6) => self.row_tiles::<6, N, 3>(path),
+            (Some(3), 5) => self.row_tiles::<5, N, 3>(path),
+            (Some(3), _) => self.row_tiles::<4, N, 3>(path),
+            (Some(_), 8) => self.row_tiles::<8, N, 5>(path),
+            (Some(_), 7) => self.row_tiles::<7, N, 5>(path),
+            (Some(_), 6) => self.row_tiles::<6, N, 5>(path),
+            (Some(_), 5) => self.row_tiles::<5, N, 5>(path),
+            (Some(_), _) => self.row_tiles::<4, N, 5>(path),
+            (None, 4) => self.tiles::<4, N>(path),
+            (None, 2) => self.tiles::<2, N>(path),
+            (None, _) => self.tiles::<1, N>(path),
+        }
+    }
+
+    fn tiles<const Q: usize, const N: usize>(mut self, path: Path) {
+        let most = if path == Path::Avx512 { 24 } else { 12 };
+        macro_rules! tiles {
+            ($($segments:literal)*) => { $(
+                if $segments * Q * N <= most {
+                    let work = self.take($segments);
+                    simd::run(path, Tiles::<$segments, Q, N>(work));
+                }
+            )* };
+        }
+        tiles!(12 6 3 2 1);
+    }
+
+    fn row_tiles<const P: usize, const N: usize, const K: usize>(mut self, path: Path) {
+        if N == 1 && path == Path::Avx512 {
+            simd::run(path, RowTiles::<2, P, N, K>(self.take(2)));
+        }
+        simd::run(path, RowTiles::<1, P, N, K>(self));
+    }
+
+    /// Takes as many of the first segments off as make up tiles of `size` segments.
+    fn take(&mut self, size: usize) -> Self {
+        let (taken, left) = self.segments.split_at(self.segments.len() / size * size);
+        self.segments = left;
+        Self { segments: taken, ..*self }
+    }
+
+    #[inline(always)]
+    fn masks<V: Vector, const N: usize>(&self) -> [V::Mask; N] {
+        std::array::from_fn(|v| V::first(self.channels.saturating_sub(v * V::LANES)))
+    }
 }
 
-impl Work<'_> {
-    /// # Safety
-    ///
-    /// As for [`Sweep::block`]; the segments are of `width` pixels.
-    #[inline(always)]
-    unsafe fn segments<V: Vector, const N: usize>(&self, width: usize, masks: [V::Mask; N]) {
-        // SAFETY: as the caller vouches.
-        unsafe {
-            match (self.sweep.row, width) {
-                (Some(3), 8) => self.row_tiles::<V, 8, N, 3>(masks),
-                (Some(3), 7) => self.row_tiles::<V, 7, N, 3>(masks),
-                (Some(3), 6) => self.row_tiles::<V, 6, N, 3>(masks),
-                (Some(3), 5) => self.row_tiles::<V, 5, N, 3>(masks),
-                (Some(3), _) => self.row_tiles::<V, 4, N, 3>(masks),
-                (Some(_), 8) => self.row_tiles::<V, 8, N, 5>(masks),
-                (Some(_), 7) => self.row_tiles::<V, 7, N, 5>(masks),
-                (Some(_), 6) => self.row_tiles::<V, 6, N, 5>(masks),
-                (Some(_), 5) => self.row_tiles::<V, 5, N, 5>(masks),
-                (Some(_), _) => self.row_tiles::<V, 4, N, 5>(masks),
-                (None, 4) => self.tiles::<V, 4, N>(masks),
-                (None, 2) => self.tiles::<V, 2, N>(masks),
-                (None, _) => self.tiles::<V, 1, N>(masks),
-            }
-        }
-    }
+/// Tiles of `G` segments of `Q` pixels.
+struct Tiles<'a, const G: usize, const Q: usize, const N: usize>(Work<'a>);
 
-    /// # Safety
-    ///
-    /// As for [`Work::segments`].
-    #[inline(always)]
-    unsafe fn tiles<V: Vector, const Q: usize, const N: usize>(&self, masks: [V::Mask; N]) {
-        let most = const { accumulators(V::REGISTERS) };
-        let mut at = 0;
-        // SAFETY: as the caller vouches; there are as many segments left as a tile takes.
-        unsafe {
-            macro_rules! tiles {
-                ($($segments:literal)*) => { $(
-                    if $segments * Q * N <= most {
-                        while self.segments.len() - at >= $segments {
-                            self.tile::<V, $segments, Q, N>(at, masks);
-                            at += $segments;
-                        }
-                    }
-                )* };
-            }
-            tiles!(12 6 3 2 1);
-        }
-    }
+impl<const G: usize, const Q: usize, const N: usize> Task for Tiles<'_, G, Q, N> {
+    type Output = ();
 
-    /// # Safety
-    ///
-    /// As for [`Work::segments`]; there are `G` segments from `at` on.
     #[inline(always)]
-    unsafe fn tile<V: Vector, const G: usize, const Q: usize, const N: usize>(&self, at: usize, masks: [V::Mask; N]) {
-        let Work { sweep: &Sweep { step, result_step, .. }, source, result, end, .. } = *self;
-        // SAFETY: the caller vouches for all places.
-        unsafe {
+    fn run<V: Vector>(self) {
+        let Work { sweep: &Sweep { step, result_step, ref taps, .. }, segments, source, weights, result, end, .. } =
+            self.0;
+        let masks = self.0.masks::<V, N>();
+        for segments in segments.as_chunks::<G>().0 {
             let mut sums = [[[V::zero(); N]; Q]; G];
-            let mut begins = [source; G];
-            for g in 0..G {
-                begins[g] = source.add(self.segments.get_unchecked(at + g).from);
-            }
-            for tap in &self.sweep.taps {
-                let mut from = begins;
-                for g in 0..G {
-                    from[g] = from[g].add(tap.from);
-                }
-                let mut weights = self.weights.add(tap.weight * N * V::LANES);
-                for _ in 0..tap.len {
-                    let mut weight = [V::zero(); N];
-                    for v in 0..N {
-                        weight[v] = V::load(weights.add(v * V::LANES));
-                    }
+            // SAFETY: whoever made the work vouches for all places.
+            unsafe {
+                for tap in taps {
+                    let mut from = [source; G];
                     for g in 0..G {
-                        for q in 0..Q {
-                            let number = V::splat(*from[g].add(q * step));
+                        from[g] = source.add(segments[g].from + tap.from);
+                    }
+                    let mut weights = weights.add(tap.weight * N * V::LANES);
+                    for _ in 0..tap.len {
+                        let mut weight = [V::zero(); N];
+                        for v in 0..N {
+                            weight[v] = V::load(weights.add(v * V::LANES));
+                        }
+                        for g in 0..G {
+                            for q in 0..Q {
+                                let number = V::splat(*from[g].add(q * step));
+                                for v in 0..N {
+                                    sums[g][q][v] = number.mul_add(weight[v], sums[g][q][v]);
+                                }
+                            }
+                            from[g] = from[g].add(1);
+                        }
+                        weights = weights.add(N * V::LANES);
+                    }
+                }
+                for g in 0..G {
+                    for q in 0..Q {
+                        write(sums[g][q], result, segments[g].to + q * result_step, masks, end);
+                    }
+                }
+            }
+        }
+    }
+}
+
+/// Tiles of `G` segments of `P` pixels: each number of the source is under up to `K` taps of a row.
+struct RowTiles<'a, const G: usize, const P: usize, const N: usize, const K: usize>(Work<'a>);
+
+impl<const G: usize, const P: usize, const N: usize, const K: usize> Task for RowTiles<'_, G, P, N, K> {
+    type Output = ();
+
+    #[inline(always)]
+    fn run<V: Vector>(self) {
+        let Work { sweep: &Sweep { step, result_step, ref taps, .. }, segments, source, weights, result, end, .. } =
+            self.0;
+        let masks = self.0.masks::<V, N>();
+        let to_next_tap = step * N * V::LANES;
+        for segments in segments.as_chunks::<G>().0 {
+            let mut sums = [[[V::zero(); N]; P]; G];
+            // SAFETY: whoever made the work vouches for all places.
+            unsafe {
+                for tap in taps {
+                    let mut from = [source; G];
+                    for g in 0..G {
+                        from[g] = source.add(segments[g].from + tap.from);
+                    }
+                    let mut weights = weights.add(tap.weight * N * V::LANES);
+                    for _ in 0..step {
+                        let mut weight = [[V::zero(); N]; K];
+                        for k in 0..K {
                             for v in 0..N {
-                                sums[g][q][v] = number.mul_add(weight[v], sums[g][q][v]);
+                                weight[k][v] = V::load(weights.add(k * to_next_tap + v * V::LANES));
                             }
                         }
-                        from[g] = from[g].add(1);
-                    }
-                    weights = weights.add(N * V::LANES);
-                }
-            }
-            for g in 0..G {
-                let to = self.segments.get_unchecked(at + g).to;
-                for q in 0..Q {
-                    write(sums[g][q], result, to + q * result_step, masks, end);
-                }
-            }
-        }
-    }
-
-    /// # Safety
-    ///
-    /// As for [`Work::segments`].
-    #[inline(always)]
-    unsafe fn row_tiles<V: Vector, const P: usize, const N: usize, const K: usize>(&self, masks: [V::Mask; N]) {
-        let mut at = 0;
-        // SAFETY: as the caller vouches; there are as many segments left as a tile takes.
-        unsafe {
-            if N == 1 && V::REGISTERS == 32 {
-                while self.segments.len() - at >= 2 {
-                    self.row_tile::<V, 2, P, N, K>(at, masks);
-                    at += 2;
-                }
-            }
-            while at < self.segments.len() {
-                self.row_tile::<V, 1, P, N, K>(at, masks);
-                at += 1;
-            }
-        }
-    }
-
-    /// `G` segments of `P` pixels: each number of the source is under up to `K` taps of a row.
-    ///
-    /// # Safety
-    ///
-    /// As for [`Work::tile`]; the sweep has rows of `K` taps.
-    #[inline(always)]
-    unsafe fn row_tile<V: Vector, const G: usize, const P: usize, const N: usize, const K: usize>(
-        &self,
-        at: usize,
-        masks: [V::Mask; N],
-    ) {
-        let Work { sweep: &Sweep { step, result_step, .. }, source, result, end, .. } = *self;
-        // SAFETY: the caller vouches for all places.
-        unsafe {
-            let mut sums = [[[V::zero(); N]; P]; G];
-            let mut begins = [source; G];
-            for g in 0..G {
-                begins[g] = source.add(self.segments.get_unchecked(at + g).from);
-            }
-            for tap in &self.sweep.taps {
-                let mut from = begins;
-                for g in 0..G {
-                    from[g] = from[g].add(tap.from);
-                }
-                let mut weights = self.weights.add(tap.weight * N * V::LANES);
-                let to_next_tap = step * N * V::LANES;
-                for _ in 0..step {
-                    let mut weight = [[V::zero(); N]; K];
-                    for k in 0..K {
-                        for v in 0..N {
-                            weight[k][v] = V::load(weights.add(k * to_next_tap + v * V::LANES));
-                        }
-                    }
-                    for g in 0..G {
-                        // The number that is `j` pixels from the segment's first is under tap `k` of pixel `j - k`.
-                        for j in 0..P + K - 1 {
-                            let number = V::splat(*from[g].add(j * step));
-                            for k in 0..K {
-                                if j >= k && j - k < P {
-                                    for v in 0..N {
-                                        sums[g][j - k][v] = number.mul_add(weight[k][v], sums[g][j - k][v]);
+                        for g in 0..G {
+                            // The number that is `j` pixels from the segment's first is under tap `k` of pixel `j - k`.
+                            for j in 0..P + K - 1 {
+                                let number = V::splat(*from[g].add(j * step));
+                                for k in 0..K {
+                                    if j >= k && j - k < P {
+                                        for v in 0..N {
+                                            sums[g][j - k][v] = number.mul_add(weight[k][v], sums[g][j - k][v]);
+                                        }
                                     }
                                 }
                             }
+                            from[g] = from[g].add(1);
                         }
-                        from[g] = from[g].add(1);
+                        weights = weights.add(N * V::LANES);
                     }
-                    weights = weights.add(N * V::LANES);
                 }
-            }
-            for g in 0..G {
-                let to = self.segments.get_unchecked(at + g).to;
-                for p in 0..P {
-                    write(sums[g][p], result, to + p * result_step, masks, end);
+                for g in 0..G {
+                    for p in 0..P {
+                        write(sums[g][p], result, segments[g].to + p * result_step, masks, end);
+                    }
                 }
             }
         }

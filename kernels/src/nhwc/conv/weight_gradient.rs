@@ -132,15 +132,13 @@ impl WeightGradient {
         let scratch = &mut scratch[..self.scratch_len()];
         let shared = Shared::new(scratch);
         if self.by_images {
-            share(self.chunks(), |chunks| simd::run(self.path, ByImages { of: self, x, dy, sums: shared, chunks }));
+            share(self.chunks(), |chunks| self.by_images(x, dy, shared, chunks));
         } else {
             let parts = self.groups * self.panels;
             let strips = self.channels_out[0].div_ceil(STRIP);
             let ranges =
                 if self.is_swapped { 1 } else { (2 * rayon::current_num_threads()).div_ceil(parts).min(strips) };
-            share(parts * ranges, |items| {
-                simd::run(self.path, ByWeights { of: self, x, dy, sums: shared, items, ranges });
-            });
+            share(parts * ranges, |items| self.by_weights(x, dy, shared, items, ranges));
         }
         self.collect(scratch, dw);
     }
@@ -187,8 +185,7 @@ impl WeightGradient {
 
     /// Adds an image's products, for the channels `outs` of a group that come out and one panel of those that go in.
     /// `sums` are those of these channels.
-    #[inline(always)]
-    fn add_image<V: Vector>(&self, part: Part<'_>, framed: &mut [f32], strips: &mut [f32], sums: &mut [f32]) {
+    fn add_image(&self, part: Part<'_>, framed: &mut [f32], strips: &mut [f32], sums: &mut [f32]) {
         let Part { image, dy, group, panel, outs: [first, end] } = part;
         let [_, all_in] = self.channels_in;
         let [outer, all_out] = self.channels_out;
@@ -230,14 +227,14 @@ impl WeightGradient {
                 if self.is_swapped {
                     let (dy, sums) = (&rows_from[y * tiles.single_steps[0]..], &mut sums[number * numbers * rows..]);
                     // SAFETY: the places of these rows lie in the framed panel and in the gradient's image.
-                    unsafe { tiles.swapped().add::<V>(x, dy, self.run, outer, height, sums) };
+                    unsafe { tiles.swapped().add(self.path, x, dy, self.run, outer, height, sums) };
                     continue;
                 }
                 for out in (first..end).step_by(STRIP) {
                     let dy = &rows_from[(out - first) / STRIP * strip + y * tiles.single_steps[0]..];
                     let sums = &mut sums[self.sums_of_out(out - first) + number * numbers..];
                     // SAFETY: as above.
-                    unsafe { tiles.add::<V>(dy, x, STRIP.min(end - out), self.run, height, sums) };
+                    unsafe { tiles.add(self.path, dy, x, STRIP.min(end - out), self.run, height, sums) };
                 }
             }
             y += height;
@@ -255,78 +252,53 @@ struct Part<'a> {
     outs: [usize; 2],
 }
 
-struct ByImages<'a, I> {
-    of: &'a WeightGradient,
-    x: &'a [f32],
-    dy: &'a [f32],
-    sums: Shared<'a>,
-    chunks: I,
-}
-
-impl<I: Iterator<Item = usize>> Task for ByImages<'_, I> {
-    type Output = ();
-
-    #[inline(always)]
-    fn run<V: Vector>(self) {
-        let Self { of, x, dy, sums, chunks } = self;
-        let (x_len, dy_len) = (x.len() / of.batch, dy.len() / of.batch);
-        let outer = of.channels_out[0];
-        with_scratch(of.work_len(outer), |work| {
+impl WeightGradient {
+    /// The sums of some chunks of the batch.
+    fn by_images(&self, x: &[f32], dy: &[f32], sums: Shared<'_>, chunks: impl Iterator<Item = usize>) {
+        let (x_len, dy_len) = (x.len() / self.batch, dy.len() / self.batch);
+        let outer = self.channels_out[0];
+        with_scratch(self.work_len(outer), |work| {
             work.fill(0.0);
-            let (framed, strips) = work.split_at_mut(of.frame.len());
+            let (framed, strips) = work.split_at_mut(self.frame.len());
             for chunk in chunks {
                 // SAFETY: each chunk comes to one thread, and has sums of its own.
-                let sums = unsafe { sums.slice(chunk * of.sums(), of.sums()) };
+                let sums = unsafe { sums.slice(chunk * self.sums(), self.sums()) };
                 sums.fill(0.0);
-                let [first, end] = [chunk, chunk + 1].map(|chunk| chunk * of.batch / of.chunks());
+                let [first, end] = [chunk, chunk + 1].map(|chunk| chunk * self.batch / self.chunks());
                 for n in first..end {
-                    for (group, sums) in sums.chunks_exact_mut(of.sums_of_part()).enumerate() {
+                    for (group, sums) in sums.chunks_exact_mut(self.sums_of_part()).enumerate() {
                         let (image, dy) = (&x[n * x_len..][..x_len], &dy[n * dy_len..][..dy_len]);
                         let part = Part { image, dy, group, panel: 0, outs: [0, outer] };
-                        of.add_image::<V>(part, framed, strips, sums);
+                        self.add_image(part, framed, strips, sums);
                     }
                 }
             }
         });
     }
-}
 
-struct ByWeights<'a, I> {
-    of: &'a WeightGradient,
-    x: &'a [f32],
-    dy: &'a [f32],
-    sums: Shared<'a>,
-    items: I,
-    ranges: usize,
-}
-
-impl<I: Iterator<Item = usize>> Task for ByWeights<'_, I> {
-    type Output = ();
-
-    #[inline(always)]
-    fn run<V: Vector>(self) {
-        let Self { of, x, dy, sums, items, ranges } = self;
-        let (x_len, dy_len) = (x.len() / of.batch, dy.len() / of.batch);
-        let strips = of.channels_out[0].div_ceil(STRIP);
-        with_scratch(of.work_len(strips.div_ceil(ranges) * STRIP), |work| {
+    /// Some of the sums of the whole batch: those of a group and panel for one of `ranges` of the channels that come out.
+    fn by_weights(&self, x: &[f32], dy: &[f32], sums: Shared<'_>, items: impl Iterator<Item = usize>, ranges: usize) {
+        let (x_len, dy_len) = (x.len() / self.batch, dy.len() / self.batch);
+        let outer = self.channels_out[0];
+        let strips = outer.div_ceil(STRIP);
+        with_scratch(self.work_len(strips.div_ceil(ranges) * STRIP), |work| {
             work.fill(0.0);
-            let (framed, packed) = work.split_at_mut(of.frame.len());
+            let (framed, packed) = work.split_at_mut(self.frame.len());
             for item in items {
                 let (part, range) = (item / ranges, item % ranges);
-                let [first, end] =
-                    [range, range + 1].map(|range| (range * strips / ranges * STRIP).min(of.channels_out[0]));
-                let (at, len) = match of.is_swapped {
-                    true => (0, of.sums_of_part()),
-                    false => (of.sums_of_out(first), of.sums_of_out(end - first)),
+                let [first, end] = [range, range + 1].map(|range| (range * strips / ranges * STRIP).min(outer));
+                let (at, len) = match self.is_swapped {
+                    true => (0, self.sums_of_part()),
+                    false => (self.sums_of_out(first), self.sums_of_out(end - first)),
                 };
                 // SAFETY: each item comes to one thread, and these channels' sums to no other item.
-                let sums = unsafe { sums.slice(part * of.sums_of_part() + at, len) };
+                let sums = unsafe { sums.slice(part * self.sums_of_part() + at, len) };
                 sums.fill(0.0);
-                let (group, panel) = (part / of.panels, part % of.panels);
-                let packed_len = if of.packs() { (end - first).div_ceil(STRIP) * of.strip_len() } else { 0 };
+                let (group, panel) = (part / self.panels, part % self.panels);
+                let packed_len = if self.packs() { (end - first).div_ceil(STRIP) * self.strip_len() } else { 0 };
                 for (image, dy) in x.chunks_exact(x_len).zip(dy.chunks_exact(dy_len)) {
                     let part = Part { image, dy, group, panel, outs: [first, end] };
-                    of.add_image::<V>(part, framed, &mut packed[..packed_len], sums);
+                    self.add_image(part, framed, &mut packed[..packed_len], sums);
                 }
             }
         });
@@ -357,9 +329,9 @@ impl Tiles {
     /// # Safety
     ///
     /// For `height` rows of pixels these numbers are in the slices, and `sums` has as many rows.
-    #[inline(always)]
-    unsafe fn add<V: Vector>(
+    unsafe fn add(
         &self,
+        path: Path,
         singles: &[f32],
         vectors: &[f32],
         rows: usize,
@@ -367,99 +339,109 @@ impl Tiles {
         height: usize,
         sums: &mut [f32],
     ) {
+        let lanes = path.lanes();
         assert!(
-            rows > 0 && sums.len() >= (rows - 1) * self.to_next_row + run.next_multiple_of(V::LANES),
+            rows > 0 && sums.len() >= (rows - 1) * self.to_next_row + run.next_multiple_of(lanes),
             "room for the sums"
         );
         let mut at = 0;
         while at < run {
-            let left = (run - at).div_ceil(V::LANES);
-            // Five vectors are better taken as three and two than as four and one.
+            let left = (run - at).div_ceil(lanes);
+            // Four vectors are better taken as two and two than as three and one.
             let vectors_at_once = if left == 4 || left == 2 { 2 } else { left.min(3) };
-            let last = V::first(run - at - (vectors_at_once - 1) * V::LANES);
-            let tile = Tile { tiles: self, height, singles: singles.as_ptr(), vectors: vectors[at..].as_ptr() };
-            let sums = sums[at..].as_mut_ptr();
-            // SAFETY: as the caller vouches; the sums were checked above.
-            unsafe {
-                match vectors_at_once {
-                    1 => tile.rows::<V, 1>(rows, last, sums),
-                    2 => tile.rows::<V, 2>(rows, last, sums),
-                    _ => tile.rows::<V, 3>(rows, last, sums),
-                }
+            let last = run - at - (vectors_at_once - 1) * lanes;
+            let (singles, vectors, sums) = (singles.as_ptr(), vectors[at..].as_ptr(), sums[at..].as_mut_ptr());
+            let tile = Work { tiles: self, height, singles, vectors, last, rows, sums };
+            match vectors_at_once {
+                1 => tile.all_rows::<1>(path),
+                2 => tile.all_rows::<2>(path),
+                _ => tile.all_rows::<3>(path),
             }
-            at += vectors_at_once * V::LANES;
+            at += vectors_at_once * lanes;
         }
     }
 }
 
-struct Tile<'a> {
+/// The sums of some vectors. Whoever makes one vouches for what [`Tiles::add`] asks for.
+#[derive(Clone, Copy)]
+struct Work<'a> {
     tiles: &'a Tiles,
     height: usize,
     singles: *const f32,
     vectors: *const f32,
+    /// Numbers of the last vector.
+    last: usize,
+    rows: usize,
+    sums: *mut f32,
 }
 
-impl Tile<'_> {
-    /// # Safety
-    ///
-    /// As for [`Tiles::add`].
-    #[inline(always)]
-    unsafe fn rows<V: Vector, const N: usize>(&self, rows: usize, last: V::Mask, sums: *mut f32) {
-        let most = if V::REGISTERS == 32 { 24 } else { 12 };
-        let mut row = 0;
-        // SAFETY: as the caller vouches; there are as many rows left as a tile takes.
-        unsafe {
-            macro_rules! tiles {
-                ($($rows:literal)*) => { $(
-                    if $rows * N <= most {
-                        while rows - row >= $rows {
-                            let to = sums.add(row * self.tiles.to_next_row);
-                            self.sum::<V, $rows, N>(row, last, to);
-                            row += $rows;
-                        }
-                    }
-                )* };
-            }
-            tiles!(16 8 4 2 1);
+impl<'a> Work<'a> {
+    fn all_rows<const N: usize>(mut self, path: Path) {
+        let most = if path == Path::Avx512 { 24 } else { 12 };
+        macro_rules! tiles {
+            ($($rows:literal)*) => { $(
+                if $rows * N <= most {
+                    simd::run(path, Rows::<$rows, N>(self.take($rows)));
+                }
+            )* };
         }
+        tiles!(16 8 4 2 1);
     }
 
-    /// # Safety
-    ///
-    /// As for [`Tiles::add`].
+    /// Takes as many of the first rows off as make up tiles of `size`.
+    fn take(&mut self, size: usize) -> Self {
+        let taken = Self { rows: self.rows / size * size, ..*self };
+        self.rows -= taken.rows;
+        self.singles = self.singles.wrapping_add(taken.rows);
+        self.sums = self.sums.wrapping_add(taken.rows * self.tiles.to_next_row);
+        taken
+    }
+}
+
+/// Tiles of `R` rows of `N` vectors.
+struct Rows<'a, const R: usize, const N: usize>(Work<'a>);
+
+impl<const R: usize, const N: usize> Task for Rows<'_, R, N> {
+    type Output = ();
+
     #[inline(always)]
-    unsafe fn sum<V: Vector, const R: usize, const N: usize>(&self, row: usize, last: V::Mask, to: *mut f32) {
-        let Tiles { single_steps, vector_steps, width, to_next_row } = *self.tiles;
-        // SAFETY: the caller vouches for the places of all pixels.
-        unsafe {
-            let mut sums = [[V::zero(); N]; R];
-            for r in 0..R {
-                for v in 0..N {
-                    sums[r][v] = V::load(to.add(r * to_next_row + v * V::LANES));
-                }
-            }
-            for y in 0..self.height {
-                let mut single = self.singles.add(row + y * single_steps[0]);
-                let mut vector = self.vectors.add(y * vector_steps[0]);
-                for _ in 0..width {
-                    let mut factor = [V::zero(); N];
-                    for v in 0..N - 1 {
-                        factor[v] = V::load(vector.add(v * V::LANES));
+    fn run<V: Vector>(self) {
+        let Work { tiles, height, singles, vectors, last, rows, sums: to } = self.0;
+        let Tiles { single_steps, vector_steps, width, to_next_row } = *tiles;
+        let last = V::first(last);
+        for row in (0..rows).step_by(R) {
+            // SAFETY: whoever made the work vouches for all places.
+            unsafe {
+                let (singles, to) = (singles.add(row), to.add(row * to_next_row));
+                let mut sums = [[V::zero(); N]; R];
+                for r in 0..R {
+                    for v in 0..N {
+                        sums[r][v] = V::load(to.add(r * to_next_row + v * V::LANES));
                     }
-                    factor[N - 1] = V::load_first(vector.add((N - 1) * V::LANES), last);
-                    for r in 0..R {
-                        let number = V::splat(*single.add(r));
-                        for v in 0..N {
-                            sums[r][v] = number.mul_add(factor[v], sums[r][v]);
+                }
+                for y in 0..height {
+                    let mut single = singles.add(y * single_steps[0]);
+                    let mut vector = vectors.add(y * vector_steps[0]);
+                    for _ in 0..width {
+                        let mut factor = [V::zero(); N];
+                        for v in 0..N - 1 {
+                            factor[v] = V::load(vector.add(v * V::LANES));
                         }
+                        factor[N - 1] = V::load_first(vector.add((N - 1) * V::LANES), last);
+                        for r in 0..R {
+                            let number = V::splat(*single.add(r));
+                            for v in 0..N {
+                                sums[r][v] = number.mul_add(factor[v], sums[r][v]);
+                            }
+                        }
+                        single = single.wrapping_add(single_steps[1]);
+                        vector = vector.wrapping_add(vector_steps[1]);
                     }
-                    single = single.add(single_steps[1]);
-                    vector = vector.add(vector_steps[1]);
                 }
-            }
-            for r in 0..R {
-                for v in 0..N {
-                    sums[r][v].store(to.add(r * to_next_row + v * V::LANES));
+                for r in 0..R {
+                    for v in 0..N {
+                        sums[r][v].store(to.add(r * to_next_row + v * V::LANES));
+                    }
                 }
             }
         }

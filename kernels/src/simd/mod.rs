@@ -97,14 +97,20 @@ pub trait Task {
     fn run<V: Vector>(self) -> Self::Output;
 }
 
-/// Computes `task` with the instructions of `path`; with portable ones if this processor lacks them.
+/// Computes `task` with the instructions of `path`.
+///
+/// # Panics
+///
+/// If this processor lacks them.
 pub fn run<T: Task>(path: Path, task: T) -> T::Output {
     match path {
         #[cfg(target_arch = "x86_64")]
-        Path::Avx512 if x86::has_avx512() => x86::run_avx512(task),
+        Path::Avx512 => x86::run_avx512(task),
         #[cfg(target_arch = "x86_64")]
-        Path::Avx2 if x86::has_avx2() => x86::run_avx2(task),
-        _ => task.run::<Portable>(),
+        Path::Avx2 => x86::run_avx2(task),
+        #[cfg(not(target_arch = "x86_64"))]
+        Path::Avx512 | Path::Avx2 => panic!("{path:?} on another processor"),
+        Path::Portable => task.run::<Portable>(),
     }
 }
 

@@ -1,17 +1,22 @@
 //! Vectors of AVX-512: 16 numbers.
 
 use std::arch::x86_64::*;
+use std::sync::LazyLock;
 
 use crate::simd::{Task, Vector};
 
 /// Whether this processor has the instructions.
+#[inline]
 pub fn has_avx512() -> bool {
-    is_x86_feature_detected!("avx512f")
-        && is_x86_feature_detected!("avx512vl")
-        && is_x86_feature_detected!("avx512dq")
-        && is_x86_feature_detected!("avx512bw")
-        && is_x86_feature_detected!("avx2")
-        && is_x86_feature_detected!("fma")
+    static HAS: LazyLock<bool> = LazyLock::new(|| {
+        is_x86_feature_detected!("avx512f")
+            && is_x86_feature_detected!("avx512vl")
+            && is_x86_feature_detected!("avx512dq")
+            && is_x86_feature_detected!("avx512bw")
+            && is_x86_feature_detected!("avx2")
+            && is_x86_feature_detected!("fma")
+    });
+    *HAS
 }
 
 /// Computes `task` with vectors of this width.

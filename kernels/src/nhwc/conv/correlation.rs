@@ -1,15 +1,17 @@
 //! The pass over images that a convolution and its input gradient are: frame an image, sum at the pixels of the result.
 
+use std::ops::Range;
+
 use super::blocks::{Block, Blocks};
-use super::source::Frame;
+use super::source::{Frame, Slabs};
 use super::sweep::{End, Sweep};
 use super::{Epilogue, Old};
 use crate::scratch::with_scratch;
 use crate::share::{Shared, share};
 use crate::simd::Path;
 
-/// Images at once stay within the second cache, beside a block's weights.
-const IMAGES_AT_ONCE: usize = 1 << 18;
+/// Slabs that weights are read once for.
+const IMAGES_AT_ONCE: usize = 4;
 /// Weights of so many numbers are worth being read for several images at once.
 const LARGE_WEIGHTS: usize = 1 << 17;
 
@@ -22,12 +24,16 @@ pub(super) struct Correlation {
     pub(super) frame: Frame,
     /// Numbers of an image of the result.
     pub(super) result_len: usize,
+    /// The rows of pixels that are computed at a time.
+    pub(super) slabs: Slabs,
     /// Channels of a group that go in.
     pub(super) group_in: usize,
     /// The channels of a group that come out.
     pub(super) blocks: Blocks,
     /// The pixels of the result, those that are summed alike together.
     pub(super) sweeps: Vec<Sweep>,
+    /// Whether each channel is for itself: all are one group of blocks then.
+    pub(super) channelwise: bool,
 }
 
 impl Correlation {
@@ -49,32 +55,27 @@ impl Correlation {
             Old::Added => result.start().cast_const(),
             Old::Dropped => epilogue.residual.map_or(std::ptr::null(), <[f32]>::as_ptr),
         };
-        let at_once = self.images_at_once();
-        let image_groups = self.batch.div_ceil(at_once);
-        // Where there are more threads than images, each takes a part of the channels or pixels.
-        let parts = rayon::current_num_threads().div_ceil(image_groups.max(1)).min(self.most_parts());
-        let job =
-            Job { correlation: self, source, packed, result, residual: Place(residual), epilogue, at_once, parts };
-        share(image_groups * parts, |items| {
-            if self.frame.is_bare() {
-                items.for_each(|item| job.item(item, None));
-                return;
-            }
-            with_scratch(at_once * self.frame.len(), |framed| {
+        let slabs = self.slabs.count();
+        let items = self.batch * slabs;
+        // Where there are more threads than these, each takes some of the channels.
+        let parts = rayon::current_num_threads().div_ceil(items.max(1)).min(self.blocks.count());
+        let job = Job { correlation: self, source, packed, result, residual: Place(residual), epilogue, parts };
+        // Large weights are read once for several images.
+        let at_once = if self.packed_len() < LARGE_WEIGHTS {
+            1
+        } else {
+            IMAGES_AT_ONCE.min(items.div_ceil(2 * rayon::current_num_threads())).max(1)
+        };
+        share(items.div_ceil(at_once) * parts, |shares| {
+            let len = if self.frame.is_bare() { 0 } else { self.slabs.len(&self.frame) };
+            with_scratch(at_once * len, |framed| {
                 framed.fill(0.0);
-                items.for_each(|item| job.item(item, Some(framed)));
+                for share in shares {
+                    let (first, part) = (share / parts * at_once, share % parts);
+                    job.item(first..items.min(first + at_once), part, framed);
+                }
             });
         });
-    }
-
-    fn images_at_once(&self) -> usize {
-        if self.packed_len() < LARGE_WEIGHTS { 1 } else { (IMAGES_AT_ONCE / self.frame.len()).clamp(1, 8) }
-            .min(self.batch.div_ceil(rayon::current_num_threads()).max(1))
-    }
-
-    fn most_parts(&self) -> usize {
-        let pixels = self.sweeps.iter().map(Sweep::len).max().unwrap_or(1);
-        pixels.div_ceil(4).max(self.blocks.count())
     }
 }
 
@@ -93,42 +94,39 @@ struct Job<'a> {
     result: Shared<'a>,
     residual: Place,
     epilogue: Epilogue<'a>,
-    at_once: usize,
     parts: usize,
 }
 
 impl Job<'_> {
-    fn item(&self, item: usize, framed: Option<&mut [f32]>) {
-        let Correlation { frame, blocks, .. } = self.correlation;
-        let (first, part) = (item / self.parts * self.at_once, item % self.parts);
-        let images = self.at_once.min(self.correlation.batch - first);
-        let source = &self.source[first * frame.image_len()..][..images * frame.image_len()];
-        let (sources, len) = match framed {
-            None => (source, frame.image_len()),
-            Some(framed) => {
-                let pairs = source.chunks_exact(frame.image_len()).zip(framed.chunks_exact_mut(frame.len()));
-                pairs.for_each(|(image, framed)| frame.fill(image, framed));
-                (&*framed, frame.len())
+    /// Computes some slabs, counted over all images: the `part`th part of the channels.
+    fn item(&self, slabs: Range<usize>, part: usize, framed: &mut [f32]) {
+        let Correlation { frame, blocks, slabs: all, .. } = self.correlation;
+        let place = |slab: usize| (slab / all.count(), all.rows_of(slab % all.count()));
+        let image = |number: usize| &self.source[number * frame.image_len()..][..frame.image_len()];
+        let len = if frame.is_bare() { 0 } else { all.len(frame) };
+        if len > 0 {
+            for (slab, framed) in slabs.clone().zip(framed.chunks_exact_mut(len)) {
+                let (number, rows) = place(slab);
+                frame.fill(image(number), 0, frame.channels, all.framed(&rows), framed);
             }
-        };
-        let by_blocks = blocks.count() >= self.parts;
+        }
         for group in 0..self.correlation.groups {
-            for number in 0..blocks.count() {
-                if by_blocks && number % self.parts != part {
-                    continue;
-                }
-                let block = blocks.block(number);
-                let share = if by_blocks { [0, 1] } else { [part, self.parts] };
-                for image in 0..images {
-                    let framed = &sources[image * len..][..len];
-                    self.block(first + image, framed, group, block, share);
+            for block in (part..blocks.count()).step_by(self.parts).map(|number| blocks.block(number)) {
+                for (at, slab) in slabs.clone().enumerate() {
+                    let (number, rows) = place(slab);
+                    let source = match len {
+                        0 => image(number).as_ptr(),
+                        // Where the image would begin if all of it was there.
+                        _ => framed[at * len..].as_ptr().wrapping_sub(all.framed(&rows).start * frame.row()),
+                    };
+                    self.block(number, source, rows, group, block);
                 }
             }
         }
     }
 
-    fn block(&self, image: usize, framed: &[f32], group: usize, block: Block, share: [usize; 2]) {
-        let Correlation { blocks, group_in, result_len, sweeps, .. } = self.correlation;
+    fn block(&self, image: usize, framed: *const f32, rows: Range<usize>, group: usize, block: Block) {
+        let Correlation { blocks, group_in, result_len, sweeps, channelwise, .. } = self.correlation;
         let channel = group * blocks.channels + block.first;
         let weights = &self.packed[group * blocks.packed_len() + block.weights..];
         let at = image * result_len + channel;
@@ -139,13 +137,13 @@ impl Job<'_> {
             relu: self.epilogue.relu,
         };
         for sweep in sweeps {
-            // SAFETY: sizes were checked when the run began, and a sweep's places lie within a frame, a block and an image
-            // of these sizes. What this part of the segments writes no other item does: of this image, this block of
+            // SAFETY: sizes were checked when the run began, and a sweep's places of these rows lie within a slab, a block and
+            // an image of these sizes. What this call writes no other item does: these rows of this image, this block of
             // channels.
             unsafe {
-                let source = framed.as_ptr().add(group * group_in);
+                let source = framed.wrapping_add(if *channelwise { block.first } else { group * group_in });
                 let result = self.result.start().add(at);
-                sweep.block(self.correlation.path, share, source, weights.as_ptr(), result, block.channels, end);
+                sweep.block(self.correlation.path, rows.clone(), source, weights.as_ptr(), result, block.channels, end);
             }
         }
     }

@@ -8,14 +8,16 @@
 //! together there ([`sweep`]). A thread takes an image at a time.
 
 mod blocks;
+mod channelwise;
 mod correlation;
 mod source;
 mod sweep;
 mod weight_gradient;
 
 use blocks::Blocks;
+use channelwise::ChannelwiseGradient;
 use correlation::Correlation;
-use source::Frame;
+use source::{Frame, Slabs};
 use sweep::{Pixels, Sweep, Tap};
 use weight_gradient::WeightGradient;
 
@@ -33,6 +35,9 @@ pub struct Window {
     /// Pixels from one tap to the next.
     pub dilation: [usize; 2],
 }
+
+/// Bytes of a framed slab: it stays in the second cache.
+const SLAB: usize = 200 * 1024;
 
 /// The sizes of a convolution. Two numbers are `[height, width]`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -93,6 +98,11 @@ impl Conv {
         self.window.kernel[0] * self.window.kernel[1]
     }
 
+    /// Whether each channel goes into one channel of its own.
+    fn is_channelwise(&self) -> bool {
+        self.groups == self.channels_in && self.groups == self.channels_out && self.groups > 1
+    }
+
     fn group_in(&self) -> usize {
         self.channels_in / self.groups
     }
@@ -115,7 +125,13 @@ pub struct Convolution {
     conv: Conv,
     forward: Correlation,
     input_gradient: Correlation,
-    weight_gradient: WeightGradient,
+    weight_gradient: WeightWay,
+}
+
+#[derive(Debug, Clone)]
+enum WeightWay {
+    Dense(WeightGradient),
+    Channelwise(ChannelwiseGradient),
 }
 
 impl Convolution {
@@ -130,7 +146,10 @@ impl Convolution {
         Self {
             forward: forward(&conv),
             input_gradient: input_gradient(&conv),
-            weight_gradient: WeightGradient::new(&conv),
+            weight_gradient: match conv.is_channelwise() {
+                true => WeightWay::Channelwise(ChannelwiseGradient::new(&conv)),
+                false => WeightWay::Dense(WeightGradient::new(&conv)),
+            },
             conv,
         }
     }
@@ -149,6 +168,7 @@ impl Convolution {
     pub fn pack(&self, weight: &[f32], packed: &mut [f32]) {
         let (inner, taps) = (self.conv.group_in(), self.conv.taps());
         self.forward.blocks.pack(weight, packed, |out, place| {
+            // Where each channel is for itself, `inner` is 1 and `out` counts all of them.
             let (tap, channel) = (place / inner, place % inner);
             (out * inner + channel) * taps + tap
         });
@@ -157,9 +177,10 @@ impl Convolution {
     /// Lays the weight out for [`Convolution::input_gradient`].
     pub fn pack_transposed(&self, weight: &[f32], packed: &mut [f32]) {
         let (inner, outer, taps) = (self.conv.group_in(), self.conv.group_out(), self.conv.taps());
+        let is_channelwise = self.conv.is_channelwise();
         self.input_gradient.blocks.pack(weight, packed, |channel, place| {
             let (tap, out) = (taps - 1 - place / outer, place % outer);
-            (out * inner + channel) * taps + tap
+            if is_channelwise { channel * taps + tap } else { (out * inner + channel) * taps + tap }
         });
     }
 
@@ -175,12 +196,18 @@ impl Convolution {
 
     /// Numbers that [`Convolution::weight_gradient`] computes with beside its arguments.
     pub fn scratch_len(&self) -> usize {
-        self.weight_gradient.scratch_len()
+        match &self.weight_gradient {
+            WeightWay::Dense(way) => way.scratch_len(),
+            WeightWay::Channelwise(way) => way.scratch_len(),
+        }
     }
 
     /// The gradient at the weight, `[out, in / groups, kh, kw]`.
     pub fn weight_gradient(&self, x: &[f32], dy: &[f32], dw: &mut [f32], scratch: &mut [f32]) {
-        self.weight_gradient.run(x, dy, dw, scratch);
+        match &self.weight_gradient {
+            WeightWay::Dense(way) => way.run(x, dy, dw, scratch),
+            WeightWay::Channelwise(way) => way.run(x, dy, dw, scratch),
+        }
     }
 }
 
@@ -199,7 +226,9 @@ fn forward(conv: &Conv) -> Correlation {
         })
     });
     let places = conv.places();
-    let blocks = Blocks { channels: conv.group_out(), lanes: conv.path.lanes(), taps: conv.taps() * inner };
+    let channelwise = conv.is_channelwise();
+    let (groups, channels) = if channelwise { (1, conv.channels_out) } else { (conv.groups, conv.group_out()) };
+    let blocks = Blocks { channels, lanes: conv.path.lanes(), taps: conv.taps() * inner };
     let pixels = Pixels {
         count: places,
         from: 0,
@@ -208,15 +237,22 @@ fn forward(conv: &Conv) -> Correlation {
         result_steps: [places[1] * conv.channels_out, conv.channels_out],
     };
     let row_taps = (joins && stride[1] == 1).then_some(kw);
+    let (taps, width) = (taps.collect(), blocks.block(0).width);
+    let sweep = match channelwise {
+        true => Sweep::channelwise(&pixels, taps),
+        false => Sweep::new(&pixels, taps, row_taps, width, conv.path.lanes()),
+    };
     Correlation {
         path: conv.path,
         batch: conv.batch,
-        groups: conv.groups,
+        groups,
         frame,
         result_len: places[0] * places[1] * conv.channels_out,
         group_in: inner,
-        sweeps: vec![Sweep::new(&pixels, taps.collect(), row_taps, blocks.block(0).width, conv.path.lanes())],
+        slabs: Slabs::new(places[0], stride[0], (kh - 1) * dilation[0] + 1, &frame, 0, SLAB),
+        sweeps: vec![sweep],
         blocks,
+        channelwise,
     }
 }
 
@@ -240,11 +276,13 @@ fn input_gradient(conv: &Conv) -> Correlation {
     let (places, outer) = (conv.places(), conv.group_out());
     let mut before = [0; 2];
     let mut after = [0; 2];
+    let mut furthest = [0; 2];
     for axis in [0, 1] {
         for phase in 0..stride[axis].min(conv.image[axis]) {
             let last = (conv.image[axis] - 1 - phase) / stride[axis];
             for (_, offset) in taps_over(conv, axis, phase) {
                 before[axis] = before[axis].max(-offset);
+                furthest[axis] = furthest[axis].max(offset);
                 after[axis] = after[axis].max(last as isize + offset - (places[axis] as isize - 1));
             }
         }
@@ -253,7 +291,9 @@ fn input_gradient(conv: &Conv) -> Correlation {
     let frame = Frame { image: places, channels: conv.channels_out, before, after };
     let (row, pixel) = (frame.row(), conv.channels_out);
     let joins = stride[1] == 1 && dilation[1] == 1 && conv.groups == 1;
-    let blocks = Blocks { channels: conv.group_in(), lanes: conv.path.lanes(), taps: conv.taps() * outer };
+    let channelwise = conv.is_channelwise();
+    let (groups, channels) = if channelwise { (1, conv.channels_in) } else { (conv.groups, conv.group_in()) };
+    let blocks = Blocks { channels, lanes: conv.path.lanes(), taps: conv.taps() * outer };
     let sweeps =
         (0..stride[0].min(conv.image[0])).flat_map(|py| (0..stride[1].min(conv.image[1])).map(move |px| [py, px]));
     let sweep = |[py, px]: [usize; 2]| {
@@ -276,18 +316,26 @@ fn input_gradient(conv: &Conv) -> Correlation {
             to: (py * conv.image[1] + px) * conv.channels_in,
             result_steps: [stride[0] * conv.image[1] * conv.channels_in, stride[1] * conv.channels_in],
         };
-        let taps = taps.collect();
-        Sweep::new(&pixels, taps, joins.then_some(kw), blocks.block(0).width, conv.path.lanes())
+        let (taps, width) = (taps.collect(), blocks.block(0).width);
+        match channelwise {
+            true => Sweep::channelwise(&pixels, taps),
+            false => Sweep::new(&pixels, taps, joins.then_some(kw), width, conv.path.lanes()),
+        }
     };
+    let sweeps: Vec<Sweep> = sweeps.map(sweep).collect();
+    let rows = sweeps.iter().map(Sweep::rows).max().unwrap_or(0);
+    let seen = before[0] + furthest[0] as usize + 1;
     Correlation {
+        slabs: Slabs::new(rows, 1, seen, &frame, 0, SLAB),
         path: conv.path,
         batch: conv.batch,
-        groups: conv.groups,
+        groups,
         frame,
         result_len: conv.image[0] * conv.image[1] * conv.channels_in,
         group_in: outer,
-        sweeps: sweeps.map(sweep).collect(),
+        sweeps,
         blocks,
+        channelwise,
     }
 }
 

@@ -1,5 +1,7 @@
 //! Images with zeros around them, as the kernels read them.
 
+use std::ops::Range;
+
 /// Images of `channels` numbers a pixel, in a frame of zeros.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Frame {
@@ -24,12 +26,6 @@ impl Frame {
         self.image[0] * self.image[1] * self.channels
     }
 
-    /// Numbers of an image with its frame.
-    pub(super) fn len(&self) -> usize {
-        let [height, width] = self.outer();
-        height * width * self.channels
-    }
-
     /// Whether there is no frame.
     pub(super) fn is_bare(&self) -> bool {
         self.before == [0; 2] && self.after == [0; 2]
@@ -40,39 +36,69 @@ impl Frame {
         self.outer()[1] * self.channels
     }
 
-    /// Copies an image into `framed`, whose frame is there already.
-    #[inline(always)]
-    pub(super) fn fill(&self, image: &[f32], framed: &mut [f32]) {
-        let row = self.image[1] * self.channels;
-        let inside = self.before[0] * self.row() + self.before[1] * self.channels;
-        for (from, to) in image.chunks_exact(row).zip(framed[inside..].chunks_mut(self.row())) {
-            to[..row].copy_from_slice(from);
-        }
-    }
-
-    /// Copies the channels from `first` on of an image of `of` channels.
-    #[inline(always)]
-    pub(super) fn fill_channels(&self, image: &[f32], first: usize, of: usize, framed: &mut [f32]) {
-        if self.channels == of {
-            return self.fill(image, framed);
-        }
-        let inside = self.before[0] * self.row() + self.before[1] * self.channels;
-        for (from, to) in image.chunks_exact(self.image[1] * of).zip(framed[inside..].chunks_mut(self.row())) {
+    /// Copies some rows, counted with the frame, of an image of `of` channels to `framed`: the frame's channels of it, from
+    /// `first` on, and zeros where the image has none. The columns of the frame beside the image are left as they are.
+    pub(super) fn fill(&self, image: &[f32], first: usize, of: usize, rows: Range<usize>, framed: &mut [f32]) {
+        let (beside, width) = (self.before[1] * self.channels, self.image[1] * self.channels);
+        for (row, to) in rows.zip(framed.chunks_mut(self.row())) {
+            let to = &mut to[beside..beside + width];
+            let Some(y) = row.checked_sub(self.before[0]).filter(|y| *y < self.image[0]) else {
+                to.fill(0.0);
+                continue;
+            };
+            let from = &image[y * self.image[1] * of..][..self.image[1] * of];
+            if self.channels == of {
+                to.copy_from_slice(from);
+                continue;
+            }
+            let there = self.channels.min(of - first);
             for (from, to) in from.chunks_exact(of).zip(to.chunks_exact_mut(self.channels)) {
-                to.copy_from_slice(&from[first..first + self.channels]);
+                to[..there].copy_from_slice(&from[first..first + there]);
+                to[there..].fill(0.0);
             }
         }
     }
+}
 
-    /// As [`Frame::fill_channels`] where the image ends before the frame's last channels, which become zero.
-    #[inline(always)]
-    pub(super) fn fill_last_channels(&self, image: &[f32], first: usize, of: usize, framed: &mut [f32]) {
-        let inside = self.before[0] * self.row() + self.before[1] * self.channels;
-        for (from, to) in image.chunks_exact(self.image[1] * of).zip(framed[inside..].chunks_mut(self.row())) {
-            for (from, to) in from.chunks_exact(of).zip(to.chunks_exact_mut(self.channels)) {
-                to[..of - first].copy_from_slice(&from[first..]);
-                to[of - first..].fill(0.0);
-            }
-        }
+/// How an image is gone over: some rows of places at a time, with the framed rows that they are computed from.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Slabs {
+    /// Rows of places in the whole image.
+    pub(super) rows: usize,
+    /// Framed rows from one row of places to the next.
+    pub(super) step: usize,
+    /// Framed rows that one row of places sees.
+    pub(super) seen: usize,
+    /// Rows of places at a time.
+    pub(super) at_once: usize,
+}
+
+impl Slabs {
+    /// As many rows at a time as stay below so many bytes; `beside` is what each row takes beside the framed ones.
+    pub(super) fn new(rows: usize, step: usize, seen: usize, frame: &Frame, beside: usize, bytes: usize) -> Self {
+        let fits = bytes / size_of::<f32>() / (step * frame.row() + beside).max(1);
+        // All the same size, or nearly.
+        let parts = rows.div_ceil(fits.max(1)).max(1);
+        Self { rows, step, seen, at_once: rows.div_ceil(parts) }
+    }
+
+    /// How many slabs there are.
+    pub(super) fn count(&self) -> usize {
+        self.rows.div_ceil(self.at_once)
+    }
+
+    /// The rows of places of a slab.
+    pub(super) fn rows_of(&self, slab: usize) -> Range<usize> {
+        slab * self.at_once..self.rows.min((slab + 1) * self.at_once)
+    }
+
+    /// The framed rows that rows of places see.
+    pub(super) fn framed(&self, rows: &Range<usize>) -> Range<usize> {
+        rows.start * self.step..(rows.end - 1) * self.step + self.seen
+    }
+
+    /// Numbers of a framed slab.
+    pub(super) fn len(&self, frame: &Frame) -> usize {
+        self.framed(&(0..self.at_once)).len() * frame.row()
     }
 }

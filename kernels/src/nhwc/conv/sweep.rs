@@ -9,6 +9,8 @@
 //! kernel are next to each other and pixels too, a number of the source that is loaded once serves all taps it is under
 //! ([`RowTiles`]); in general it is loaded once a tap ([`Tiles`]).
 
+use std::ops::Range;
+
 use crate::simd::{self, Path, Task, Vector};
 
 /// One run of numbers that lie together in source and weight.
@@ -39,8 +41,12 @@ pub(super) struct Sweep {
     taps: Vec<Tap>,
     /// Taps of a kernel's row, where each of `taps` is such a row and its taps are `step` numbers apart.
     row: Option<usize>,
-    /// Segments of so many pixels each.
+    /// Whether each channel of the result is the sum over that channel of the source alone. A tap is of one number then.
+    channelwise: bool,
+    /// Segments of so many pixels each, row by row.
     segments: Vec<(usize, Vec<Segment>)>,
+    /// Rows of pixels.
+    rows: usize,
 }
 
 /// A grid of pixels. Two numbers are `[height, width]`.
@@ -112,16 +118,20 @@ impl Sweep {
                 x += pixels;
             }
         }
-        Self { step: steps[1], result_step: result_steps[1], taps, row, segments }
+        Self { step: steps[1], result_step: result_steps[1], taps, row, channelwise: false, segments, rows: height }
     }
 
-    /// How many segments there are: what may be divided between threads.
-    pub(super) fn len(&self) -> usize {
-        self.segments.iter().map(|(_, segments)| segments.len()).sum()
+    /// The sums at `pixels`, of each channel for itself: `source[pixel + tap, channel] * weight[tap, channel]`.
+    pub(super) fn channelwise(pixels: &Pixels, taps: Vec<Tap>) -> Self {
+        Self { channelwise: true, ..Self::new(pixels, taps, None, 0, 0) }
     }
 
-    /// Computes the `part`th of `parts` equal parts of the segments, for one block of `channels`: at most two vectors of
-    /// them, in one vector if they fit.
+    /// How many rows of pixels there are.
+    pub(super) fn rows(&self) -> usize {
+        self.rows
+    }
+
+    /// Computes some rows of pixels, for one block of `channels`: at most two vectors of them, in one vector if they fit.
     ///
     /// # Safety
     ///
@@ -130,7 +140,7 @@ impl Sweep {
     pub(super) unsafe fn block(
         &self,
         path: Path,
-        [part, parts]: [usize; 2],
+        rows: Range<usize>,
         source: *const f32,
         weights: *const f32,
         result: *mut f32,
@@ -138,7 +148,8 @@ impl Sweep {
         end: End,
     ) {
         for (width, segments) in &self.segments {
-            let segments = &segments[part * segments.len() / parts..(part + 1) * segments.len() / parts];
+            let in_row = segments.len() / self.rows;
+            let segments = &segments[rows.start * in_row..rows.end.min(self.rows) * in_row];
             let work = Work { sweep: self, segments, source, weights, result, channels, end };
             if channels <= path.lanes() { work.segments::<1>(path, *width) } else { work.segments::<2>(path, *width) }
         }
@@ -179,9 +190,15 @@ impl<'a> Work<'a> {
 
     fn tiles<const Q: usize, const N: usize>(mut self, path: Path) {
         let most = if path == Path::Avx512 { 24 } else { 12 };
+        if self.sweep.channelwise {
+            if Q * N <= 4 && self.segments.len() >= 2 {
+                simd::run(path, ChannelTiles::<2, Q, N>(self.take(2)));
+            }
+            return simd::run(path, ChannelTiles::<1, Q, N>(self));
+        }
         macro_rules! tiles {
             ($($segments:literal)*) => { $(
-                if $segments * Q * N <= most {
+                if $segments * Q * N <= most && self.segments.len() >= $segments {
                     let work = self.take($segments);
                     simd::run(path, Tiles::<$segments, Q, N>(work));
                 }
@@ -246,6 +263,47 @@ impl<const G: usize, const Q: usize, const N: usize> Task for Tiles<'_, G, Q, N>
                             from[g] = from[g].add(1);
                         }
                         weights = weights.add(N * V::LANES);
+                    }
+                }
+                for g in 0..G {
+                    for q in 0..Q {
+                        write(sums[g][q], result, segments[g].to + q * result_step, masks, end);
+                    }
+                }
+            }
+        }
+    }
+}
+
+/// Tiles of `G` segments of `Q` pixels, each channel for itself.
+struct ChannelTiles<'a, const G: usize, const Q: usize, const N: usize>(Work<'a>);
+
+impl<const G: usize, const Q: usize, const N: usize> Task for ChannelTiles<'_, G, Q, N> {
+    type Output = ();
+
+    #[inline(always)]
+    fn run<V: Vector>(self) {
+        let Work { sweep: &Sweep { step, result_step, ref taps, .. }, segments, source, weights, result, end, .. } =
+            self.0;
+        let masks = self.0.masks::<V, N>();
+        for segments in segments.as_chunks::<G>().0 {
+            let mut sums = [[[V::zero(); N]; Q]; G];
+            // SAFETY: whoever made the work vouches for all places.
+            unsafe {
+                for tap in taps {
+                    let weights = weights.add(tap.weight * N * V::LANES);
+                    let mut weight = [V::zero(); N];
+                    for v in 0..N {
+                        weight[v] = V::load(weights.add(v * V::LANES));
+                    }
+                    for g in 0..G {
+                        let from = source.add(segments[g].from + tap.from);
+                        for q in 0..Q {
+                            for v in 0..N {
+                                let numbers = V::load_first(from.add(q * step + v * V::LANES), masks[v]);
+                                sums[g][q][v] = numbers.mul_add(weight[v], sums[g][q][v]);
+                            }
+                        }
                     }
                 }
                 for g in 0..G {

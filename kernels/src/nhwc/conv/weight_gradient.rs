@@ -13,7 +13,7 @@
 //!   by weights   each thread has some of the sums and goes over all images: where the weight is large
 //! ```
 
-use super::source::Frame;
+use super::source::{Frame, Slabs};
 use super::{Conv, Window};
 use crate::nhwc::CHUNKS;
 use crate::scratch::with_scratch;
@@ -27,8 +27,8 @@ const PANEL: usize = 64;
 const FAR_APART: usize = 64;
 /// Output channels that lie together then.
 const STRIP: usize = 8;
-/// Bytes of the rows that tiles go over: those of the first cache, with room for the sums.
-const ROWS: usize = 24 * 1024;
+/// Bytes of the rows that tiles go over: they stay in the second cache, from where vectors come quickly enough.
+const ROWS: usize = 128 * 1024;
 
 /// See the [module documentation](self).
 #[derive(Debug, Clone)]
@@ -45,6 +45,7 @@ pub(super) struct WeightGradient {
     /// The frame of a panel: of all channels, or of [`PANEL`] of them.
     frame: Frame,
     panels: usize,
+    slabs: Slabs,
     places: [usize; 2],
     /// Numbers of a framed panel from one place to the next, `[height, width]`.
     steps: [usize; 2],
@@ -74,7 +75,10 @@ impl WeightGradient {
             .collect();
         let lanes = conv.path.lanes();
         let filled = |numbers: usize| numbers as f64 / numbers.next_multiple_of(lanes) as f64;
+        let (places, packs) = (conv.places(), conv.channels_out >= FAR_APART);
+        let beside = places[1] * if packs { STRIP } else { conv.channels_out };
         let mut made = Self {
+            slabs: Slabs::new(places[0], stride[0], (kh - 1) * dilation[0] + 1, &frame, beside, ROWS),
             path: conv.path,
             batch: conv.batch,
             groups: conv.groups,
@@ -83,14 +87,15 @@ impl WeightGradient {
             channels_out: [outer, conv.channels_out],
             frame,
             panels,
-            places: conv.places(),
+            places,
             steps: [stride[0] * frame.row(), stride[1] * channels],
             runs,
             run,
             is_swapped: filled(run) < 0.75 && filled(outer) > filled(run),
             by_images: true,
         };
-        let streamed = conv.batch * (made.panels * frame.len() + made.places[0] * made.places[1] * conv.channels_out);
+        let streamed =
+            conv.batch * (made.panels * frame.image_len() + made.places[0] * made.places[1] * conv.channels_out);
         made.by_images = panels == 1 && 4 * made.chunks() * made.sums() < streamed;
         made
     }
@@ -178,9 +183,13 @@ impl WeightGradient {
         self.channels_out[1] >= FAR_APART && !self.is_swapped
     }
 
+    fn framed_len(&self) -> usize {
+        self.slabs.len(&self.frame)
+    }
+
     /// Numbers that the work on one image takes, for `outer` channels that come out.
     fn work_len(&self, outer: usize) -> usize {
-        self.frame.len() + if self.packs() { outer.div_ceil(STRIP) * self.strip_len() } else { 0 }
+        self.framed_len() + if self.packs() { outer.div_ceil(STRIP) * self.strip_len() } else { 0 }
     }
 
     /// Adds an image's products, for the channels `outs` of a group that come out and one panel of those that go in.
@@ -189,12 +198,6 @@ impl WeightGradient {
         let Part { image, dy, group, panel, outs: [first, end] } = part;
         let [_, all_in] = self.channels_in;
         let [outer, all_out] = self.channels_out;
-        let from = panel * self.frame.channels;
-        if from + self.frame.channels <= all_in {
-            self.frame.fill_channels(image, from, all_in, framed);
-        } else {
-            self.frame.fill_last_channels(image, from, all_in, framed);
-        }
         let dy_first = group * outer + first;
         let (rows_from, pixel, strip) = match self.packs() {
             false => (&dy[dy_first..], all_out, STRIP),
@@ -209,7 +212,7 @@ impl WeightGradient {
                 (&*strips, STRIP, self.strip_len())
             }
         };
-        let [numbers, rows] = self.sums_of_run();
+        let [numbers, rows_of_run] = self.sums_of_run();
         let to_next_row = if self.is_swapped { numbers } else { self.runs.len() * numbers };
         let tiles = Tiles {
             single_steps: [self.places[1] * pixel, pixel],
@@ -217,15 +220,14 @@ impl WeightGradient {
             width: self.places[1],
             to_next_row,
         };
-        let bytes = 4 * (tiles.single_steps[0] + tiles.vector_steps[0]);
-        let at_once = (ROWS / bytes).clamp(1, self.places[0]);
-        let mut y = 0;
-        while y < self.places[0] {
-            let height = at_once.min(self.places[0] - y);
+        for rows in (0..self.slabs.count()).map(|slab| self.slabs.rows_of(slab)) {
+            let (y, height) = (rows.start, rows.len());
+            self.frame.fill(image, panel * self.frame.channels, all_in, self.slabs.framed(&rows), framed);
             for (number, run) in self.runs.iter().enumerate() {
-                let x = &framed[y * self.steps[0] + run + group * self.channels_in[0]..];
+                let x = &framed[run + group * self.channels_in[0]..];
                 if self.is_swapped {
-                    let (dy, sums) = (&rows_from[y * tiles.single_steps[0]..], &mut sums[number * numbers * rows..]);
+                    let (dy, sums) =
+                        (&rows_from[y * tiles.single_steps[0]..], &mut sums[number * numbers * rows_of_run..]);
                     // SAFETY: the places of these rows lie in the framed panel and in the gradient's image.
                     unsafe { tiles.swapped().add(self.path, x, dy, self.run, outer, height, sums) };
                     continue;
@@ -237,7 +239,6 @@ impl WeightGradient {
                     unsafe { tiles.add(self.path, dy, x, STRIP.min(end - out), self.run, height, sums) };
                 }
             }
-            y += height;
         }
     }
 }
@@ -259,7 +260,7 @@ impl WeightGradient {
         let outer = self.channels_out[0];
         with_scratch(self.work_len(outer), |work| {
             work.fill(0.0);
-            let (framed, strips) = work.split_at_mut(self.frame.len());
+            let (framed, strips) = work.split_at_mut(self.framed_len());
             for chunk in chunks {
                 // SAFETY: each chunk comes to one thread, and has sums of its own.
                 let sums = unsafe { sums.slice(chunk * self.sums(), self.sums()) };
@@ -283,7 +284,7 @@ impl WeightGradient {
         let strips = outer.div_ceil(STRIP);
         with_scratch(self.work_len(strips.div_ceil(ranges) * STRIP), |work| {
             work.fill(0.0);
-            let (framed, packed) = work.split_at_mut(self.frame.len());
+            let (framed, packed) = work.split_at_mut(self.framed_len());
             for item in items {
                 let (part, range) = (item / ranges, item % ranges);
                 let [first, end] = [range, range + 1].map(|range| (range * strips / ranges * STRIP).min(outer));
@@ -380,7 +381,7 @@ impl<'a> Work<'a> {
         let most = if path == Path::Avx512 { 24 } else { 12 };
         macro_rules! tiles {
             ($($rows:literal)*) => { $(
-                if $rows * N <= most {
+                if $rows * N <= most && self.rows >= $rows {
                     simd::run(path, Rows::<$rows, N>(self.take($rows)));
                 }
             )* };

@@ -111,11 +111,12 @@ impl Conv {
         self.channels_out / self.groups
     }
 
-    /// The same sums over images of one row, where each pixel is for itself.
+    /// The same sums over images of one row, where each pixel is for itself and rows would not be whole tiles.
     fn flattened(self) -> Self {
         let Window { kernel, stride, padding, .. } = self.window;
         let is_pointwise = kernel == [1; 2] && stride == [1; 2] && padding == [0; 4];
-        if is_pointwise { Self { image: [1, self.image[0] * self.image[1]], ..self } } else { self }
+        let joins = is_pointwise && !self.image[1].is_multiple_of(4);
+        if joins { Self { image: [1, self.image[0] * self.image[1]], ..self } } else { self }
     }
 }
 

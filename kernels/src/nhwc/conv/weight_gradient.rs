@@ -176,7 +176,7 @@ impl WeightGradient {
 
     /// Numbers of a strip: of some channels of `dy`, copied to lie together.
     fn strip_len(&self) -> usize {
-        self.places[0] * self.places[1] * STRIP
+        self.slabs.at_once * self.places[1] * STRIP
     }
 
     fn packs(&self) -> bool {
@@ -199,44 +199,59 @@ impl WeightGradient {
         let [_, all_in] = self.channels_in;
         let [outer, all_out] = self.channels_out;
         let dy_first = group * outer + first;
-        let (rows_from, pixel, strip) = match self.packs() {
-            false => (&dy[dy_first..], all_out, STRIP),
-            true => {
-                for (number, strip) in strips.chunks_exact_mut(self.strip_len()).enumerate() {
-                    let at = dy_first + number * STRIP;
-                    let width = STRIP.min(all_out - at);
-                    for (to, from) in strip.chunks_exact_mut(STRIP).zip(dy.chunks_exact(all_out)) {
-                        to[..width].copy_from_slice(&from[at..at + width]);
-                    }
-                }
-                (&*strips, STRIP, self.strip_len())
-            }
-        };
         let [numbers, rows_of_run] = self.sums_of_run();
-        let to_next_row = if self.is_swapped { numbers } else { self.runs.len() * numbers };
+        let (pixel, strip) = if self.packs() { (STRIP, self.strip_len()) } else { (all_out, STRIP) };
         let tiles = Tiles {
             single_steps: [self.places[1] * pixel, pixel],
             vector_steps: self.steps,
             width: self.places[1],
-            to_next_row,
+            to_next_row: if self.is_swapped { numbers } else { self.runs.len() * numbers },
+            runs: [1, 0, 0],
         };
         for rows in (0..self.slabs.count()).map(|slab| self.slabs.rows_of(slab)) {
-            let (y, height) = (rows.start, rows.len());
             self.frame.fill(image, panel * self.frame.channels, all_in, self.slabs.framed(&rows), framed);
-            for (number, run) in self.runs.iter().enumerate() {
-                let x = &framed[run + group * self.channels_in[0]..];
-                if self.is_swapped {
-                    let (dy, sums) =
-                        (&rows_from[y * tiles.single_steps[0]..], &mut sums[number * numbers * rows_of_run..]);
-                    // SAFETY: the places of these rows lie in the framed panel and in the gradient's image.
-                    unsafe { tiles.swapped().add(self.path, x, dy, self.run, outer, height, sums) };
-                    continue;
+            let dy = &dy[rows.start * self.places[1] * all_out..rows.end * self.places[1] * all_out];
+            let singles = match self.packs() {
+                false => &dy[dy_first..],
+                true => {
+                    self.pack(dy, dy_first, strips);
+                    &*strips
                 }
+            };
+            let x = &framed[group * self.channels_in[0]..];
+            if self.is_swapped {
+                // The distance of runs is that of rows of the kernel, or of its taps if they do not lie together.
+                let at_once = if let 3 | 5 = self.runs.len() { self.runs.len() } else { 1 };
+                let distance = if at_once > 1 { self.runs[1] - self.runs[0] } else { 0 };
+                let tiles = Tiles { runs: [at_once, distance, numbers * rows_of_run], ..tiles.swapped() };
+                for (number, run) in self.runs.iter().enumerate().step_by(at_once) {
+                    let sums = &mut sums[number * numbers * rows_of_run..];
+                    // SAFETY: the places of these rows lie in the framed slab and in the gradient's image.
+                    unsafe { tiles.add(self.path, &x[*run..], singles, self.run, outer, rows.len(), sums) };
+                }
+                continue;
+            }
+            for (number, run) in self.runs.iter().enumerate() {
                 for out in (first..end).step_by(STRIP) {
-                    let dy = &rows_from[(out - first) / STRIP * strip + y * tiles.single_steps[0]..];
+                    let dy = &singles[(out - first) / STRIP * strip..];
                     let sums = &mut sums[self.sums_of_out(out - first) + number * numbers..];
                     // SAFETY: as above.
-                    unsafe { tiles.add(self.path, dy, x, STRIP.min(end - out), self.run, height, sums) };
+                    unsafe { tiles.add(self.path, dy, &x[*run..], STRIP.min(end - out), self.run, rows.len(), sums) };
+                }
+            }
+        }
+    }
+
+    /// Copies some channels of `dy`, from `first` on, into strips.
+    fn pack(&self, dy: &[f32], first: usize, strips: &mut [f32]) {
+        let all = self.channels_out[1];
+        for (number, strip) in strips.chunks_exact_mut(self.strip_len()).enumerate() {
+            let at = first + number * STRIP;
+            let width = STRIP.min(all - at);
+            for (to, from) in strip.as_chunks_mut::<STRIP>().0.iter_mut().zip(dy.chunks_exact(all)) {
+                match from[at..].first_chunk() {
+                    Some(whole) => *to = *whole,
+                    None => to[..width].copy_from_slice(&from[at..]),
                 }
             }
         }
@@ -317,6 +332,8 @@ struct Tiles {
     width: usize,
     /// Numbers from one row of sums to the next.
     to_next_row: usize,
+    /// How many runs are taken at once, and numbers from one to the next in the first factor and in the sums.
+    runs: [usize; 3],
 }
 
 impl Tiles {
@@ -341,10 +358,8 @@ impl Tiles {
         sums: &mut [f32],
     ) {
         let lanes = path.lanes();
-        assert!(
-            rows > 0 && sums.len() >= (rows - 1) * self.to_next_row + run.next_multiple_of(lanes),
-            "room for the sums"
-        );
+        let last_row = (self.runs[0] - 1) * self.runs[2] + (rows - 1) * self.to_next_row;
+        assert!(sums.len() >= last_row + run.next_multiple_of(lanes), "room for the sums");
         let mut at = 0;
         while at < run {
             let left = (run - at).div_ceil(lanes);
@@ -378,15 +393,20 @@ struct Work<'a> {
 
 impl<'a> Work<'a> {
     fn all_rows<const N: usize>(mut self, path: Path) {
-        let most = if path == Path::Avx512 { 24 } else { 12 };
+        // Where there are 32 registers, 3 are left for the factors.
+        let most = if path == Path::Avx512 { 29 - N } else { 12 };
         macro_rules! tiles {
-            ($($rows:literal)*) => { $(
-                if $rows * N <= most && self.rows >= $rows {
-                    simd::run(path, Rows::<$rows, N>(self.take($rows)));
+            ($runs:literal: $($rows:literal)*) => {{ $(
+                if $runs * $rows * N <= most && self.rows >= $rows {
+                    simd::run(path, Rows::<$runs, $rows, N>(self.take($rows)));
                 }
-            )* };
+            )* }};
         }
-        tiles!(16 8 4 2 1);
+        match self.tiles.runs[0] {
+            5 => tiles!(5: 5 2 1),
+            3 => tiles!(3: 9 4 2 1),
+            _ => tiles!(1: 16 8 4 2 1),
+        }
     }
 
     /// Takes as many of the first rows off as make up tiles of `size`.
@@ -399,25 +419,27 @@ impl<'a> Work<'a> {
     }
 }
 
-/// Tiles of `R` rows of `N` vectors.
-struct Rows<'a, const R: usize, const N: usize>(Work<'a>);
+/// Tiles of `G` runs of `R` rows of `N` vectors.
+struct Rows<'a, const G: usize, const R: usize, const N: usize>(Work<'a>);
 
-impl<const R: usize, const N: usize> Task for Rows<'_, R, N> {
+impl<const G: usize, const R: usize, const N: usize> Task for Rows<'_, G, R, N> {
     type Output = ();
 
     #[inline(always)]
     fn run<V: Vector>(self) {
         let Work { tiles, height, singles, vectors, last, rows, sums: to } = self.0;
-        let Tiles { single_steps, vector_steps, width, to_next_row } = *tiles;
+        let Tiles { single_steps, vector_steps, width, to_next_row, runs: [_, single_run, to_next_run] } = *tiles;
         let last = V::first(last);
         for row in (0..rows).step_by(R) {
             // SAFETY: whoever made the work vouches for all places.
             unsafe {
                 let (singles, to) = (singles.add(row), to.add(row * to_next_row));
-                let mut sums = [[V::zero(); N]; R];
-                for r in 0..R {
-                    for v in 0..N {
-                        sums[r][v] = V::load(to.add(r * to_next_row + v * V::LANES));
+                let mut sums = [[[V::zero(); N]; R]; G];
+                for g in 0..G {
+                    for r in 0..R {
+                        for v in 0..N {
+                            sums[g][r][v] = V::load(to.add(g * to_next_run + r * to_next_row + v * V::LANES));
+                        }
                     }
                 }
                 for y in 0..height {
@@ -429,19 +451,23 @@ impl<const R: usize, const N: usize> Task for Rows<'_, R, N> {
                             factor[v] = V::load(vector.add(v * V::LANES));
                         }
                         factor[N - 1] = V::load_first(vector.add((N - 1) * V::LANES), last);
-                        for r in 0..R {
-                            let number = V::splat(*single.add(r));
-                            for v in 0..N {
-                                sums[r][v] = number.mul_add(factor[v], sums[r][v]);
+                        for g in 0..G {
+                            for r in 0..R {
+                                let number = V::splat(*single.add(g * single_run + r));
+                                for v in 0..N {
+                                    sums[g][r][v] = number.mul_add(factor[v], sums[g][r][v]);
+                                }
                             }
                         }
                         single = single.wrapping_add(single_steps[1]);
                         vector = vector.wrapping_add(vector_steps[1]);
                     }
                 }
-                for r in 0..R {
-                    for v in 0..N {
-                        sums[r][v].store(to.add(r * to_next_row + v * V::LANES));
+                for g in 0..G {
+                    for r in 0..R {
+                        for v in 0..N {
+                            sums[g][r][v].store(to.add(g * to_next_run + r * to_next_row + v * V::LANES));
+                        }
                     }
                 }
             }

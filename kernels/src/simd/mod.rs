@@ -15,6 +15,7 @@
 //! What a task calls for each element must be `#[inline(always)]`, or else it is compiled without those instructions.
 //! Plain loops over slices in a task become vector code too.
 
+pub mod elementary;
 mod portable;
 
 use std::sync::OnceLock;
@@ -180,6 +181,19 @@ pub trait Vector: Copy {
     /// `2^self` of whole numbers from -126 to 127.
     fn exp2_of_whole(self) -> Self;
 
+    /// `self * 2^power` of whole powers from -252 to 254, rounded once.
+    #[inline(always)]
+    fn scale(self, power: Self) -> Self {
+        let half = power.mul(Self::splat(0.5)).round();
+        self.mul(half.exp2_of_whole()).mul(power.sub(half).exp2_of_whole())
+    }
+
+    /// `self / other` to the last bit but one, for an `other` from 2^-120 to 2^120.
+    #[inline(always)]
+    fn quotient(self, other: Self) -> Self {
+        self.div(other)
+    }
+
     /// The larger of the number and zero; no number stays none.
     #[inline(always)]
     fn relu(self) -> Self {
@@ -228,6 +242,8 @@ mod tests {
                 a.where_positive(b),
                 whole,
                 whole.exp2_of_whole(),
+                a.scale(whole.mul(V::splat(2.0))),
+                a.quotient(b),
                 a.relu(),
                 all,
             ];

@@ -142,6 +142,24 @@ impl Vector for Avx512 {
     }
 
     #[inline(always)]
+    fn scale(self, power: Self) -> Self {
+        // SAFETY: the instructions are there (see above).
+        Self(unsafe { _mm512_scalef_ps(self.0, power.0) })
+    }
+
+    #[inline(always)]
+    fn quotient(self, other: Self) -> Self {
+        // SAFETY: the instructions are there (see above).
+        unsafe {
+            // 14 bits, and one step of Newton's: a division would take four times as long.
+            let reciprocal = _mm512_rcp14_ps(other.0);
+            let near = _mm512_mul_ps(self.0, reciprocal);
+            let rest = _mm512_fnmadd_ps(near, other.0, self.0);
+            Self(_mm512_fmadd_ps(rest, reciprocal, near))
+        }
+    }
+
+    #[inline(always)]
     fn sum(self) -> f32 {
         // SAFETY: the instructions are there (see above).
         unsafe { _mm512_reduce_add_ps(self.0) }

@@ -6,12 +6,14 @@
 //! - [`matmul`] the matrix product
 //! - [`simd`] vectors of `f32` and the choice of instructions at run time
 //! - [`nhwc`] the kernels of the execution plan
+//! - [`recurrent`] recurrent layers over whole sequences
 
 #![allow(unused_variables)]
 #![deny(missing_docs, unsafe_op_in_unsafe_fn, clippy::undocumented_unsafe_blocks)]
 
 pub mod matmul;
 pub mod nhwc;
+pub mod recurrent;
 pub mod simd;
 #[cfg(target_arch = "x86_64")]
 mod x86;

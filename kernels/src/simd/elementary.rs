@@ -6,7 +6,7 @@
 //!   e^r - 1 = r + r^2 P(r)                      P of degree 4, within 2^-26 of the whole (fitted by least squares whose
 //!                                               weights are moved until the largest error is the least, Lawson 1961)
 //!   exp     = 2^n (1 + (e^r - 1))
-//!   sigmoid = 1 / (1 + exp(-x))
+//!   sigmoid = exp(x) / (exp(x) + 1)
 //!   tanh    = q / (q + 2)    q = e^2x - 1 = 2^n (e^r - 1) + (2^n - 1)    no digits cancel where x is small
 //! ```
 //!
@@ -20,16 +20,21 @@ const LN_2: [f32; 2] = [0.693_359_4, -2.121_944_4e-4];
 /// `P`, the highest power first.
 const P: [f32; 5] = [1.394_605_1e-3, 8.366_374e-3, 4.166_628_8e-2, 1.666_654_5e-1, 0.5];
 
-/// The whole part and `e^r - 1` of numbers whose whole part is far below 2^15.
+/// Added to a number below 2^22 it leaves the nearest whole one in the last bits, and with it the bias of exponents.
+const WHOLE: f32 = 12_582_912.0 + 127.0;
+
+/// `n` and `2^n` of `x`, and `e^r - 1`. The power is right for whole parts from -126 to 127, the others where they are
+/// below 2^15.
 #[inline(always)]
-fn reduced<V: Vector>(x: V) -> (V, V) {
-    let whole = x.mul(V::splat(std::f32::consts::LOG2_E)).round();
+fn reduced<V: Vector>(x: V) -> (V, V, V) {
+    let bits = x.mul_add(V::splat(std::f32::consts::LOG2_E), V::splat(WHOLE));
+    let whole = bits.sub(V::splat(WHOLE));
     let r = whole.mul_add(V::splat(-LN_2[1]), whole.mul_add(V::splat(-LN_2[0]), x));
     let mut p = V::splat(P[0]);
     for coefficient in &P[1..] {
         p = p.mul_add(r, V::splat(*coefficient));
     }
-    (whole, p.mul_add(r.mul(r), r))
+    (whole, bits.last_bits_as_exponent(), p.mul_add(r.mul(r), r))
 }
 
 /// `x` where it lies between the bounds, else the nearer bound.
@@ -43,16 +48,16 @@ fn clamped<V: Vector>(x: V, low: f32, high: f32) -> V {
 #[inline(always)]
 pub fn exp<V: Vector>(x: V) -> V {
     // Beyond these bounds it is 0 and infinity, after rounding.
-    let (whole, rest) = reduced(clamped(x, -104.0, 89.0));
+    let (whole, _, rest) = reduced(clamped(x, -104.0, 89.0));
     rest.add(V::splat(1.0)).scale(whole)
 }
 
 /// `1 / (1 + e^-x)`. Below -80 it stays at about 2e-35.
 #[inline(always)]
 pub fn sigmoid<V: Vector>(x: V) -> V {
-    let (whole, rest) = reduced(V::zero().sub(clamped(x, -80.0, 80.0)));
-    let one = V::splat(1.0);
-    one.quotient(rest.add(one).mul_add(whole.exp2_of_whole(), one))
+    let (_, power, rest) = reduced(clamped(x, -80.0, 80.0));
+    let e = rest.mul_add(power, power);
+    e.quotient(e.add(V::splat(1.0)))
 }
 
 /// The hyperbolic tangent.
@@ -60,8 +65,7 @@ pub fn sigmoid<V: Vector>(x: V) -> V {
 pub fn tanh<V: Vector>(x: V) -> V {
     // It is 1 after rounding from 9.02 on.
     let x = clamped(x, -9.5, 9.5);
-    let (whole, rest) = reduced(x.add(x));
-    let power = whole.exp2_of_whole();
+    let (_, power, rest) = reduced(x.add(x));
     let q = rest.mul_add(power, power.sub(V::splat(1.0)));
     q.quotient(q.add(V::splat(2.0)))
 }

@@ -180,6 +180,8 @@ pub trait Vector: Copy {
     fn round(self) -> Self;
     /// `2^self` of whole numbers from -126 to 127.
     fn exp2_of_whole(self) -> Self;
+    /// The number that has the last nine bits of this one as its sign and exponent, and no other bits.
+    fn last_bits_as_exponent(self) -> Self;
 
     /// `self * 2^power` of whole powers from -252 to 254, rounded once.
     #[inline(always)]
@@ -244,6 +246,7 @@ mod tests {
                 whole.exp2_of_whole(),
                 a.scale(whole.mul(V::splat(2.0))),
                 a.quotient(b),
+                whole.add(V::splat(12_582_912.0 + 127.0)).last_bits_as_exponent(),
                 a.relu(),
                 all,
             ];

@@ -111,6 +111,11 @@ impl Vector for Portable {
     }
 
     #[inline(always)]
+    fn last_bits_as_exponent(self) -> Self {
+        self.zip(self, |a, _| f32::from_bits(a.to_bits() << 23))
+    }
+
+    #[inline(always)]
     fn sum(self) -> f32 {
         let [a, b, c, d, e, f, g, h] = self.0;
         ((a + e) + (c + g)) + ((b + f) + (d + h))

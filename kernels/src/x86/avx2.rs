@@ -141,6 +141,12 @@ impl Vector for Avx2 {
     }
 
     #[inline(always)]
+    fn last_bits_as_exponent(self) -> Self {
+        // SAFETY: the instructions are there (see above).
+        Self(unsafe { _mm256_castsi256_ps(_mm256_slli_epi32::<23>(_mm256_castps_si256(self.0))) })
+    }
+
+    #[inline(always)]
     fn sum(self) -> f32 {
         // SAFETY: the instructions are there (see above).
         unsafe {

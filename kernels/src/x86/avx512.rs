@@ -160,6 +160,12 @@ impl Vector for Avx512 {
     }
 
     #[inline(always)]
+    fn last_bits_as_exponent(self) -> Self {
+        // SAFETY: the instructions are there (see above).
+        Self(unsafe { _mm512_castsi512_ps(_mm512_slli_epi32::<23>(_mm512_castps_si512(self.0))) })
+    }
+
+    #[inline(always)]
     fn sum(self) -> f32 {
         // SAFETY: the instructions are there (see above).
         unsafe { _mm512_reduce_add_ps(self.0) }

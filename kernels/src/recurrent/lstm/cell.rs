@@ -21,8 +21,8 @@ pub(super) struct Keep<'a> {
 pub(super) struct Forward<'a> {
     pub(super) count: usize,
     pub(super) hidden: usize,
-    /// `[count, 4 padded]`
-    pub(super) z: &'a [f32],
+    /// `[count, 4 padded]`, written over.
+    pub(super) z: &'a mut [f32],
     /// `[count, padded]`, before and after the step.
     pub(super) cell: &'a mut [f32],
     /// `[count, padded]`, written.
@@ -46,38 +46,40 @@ impl Task for Forward<'_> {
             assert!(kept.states.as_ref().is_none_or(|states| states.len() >= span(self.count, kept.stride * h, h)));
         }
         for row in 0..self.count {
+            // In two passes: the states wait for the cells, and the processor looks only so far ahead for other work.
             for unit in (0..h).step_by(V::LANES) {
-                // SAFETY: the sizes that were checked above, and masks that have a lane for each unit left.
-                unsafe { self.units::<V>(row, unit, padded) };
+                // SAFETY: the sizes that were checked above.
+                unsafe { self.cells::<V>(row, unit, padded) };
+            }
+            for unit in (0..h).step_by(V::LANES) {
+                // SAFETY: as above.
+                unsafe { self.states::<V>(row, unit, padded) };
             }
         }
     }
 }
 
 impl Forward<'_> {
-    /// A vector of units.
+    /// The gates and the cells of a vector of units; the output gate is left in `z`.
     ///
     /// # Safety
     ///
     /// All slices hold `row`, and `unit` is one of `hidden`.
     #[inline(always)]
-    unsafe fn units<V: Vector>(&mut self, row: usize, unit: usize, padded: usize) {
-        let h = self.hidden;
-        let mask = V::first(h - unit);
-        // SAFETY: as the caller vouches: `z`, `cell` and `state` have room for a whole vector at each unit, the others for
-        // the mask's lanes.
+    unsafe fn cells<V: Vector>(&mut self, row: usize, unit: usize, padded: usize) {
+        let (h, mask) = (self.hidden, V::first(self.hidden - unit));
+        // SAFETY: as the caller vouches: `z` and `cell` have room for a whole vector at each unit, the others for the
+        // mask's lanes.
         unsafe {
-            let z = self.z.as_ptr().add(row * 4 * padded + unit);
+            let z = self.z.as_mut_ptr().add(row * 4 * padded + unit);
             let cell = self.cell.as_mut_ptr().add(row * padded + unit);
             let i = sigmoid(V::load(z));
             let o = sigmoid(V::load(z.add(padded)));
             let f = sigmoid(V::load(z.add(2 * padded)));
             let g = tanh(V::load(z.add(3 * padded)));
             let c = f.mul_add(V::load(cell), i.mul(g));
-            let state = o.mul(tanh(c));
+            o.store(z.add(padded));
             c.store(cell);
-            state.store(self.state.as_mut_ptr().add(row * padded + unit));
-            state.store_first(self.y.as_mut_ptr().add(row * h + unit), mask);
             if let Some(kept) = &mut self.kept {
                 let row = row * kept.stride;
                 let gates = kept.gates.as_mut_ptr().add(row * 4 * h + unit);
@@ -86,9 +88,27 @@ impl Forward<'_> {
                 f.store_first(gates.add(2 * h), mask);
                 g.store_first(gates.add(3 * h), mask);
                 c.store_first(kept.cells.as_mut_ptr().add(row * h + unit), mask);
-                if let Some(states) = &mut kept.states {
-                    state.store_first(states.as_mut_ptr().add(row * h + unit), mask);
-                }
+            }
+        }
+    }
+
+    /// The states of a vector of units whose cells are computed.
+    ///
+    /// # Safety
+    ///
+    /// As for [`cells`](Self::cells).
+    #[inline(always)]
+    unsafe fn states<V: Vector>(&mut self, row: usize, unit: usize, padded: usize) {
+        let (h, mask) = (self.hidden, V::first(self.hidden - unit));
+        // SAFETY: as the caller vouches: `z`, `cell` and `state` have room for a whole vector at each unit, the others for
+        // the mask's lanes.
+        unsafe {
+            let o = V::load(self.z.as_ptr().add((row * 4 + 1) * padded + unit));
+            let state = o.mul(tanh(V::load(self.cell.as_ptr().add(row * padded + unit))));
+            state.store(self.state.as_mut_ptr().add(row * padded + unit));
+            state.store_first(self.y.as_mut_ptr().add(row * h + unit), mask);
+            if let Some(Keep { states: Some(states), stride, .. }) = &mut self.kept {
+                state.store_first(states.as_mut_ptr().add(row * *stride * h + unit), mask);
             }
         }
     }

@@ -21,12 +21,14 @@
 //!
 //! Results are the same bits for any number of threads: blocks depend on the shape alone, their sums are added in order.
 
+mod gru;
 mod lstm;
 mod panels;
 mod shared;
 #[cfg(test)]
 mod testing;
 
+pub use gru::{Gru, GruGradients, GruOutputs, GruUpstream};
 pub use lstm::{Lstm, LstmGradients, LstmOutputs, LstmState, LstmUpstream};
 
 /// Samples of a block: rows of a tile of the product.
@@ -168,4 +170,28 @@ pub struct WeightGradients<'a> {
     pub state: &'a mut [f32],
     /// At the bias.
     pub bias: Option<&'a mut [f32]>,
+}
+
+impl WeightGradients<'_> {
+    /// # Panics
+    ///
+    /// If sizes do not fit.
+    fn check(&self, shape: &Shape, gates: usize) {
+        let rows = shape.directions() * gates * shape.hidden;
+        assert_eq!(self.input.len(), rows * shape.features, "size of the gradient at a weight of the input");
+        assert_eq!(self.state.len(), rows * shape.hidden, "size of the gradient at a weight of the state");
+        assert!(self.bias.as_ref().is_none_or(|bias| bias.len() == 2 * rows), "size of the gradient at a bias");
+    }
+}
+
+/// Parts of equal sizes, one a direction.
+fn part(all: &[f32], size: usize, direction: usize) -> &[f32] {
+    &all[direction * size..][..size]
+}
+
+/// The first `width` numbers of rows that begin every `from_stride`, to rows that begin every `to_stride`.
+fn copy_rows(from: &[f32], from_stride: usize, to: &mut [f32], to_stride: usize, width: usize) {
+    for (from, to) in from.chunks(from_stride).zip(to.chunks_mut(to_stride)) {
+        to[..width].copy_from_slice(&from[..width]);
+    }
 }

@@ -4,10 +4,9 @@ use rayon::prelude::*;
 
 use super::super::panels::{Layout, Product, Rows, Start, span};
 use super::super::shared::Shared;
-use super::super::{BLOCK, Weights};
+use super::super::{BLOCK, Weights, copy_rows, part};
 use super::cell::{Backward, Rows as CellRows};
-use super::forward::copy_rows;
-use super::{GATES, Kept, Lstm, LstmGradients, LstmState, LstmUpstream, part};
+use super::{GATES, Kept, Lstm, LstmGradients, LstmState, LstmUpstream};
 use crate::matmul::{Matrix, Old, Threads, multiply};
 use crate::simd;
 
@@ -59,14 +58,12 @@ pub(super) fn run(
     for first in [&state, &cell] {
         assert!(first.as_ref().is_none_or(|first| first.len() == shape.state_len()), "size of an LSTM's first state");
     }
-    assert_eq!(at_weights.input.len(), d * gates * features, "size of the gradient at an LSTM's weight");
-    assert_eq!(at_weights.state.len(), d * gates * h, "size of the gradient at an LSTM's weight");
+    at_weights.check(shape, GATES);
     if h == 0 {
         dx.into_iter().for_each(|dx| dx.fill(0.0));
         return;
     }
     let mut at_bias = at_weights.bias;
-    assert!(at_bias.as_ref().is_none_or(|bias| bias.len() == d * 2 * gates), "size of the gradient at an LSTM's bias");
     let (dx, state, cell) = (dx.map(Shared::new), state.map(Shared::new), cell.map(Shared::new));
     let (input_layout, state_layout) = (lstm.back_input_layout(), lstm.back_state_layout());
     let (of_input, rest) = scratch.split_at_mut(input_layout.len());

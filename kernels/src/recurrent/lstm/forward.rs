@@ -4,9 +4,9 @@ use rayon::prelude::*;
 
 use super::super::panels::{Product, Rows, Start, span};
 use super::super::shared::Shared;
-use super::super::{BLOCK, Shape};
+use super::super::{BLOCK, Shape, copy_rows, part};
 use super::cell::{Forward, Keep};
-use super::{GATES, Kept, Lstm, LstmOutputs, LstmState, Packed, part};
+use super::{GATES, Kept, Lstm, LstmOutputs, LstmState, Packed};
 use crate::simd;
 
 pub(super) fn run(
@@ -70,13 +70,6 @@ struct Pass<'a> {
     state: Option<&'a Shared<'a>>,
     cell: Option<&'a Shared<'a>>,
     kept: Option<Kept<'a>>,
-}
-
-/// The first `width` numbers of rows that begin every `from_stride`, to rows that begin every `to_stride`.
-pub(super) fn copy_rows(from: &[f32], from_stride: usize, to: &mut [f32], to_stride: usize, width: usize) {
-    for (from, to) in from.chunks(from_stride).zip(to.chunks_mut(to_stride)) {
-        to[..width].copy_from_slice(&from[..width]);
-    }
 }
 
 impl Pass<'_> {

@@ -12,10 +12,12 @@
 mod backward;
 mod cell;
 mod forward;
+#[cfg(test)]
+mod tests;
 
 use super::panels::Layout;
 use super::shared::Shared;
-use super::{BLOCK, Shape, WeightGradients, Weights};
+use super::{BLOCK, Shape, WeightGradients, Weights, part};
 use crate::matmul::Matrix;
 use crate::simd::Path;
 
@@ -93,11 +95,6 @@ impl<'a> Kept<'a> {
         let (cells, states) = rest.split_at_mut(shape.rows() * shape.hidden);
         Self { gates: Shared::new(gates), cells: Shared::new(cells), states: Shared::new(states) }
     }
-}
-
-/// Parts of equal sizes, one a direction.
-fn part(all: &[f32], size: usize, direction: usize) -> &[f32] {
-    &all[direction * size..][..size]
 }
 
 impl Lstm {
@@ -232,6 +229,3 @@ impl Lstm {
         }
     }
 }
-
-#[cfg(test)]
-mod tests;

@@ -180,6 +180,10 @@ pub trait Vector: Copy {
     fn round(self) -> Self;
     /// `2^self` of whole numbers from -126 to 127.
     fn exp2_of_whole(self) -> Self;
+    /// The exponent of a positive number that is neither denormal nor infinite: the largest whole power of two below it.
+    fn exponent(self) -> Self;
+    /// What is left of such a number without its exponent: from 1 to 2.
+    fn significand(self) -> Self;
     /// The number that has the last nine bits of this one as its sign and exponent, and no other bits.
     fn last_bits_as_exponent(self) -> Self;
 
@@ -247,6 +251,8 @@ mod tests {
                 a.scale(whole.mul(V::splat(2.0))),
                 a.quotient(b),
                 whole.add(V::splat(12_582_912.0 + 127.0)).last_bits_as_exponent(),
+                a.mul(a).add(V::splat(1e-3)).exponent(),
+                a.mul(a).add(V::splat(1e-3)).significand(),
                 a.relu(),
                 all,
             ];

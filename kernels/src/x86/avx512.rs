@@ -166,6 +166,18 @@ impl Vector for Avx512 {
     }
 
     #[inline(always)]
+    fn exponent(self) -> Self {
+        // SAFETY: the instructions are there (see above).
+        Self(unsafe { _mm512_getexp_ps(self.0) })
+    }
+
+    #[inline(always)]
+    fn significand(self) -> Self {
+        // SAFETY: the instructions are there (see above).
+        Self(unsafe { _mm512_getmant_ps::<_MM_MANT_NORM_1_2, _MM_MANT_SIGN_SRC>(self.0) })
+    }
+
+    #[inline(always)]
     fn sum(self) -> f32 {
         // SAFETY: the instructions are there (see above).
         unsafe { _mm512_reduce_add_ps(self.0) }

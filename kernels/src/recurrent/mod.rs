@@ -17,7 +17,17 @@
 //! Backwards the same blocks go from the last step to the first, and write the gradients at `z` over the gates that were
 //! kept. The gradients at the weights are products over all steps and samples at once, afterwards.
 //!
-//! Not covered: peephole weights, and sequences of different lengths.
+//! All is written into memory that the caller has: functions that end in `_len` say how much. It is fastest where that
+//! begins at a multiple of 64 bytes.
+//!
+//! ```text
+//!   pack(weights) ──▶ packed ──▶ infer(packed, x, first)   ──▶ y, last states
+//!                            └─▶ forward(packed, x, first) ──▶ y, last states, kept
+//!                                                                               └─▶ backward ──▶ all gradients
+//! ```
+//!
+//! Covered are all directions, with and without first states and bias, and both kinds of GRU. Not covered are the peephole
+//! weights of an LSTM, and sequences of different lengths.
 //!
 //! Results are the same bits for any number of threads: blocks depend on the shape alone, their sums are added in order.
 

@@ -106,10 +106,11 @@ pub fn log<V: Vector>(x: V) -> V {
 const TWO_23: f32 = 8_388_608.0;
 
 /// The numerator `A`, the highest power first.
-const A: [f32; 6] = [2.046_014e-6, 2.848_453e-4, 3.772_628e-3, 5.276_954_2e-2, 0.190_595_57, 1.128_379_1];
+const A: [f32; 6] =
+    [2.046_014e-6, 2.848_453e-4, 3.772_628e-3, 5.276_954e-2, 0.190_595_57, std::f32::consts::FRAC_2_SQRT_PI];
 
 /// The denominator `B`, the highest power first.
-const B: [f32; 6] = [3.804_772_9e-5, 1.163_876_6e-3, 1.498_335_5e-2, 0.114_183_47, 0.502_243_64, 1.0];
+const B: [f32; 6] = [3.804_773e-5, 1.163_876_6e-3, 1.498_335_5e-2, 0.114_183_47, 0.502_243_64, 1.0];
 
 /// The error function.
 #[inline(always)]

@@ -39,7 +39,7 @@ pub(super) fn run(
     scratch: &mut [f32],
 ) {
     let shape = &gru.shape;
-    let (h, features, d) = (shape.hidden, shape.features, shape.directions());
+    let (h, features) = (shape.hidden, shape.features);
     let gates = GATES * h;
     let GruGradients { x: dx, state, weights: at_weights } = gradients;
     assert_eq!(x.len(), shape.input_len(), "size of a GRU's input");

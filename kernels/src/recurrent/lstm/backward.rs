@@ -43,8 +43,8 @@ pub(super) fn run(
     gradients: LstmGradients<'_>,
     scratch: &mut [f32],
 ) {
-    let (shape, path) = (&lstm.shape, lstm.path);
-    let (h, features, d) = (shape.hidden, shape.features, shape.directions());
+    let shape = &lstm.shape;
+    let (h, features) = (shape.hidden, shape.features);
     let gates = GATES * h;
     let LstmGradients { x: dx, state, cell, weights: at_weights } = gradients;
     lstm.check_given(x, first);

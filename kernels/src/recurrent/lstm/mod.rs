@@ -169,7 +169,7 @@ impl Lstm {
         Packed { bias, input, state }
     }
 
-    /// Computes the states of all steps and keeps nothing.
+    /// Computes the states of all steps and keeps nothing. `first` are the first states and cells, 0 where there are none.
     ///
     /// # Panics
     ///

@@ -5,13 +5,13 @@
 //!   weight_ih [d, g h, features]    weight_hh [d, g h, h]      bias [d, 2 g h]       d directions, g gates
 //! ```
 //!
-//! Samples know nothing of one another, so the batch is divided into blocks of rows, and a thread takes a block through all
-//! steps. No thread waits for another one. Of a step, the products with both weights (laid out once, see `panels`) go into
-//! a buffer that stays in the nearest cache, and the gates are computed from there.
+//! Samples know nothing of one another, so the batch is divided into blocks of 8, or of 32 where the weights are large, and a
+//! thread takes a block through all steps. No thread waits for another one. Of a step, the products with both weights (laid
+//! out once, see `panels`) go into a buffer that stays in the nearest cache, and the gates are computed from there.
 //!
 //! ```text
-//!   block of 8 samples ──▶ step 0 ──▶ step 1 ──▶ ...        z = b + x W^T + h R^T    gates, cells and states of z
-//!   block of 8 samples ──▶ step 0 ──▶ step 1 ──▶ ...
+//!   block of samples ──▶ step 0 ──▶ step 1 ──▶ ...        z = b + x W^T + h R^T    gates, cells and states of z
+//!   block of samples ──▶ step 0 ──▶ step 1 ──▶ ...
 //! ```
 //!
 //! Backwards the same blocks go from the last step to the first, and write the gradients at `z` over the gates that were
@@ -43,6 +43,12 @@ pub use lstm::{Lstm, LstmGradients, LstmOutputs, LstmState, LstmUpstream};
 
 /// Samples of a block: rows of a tile of the product.
 const BLOCK: usize = 8;
+
+/// Samples of a block where the weights do not stay in a cache of one processor: each step reads them for more rows.
+const LARGE_BLOCK: usize = 32;
+
+/// Numbers of a gate's weights from which on they do not: 1 MiB for four gates.
+const LARGE_WEIGHTS: usize = 1 << 16;
 
 /// Which way a layer goes through the steps.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -129,14 +135,19 @@ impl Shape {
         if backwards { self.steps - 1 - time } else { time }
     }
 
+    /// Samples of a block.
+    fn block_rows(&self) -> usize {
+        if self.hidden * (self.features + self.hidden) > LARGE_WEIGHTS { LARGE_BLOCK } else { BLOCK }
+    }
+
     fn blocks(&self) -> usize {
-        self.samples.div_ceil(BLOCK)
+        self.samples.div_ceil(self.block_rows())
     }
 
     /// The first sample of a block and how many it has.
     fn block(&self, block: usize) -> (usize, usize) {
-        let first = block * BLOCK;
-        (first, BLOCK.min(self.samples - first))
+        let first = block * self.block_rows();
+        (first, self.block_rows().min(self.samples - first))
     }
 }
 

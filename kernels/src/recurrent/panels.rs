@@ -14,6 +14,9 @@ use rayon::prelude::*;
 use crate::matmul::Matrix;
 use crate::simd::{Path, Task, Vector};
 
+/// Numbers of the widest vector.
+const MOST_LANES: usize = 16;
+
 /// Sizes of a matrix in panels.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Layout {
@@ -70,11 +73,13 @@ impl Layout {
         }
         let width = 2 * self.lanes;
         packed.par_chunks_exact_mut(self.k * width).enumerate().for_each(|(panel, packed)| {
-            for lane in 0..width {
-                let places = packed[lane..].iter_mut().step_by(width);
-                match self.source(panel * width + lane) {
-                    Some(column) => places.enumerate().for_each(|(k, place)| *place = matrix.at(k, column)),
-                    None => places.for_each(|place| *place = 0.0),
+            let mut columns = [None; 2 * MOST_LANES];
+            for (lane, column) in columns[..width].iter_mut().enumerate() {
+                *column = self.source(panel * width + lane);
+            }
+            for (k, packed) in packed.chunks_exact_mut(width).enumerate() {
+                for (place, column) in packed.iter_mut().zip(&columns) {
+                    *place = column.map_or(0.0, |column| matrix.at(k, column));
                 }
             }
         });

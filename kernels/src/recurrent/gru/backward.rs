@@ -4,7 +4,7 @@ use rayon::prelude::*;
 
 use super::super::panels::{Layout, Product, Rows, Start, span};
 use super::super::shared::Shared;
-use super::super::{BLOCK, Weights, copy_rows, part};
+use super::super::{Weights, copy_rows, part};
 use super::cell::{Back, BackReset, BackStates};
 use super::{GATES, Gru, GruGradients, GruUpstream, SLOTS};
 use crate::matmul::{Matrix, Old, Threads, multiply};
@@ -20,7 +20,7 @@ impl Gru {
 
     /// Of a block: sums of the gradients at the gates, the gradients at the state and at what is left of it, padded.
     fn block_backward_len(&self) -> usize {
-        (SLOTS + 2 * BLOCK) * self.fresh_layout().padded()
+        (SLOTS + 2 * self.shape.block_rows()) * self.fresh_layout().padded()
     }
 }
 
@@ -136,7 +136,7 @@ impl Pass<'_> {
         let (h, features, stride) = (shape.hidden, shape.features, shape.row_stride());
         let padded = self.gru.fresh_layout().padded();
         let (sums, rest) = scratch.split_at_mut(SLOTS * padded);
-        let (d_state, d_reset) = rest.split_at_mut(BLOCK * padded);
+        let (d_state, d_reset) = rest.split_at_mut(shape.block_rows() * padded);
         sums.fill(0.0);
         d_state.fill(0.0);
         if let Some(at_end) = self.upstream.state {

@@ -4,7 +4,7 @@ use rayon::prelude::*;
 
 use super::super::panels::{Layout, Product, Rows, Start, span};
 use super::super::shared::Shared;
-use super::super::{BLOCK, copy_rows, part};
+use super::super::{copy_rows, part};
 use super::cell::{Gates, Keep, States};
 use super::{Gru, GruOutputs, Packed, SLOTS};
 use crate::simd;
@@ -73,8 +73,8 @@ impl Pass<'_> {
         let (sample, count) = shape.block(block);
         let (h, features, steps, stride) = (shape.hidden, shape.features, shape.steps, shape.row_stride());
         let padded = self.gru.fresh_layout().padded();
-        let (z, rest) = scratch.split_at_mut(BLOCK * SLOTS * padded);
-        let (state, reset) = rest.split_at_mut(BLOCK * padded);
+        let (z, rest) = scratch.split_at_mut(shape.block_rows() * SLOTS * padded);
+        let (state, reset) = rest.split_at_mut(shape.block_rows() * padded);
         state.fill(0.0);
         if let Some(first) = self.first {
             copy_rows(&first[sample * h..(sample + count) * h], h, state, padded, h);

@@ -17,7 +17,7 @@ mod forward;
 mod tests;
 
 use super::panels::Layout;
-use super::{BLOCK, Shape, WeightGradients, Weights, part};
+use super::{Shape, WeightGradients, Weights, part};
 use crate::matmul::Matrix;
 use crate::simd::Path;
 
@@ -118,7 +118,7 @@ impl Gru {
 
     /// Of a block: the sums, the state and what is left of it, padded.
     fn block_scratch_len(&self) -> usize {
-        BLOCK * (SLOTS + 2) * self.fresh_layout().padded()
+        self.shape.block_rows() * (SLOTS + 2) * self.fresh_layout().padded()
     }
 
     /// Numbers that [`infer`](Self::infer) and [`forward`](Self::forward) compute in.

@@ -4,7 +4,7 @@ use rayon::prelude::*;
 
 use super::super::panels::{Layout, Product, Rows, Start, span};
 use super::super::shared::Shared;
-use super::super::{BLOCK, Weights, copy_rows, part};
+use super::super::{Weights, copy_rows, part};
 use super::cell::{Backward, Rows as CellRows};
 use super::{GATES, Kept, Lstm, LstmGradients, LstmState, LstmUpstream};
 use crate::matmul::{Matrix, Old, Threads, multiply};
@@ -23,7 +23,7 @@ impl Lstm {
 
     /// Of a block: gradients at state and cell, and sums of those at the gates, padded.
     fn block_backward_len(&self) -> usize {
-        (2 * BLOCK + GATES) * self.state_layout().padded()
+        (2 * self.shape.block_rows() + GATES) * self.state_layout().padded()
     }
 }
 
@@ -135,7 +135,7 @@ impl Pass<'_> {
         let gates = GATES * h;
         let padded = self.lstm.state_layout().padded();
         let (sums, rest) = scratch.split_at_mut(GATES * padded);
-        let (d_state, d_cell) = rest.split_at_mut(BLOCK * padded);
+        let (d_state, d_cell) = rest.split_at_mut(shape.block_rows() * padded);
         sums.fill(0.0);
         for (at_end, into) in [(self.upstream.state, &mut *d_state), (self.upstream.cell, &mut *d_cell)] {
             into.fill(0.0);

@@ -4,7 +4,7 @@ use rayon::prelude::*;
 
 use super::super::panels::{Product, Rows, Start, span};
 use super::super::shared::Shared;
-use super::super::{BLOCK, Shape, copy_rows, part};
+use super::super::{Shape, copy_rows, part};
 use super::cell::{Forward, Keep};
 use super::{GATES, Kept, Lstm, LstmOutputs, LstmState, Packed};
 use crate::simd;
@@ -79,8 +79,8 @@ impl Pass<'_> {
         let (h, features, steps, stride) = (shape.hidden, shape.features, shape.steps, shape.row_stride());
         let layout = self.lstm.state_layout();
         let padded = layout.padded();
-        let (z, rest) = scratch.split_at_mut(BLOCK * GATES * padded);
-        let (state, cell) = rest.split_at_mut(BLOCK * padded);
+        let (z, rest) = scratch.split_at_mut(shape.block_rows() * GATES * padded);
+        let (state, cell) = rest.split_at_mut(shape.block_rows() * padded);
         state.fill(0.0);
         cell.fill(0.0);
         let own = sample * h..(sample + count) * h;

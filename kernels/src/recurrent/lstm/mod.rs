@@ -17,7 +17,7 @@ mod tests;
 
 use super::panels::Layout;
 use super::shared::Shared;
-use super::{BLOCK, Shape, WeightGradients, Weights, part};
+use super::{Shape, WeightGradients, Weights, part};
 use crate::matmul::Matrix;
 use crate::simd::Path;
 
@@ -131,7 +131,7 @@ impl Lstm {
 
     /// Of a block: `z`, state and cell, padded.
     fn block_scratch_len(&self) -> usize {
-        BLOCK * (GATES + 2) * self.state_layout().padded()
+        self.shape.block_rows() * (GATES + 2) * self.state_layout().padded()
     }
 
     /// Numbers that [`infer`](Self::infer) and [`forward`](Self::forward) compute in.

@@ -160,6 +160,30 @@ fn the_bits_do_not_depend_on_the_number_of_threads() {
 }
 
 #[test]
+fn a_sample_of_a_large_layer_is_computed_as_if_it_were_alone() {
+    let shape =
+        Shape { steps: 2, samples: 35, features: 20, hidden: 250, direction: Direction::Forward, batch_first: true };
+    assert!(shape.blocks() == 2);
+    let mut arguments = arguments(&shape, false, true, 3);
+    let dy = numbers(shape.output_len(), 7);
+    let of = |shape: Shape, arguments: &Arguments<f32>, dy: Vec<f32>| {
+        let upstream = [dy, Vec::new(), Vec::new()];
+        let found = compute(shape, Path::chosen(), arguments, &upstream);
+        let [y, ..] = found.outputs;
+        let [dx, ..] = found.gradients;
+        (y, dx)
+    };
+    let (y, dx) = of(shape, &arguments, dy.clone());
+    let last = |values: &[f32]| -> Vec<f32> {
+        values.chunks_exact(35 * 250).flat_map(|step| step[34 * 250..].iter().copied()).collect()
+    };
+    let x = arguments[0][34 * 2 * 20..].to_vec();
+    arguments[0] = x;
+    let (alone_y, alone_dx) = of(Shape { samples: 1, ..shape }, &arguments, last(&dy));
+    assert!(alone_y == last(&y) && alone_dx == dx[34 * 2 * 20..]);
+}
+
+#[test]
 #[should_panic(expected = "size of an LSTM's input")]
 fn an_input_of_another_size_is_refused() {
     let shape =

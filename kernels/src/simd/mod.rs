@@ -15,6 +15,7 @@
 //! What a task calls for each element must be `#[inline(always)]`, or else it is compiled without those instructions.
 //! Plain loops over slices in a task become vector code too.
 
+pub mod elementary;
 mod portable;
 
 use std::sync::OnceLock;
@@ -185,6 +186,25 @@ pub trait Vector: Copy {
     fn round(self) -> Self;
     /// `2^self` of whole numbers from -126 to 127.
     fn exp2_of_whole(self) -> Self;
+    /// The exponent of a positive number that is neither denormal nor infinite: the largest whole power of two below it.
+    fn exponent(self) -> Self;
+    /// What is left of such a number without its exponent: from 1 to 2.
+    fn significand(self) -> Self;
+    /// The number that has the last nine bits of this one as its sign and exponent, and no other bits.
+    fn last_bits_as_exponent(self) -> Self;
+
+    /// `self * 2^power` of whole powers from -252 to 254, rounded once.
+    #[inline(always)]
+    fn scale(self, power: Self) -> Self {
+        let half = power.mul(Self::splat(0.5)).round();
+        self.mul(half.exp2_of_whole()).mul(power.sub(half).exp2_of_whole())
+    }
+
+    /// `self / other` to the last bit but one, for an `other` from 2^-120 to 2^120.
+    #[inline(always)]
+    fn quotient(self, other: Self) -> Self {
+        self.div(other)
+    }
 
     /// The larger of the number and zero; no number stays none.
     #[inline(always)]
@@ -234,6 +254,11 @@ mod tests {
                 a.where_positive(b),
                 whole,
                 whole.exp2_of_whole(),
+                a.scale(whole.mul(V::splat(2.0))),
+                a.quotient(b),
+                whole.add(V::splat(12_582_912.0 + 127.0)).last_bits_as_exponent(),
+                a.mul(a).add(V::splat(1e-3)).exponent(),
+                a.mul(a).add(V::splat(1e-3)).significand(),
                 a.relu(),
                 all,
             ];

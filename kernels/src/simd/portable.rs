@@ -111,6 +111,21 @@ impl Vector for Portable {
     }
 
     #[inline(always)]
+    fn last_bits_as_exponent(self) -> Self {
+        self.zip(self, |a, _| f32::from_bits(a.to_bits() << 23))
+    }
+
+    #[inline(always)]
+    fn exponent(self) -> Self {
+        self.zip(self, |a, _| ((a.to_bits() >> 23) as i32 - 127) as f32)
+    }
+
+    #[inline(always)]
+    fn significand(self) -> Self {
+        self.zip(self, |a, _| f32::from_bits(a.to_bits() & 0x7f_ffff | 1f32.to_bits()))
+    }
+
+    #[inline(always)]
     fn sum(self) -> f32 {
         let [a, b, c, d, e, f, g, h] = self.0;
         ((a + e) + (c + g)) + ((b + f) + (d + h))

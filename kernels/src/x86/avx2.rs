@@ -141,6 +141,30 @@ impl Vector for Avx2 {
     }
 
     #[inline(always)]
+    fn last_bits_as_exponent(self) -> Self {
+        // SAFETY: the instructions are there (see above).
+        Self(unsafe { _mm256_castsi256_ps(_mm256_slli_epi32::<23>(_mm256_castps_si256(self.0))) })
+    }
+
+    #[inline(always)]
+    fn exponent(self) -> Self {
+        // SAFETY: the instructions are there (see above).
+        unsafe {
+            let biased = _mm256_srli_epi32::<23>(_mm256_castps_si256(self.0));
+            Self(_mm256_cvtepi32_ps(_mm256_sub_epi32(biased, _mm256_set1_epi32(127))))
+        }
+    }
+
+    #[inline(always)]
+    fn significand(self) -> Self {
+        // SAFETY: the instructions are there (see above).
+        unsafe {
+            let fraction = _mm256_and_si256(_mm256_castps_si256(self.0), _mm256_set1_epi32(0x7f_ffff));
+            Self(_mm256_or_ps(_mm256_castsi256_ps(fraction), _mm256_set1_ps(1.0)))
+        }
+    }
+
+    #[inline(always)]
     fn sum(self) -> f32 {
         // SAFETY: the instructions are there (see above).
         unsafe {

@@ -147,6 +147,42 @@ impl Vector for Avx512 {
     }
 
     #[inline(always)]
+    fn scale(self, power: Self) -> Self {
+        // SAFETY: the instructions are there (see above).
+        Self(unsafe { _mm512_scalef_ps(self.0, power.0) })
+    }
+
+    #[inline(always)]
+    fn quotient(self, other: Self) -> Self {
+        // SAFETY: the instructions are there (see above).
+        unsafe {
+            // 14 bits, and one step of Newton's: a division would take four times as long.
+            let reciprocal = _mm512_rcp14_ps(other.0);
+            let near = _mm512_mul_ps(self.0, reciprocal);
+            let rest = _mm512_fnmadd_ps(near, other.0, self.0);
+            Self(_mm512_fmadd_ps(rest, reciprocal, near))
+        }
+    }
+
+    #[inline(always)]
+    fn last_bits_as_exponent(self) -> Self {
+        // SAFETY: the instructions are there (see above).
+        Self(unsafe { _mm512_castsi512_ps(_mm512_slli_epi32::<23>(_mm512_castps_si512(self.0))) })
+    }
+
+    #[inline(always)]
+    fn exponent(self) -> Self {
+        // SAFETY: the instructions are there (see above).
+        Self(unsafe { _mm512_getexp_ps(self.0) })
+    }
+
+    #[inline(always)]
+    fn significand(self) -> Self {
+        // SAFETY: the instructions are there (see above).
+        Self(unsafe { _mm512_getmant_ps::<_MM_MANT_NORM_1_2, _MM_MANT_SIGN_SRC>(self.0) })
+    }
+
+    #[inline(always)]
     fn sum(self) -> f32 {
         // SAFETY: the instructions are there (see above).
         unsafe { _mm512_reduce_add_ps(self.0) }

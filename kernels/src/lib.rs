@@ -5,11 +5,13 @@
 //!
 //! - [`simd`] vectors of `f32` and the choice of instructions at run time
 //! - [`nhwc`] the kernels of the execution plan
+//! - [`prune`] which numbers are smallest in magnitude
 
 #![allow(unused_variables)]
 #![deny(missing_docs, unsafe_op_in_unsafe_fn, clippy::undocumented_unsafe_blocks)]
 
 pub mod nhwc;
+pub mod prune;
 pub mod simd;
 #[cfg(target_arch = "x86_64")]
 mod x86;

@@ -16,10 +16,12 @@
 //! Plain loops over slices in a task become vector code too.
 
 mod portable;
+mod stream;
 
 use std::sync::OnceLock;
 
 pub use portable::Portable;
+pub use stream::stream;
 
 #[cfg(target_arch = "x86_64")]
 use crate::x86;

@@ -24,6 +24,7 @@ use rayon::prelude::*;
 use crate::simd::{Path, Task, Vector, run, stream};
 use bracket::Bracket;
 use sift::Sifted;
+pub(crate) use sift::{Block, Counts};
 
 /// Numbers that one task looks at.
 const CHUNK: usize = 1 << 18;
@@ -60,9 +61,14 @@ impl Cut {
         if let Some(cut) = Self::trivial(go, total) {
             return cut;
         }
-        let bracket = Bracket::of_sample(&chunks, go, total);
-        let sifted: Vec<Sifted> = chunks.par_iter().map(|chunk| Sifted::of(chunk.values, bracket, None)).collect();
-        Self::within(bracket, &sifted, &chunks, go)
+        Self::after_with(Path::chosen(), Bracket::of_sample(&chunks, go, total), go, &chunks)
+    }
+
+    /// The cut after `go` numbers, of which there are more, with any bracket.
+    fn after_with(path: Path, bracket: Bracket, go: usize, chunks: &[Chunk<'_>]) -> Self {
+        let sifted: Vec<Sifted> =
+            chunks.par_iter().map(|chunk| Sifted::of(path, chunk.values, bracket, None)).collect();
+        Self::within(bracket, &sifted, chunks, go)
     }
 
     /// Where none goes, or all.
@@ -157,23 +163,26 @@ pub fn zero_smallest(go: usize, parts: &[&[f32]], out: &mut [&mut [f32]]) -> Cut
         zero_beside(&cut, &chunks, &mut outs);
         return cut;
     }
-    let bracket = Bracket::of_sample(&chunks, go, total);
-    // What lies below the bracket is zero already then, and what lies inside is put right.
-    let pairs = chunks.par_iter().zip(&mut outs);
-    let sifted: Vec<Sifted> = pairs.map(|(chunk, out)| Sifted::of(chunk.values, bracket, Some(out))).collect();
-    let cut = Cut::within(bracket, &sifted, &chunks, go);
-    if bracket.low < cut.magnitude && cut.magnitude < bracket.high {
-        let all = chunks.par_iter().zip(&mut outs).zip(&sifted);
-        all.for_each(|((chunk, out), sifted)| {
-            for (value, at) in sifted.inside.iter().zip(&sifted.places) {
-                if (magnitude(*value), chunk.start + *at as usize) < (cut.magnitude, cut.place) {
-                    out[*at as usize] = 0.0;
-                }
-            }
-        });
-    } else {
-        zero_beside(&cut, &chunks, &mut outs);
+    zero_with(Path::chosen(), Bracket::of_sample(&chunks, go, total), go, &chunks, &mut outs)
+}
+
+/// Zeroes the `go` smallest numbers, of which there are more, with any bracket.
+fn zero_with(path: Path, bracket: Bracket, go: usize, chunks: &[Chunk<'_>], outs: &mut [&mut [f32]]) -> Cut {
+    // What lies below the bracket is zero then, and what lies inside is put right once the cut is known.
+    let pairs = chunks.par_iter().zip(&mut *outs);
+    let sifted: Vec<Sifted> = pairs.map(|(chunk, out)| Sifted::of(path, chunk.values, bracket, Some(out))).collect();
+    let cut = Cut::within(bracket, &sifted, chunks, go);
+    if cut.magnitude <= bracket.low || cut.magnitude >= bracket.high {
+        zero_beside(&cut, chunks, outs);
+        return cut;
     }
+    chunks.par_iter().zip(outs).zip(&sifted).for_each(|((chunk, out), sifted)| {
+        for (value, at) in sifted.inside.iter().zip(&sifted.places) {
+            if (magnitude(*value), chunk.start + *at as usize) < (cut.magnitude, cut.place) {
+                out[*at as usize] = 0.0;
+            }
+        }
+    });
     cut
 }
 
@@ -266,5 +275,139 @@ impl Task for ZeroBelow<'_> {
         for (out, value) in self.out.iter_mut().zip(self.values) {
             *out = if magnitude(*value) >= self.bound { *value } else { 0.0 };
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+    use rand::{Rng, SeedableRng};
+
+    use super::*;
+    use crate::testing::numbers;
+
+    /// By the definition: sort all numbers by magnitude and place.
+    fn kept_by_sorting(go: usize, parts: &[&[f32]]) -> Vec<Vec<bool>> {
+        let all: Vec<f32> = parts.concat();
+        let mut order: Vec<usize> = (0..all.len()).collect();
+        order.sort_by(|a, b| all[*a].abs().total_cmp(&all[*b].abs()));
+        let mut keep = vec![true; all.len()];
+        order.iter().take(go).for_each(|place| keep[*place] = false);
+        let mut rest = keep.into_iter();
+        parts.iter().map(|part| rest.by_ref().take(part.len()).collect()).collect()
+    }
+
+    fn zeroed(parts: &[&[f32]], keep: &[Vec<bool>]) -> Vec<Vec<u32>> {
+        let of_part = |(part, keep): (&&[f32], &Vec<bool>)| {
+            part.iter().zip(keep).map(|(v, keep)| if *keep { v.to_bits() } else { 0 }).collect()
+        };
+        parts.iter().zip(keep).map(of_part).collect()
+    }
+
+    fn bits(parts: &[Vec<f32>]) -> Vec<Vec<u32>> {
+        parts.iter().map(|part| part.iter().map(|v| v.to_bits()).collect()).collect()
+    }
+
+    /// Zeroes with `zero`, into memory that holds something else.
+    fn into_new(parts: &[&[f32]], zero: impl FnOnce(&mut [&mut [f32]])) -> Vec<Vec<u32>> {
+        let mut out: Vec<Vec<f32>> = parts.iter().map(|part| vec![7.0; part.len()]).collect();
+        zero(&mut out.iter_mut().map(Vec::as_mut_slice).collect::<Vec<_>>());
+        bits(&out)
+    }
+
+    /// Everything that is public against the definition.
+    fn check(go: usize, parts: &[&[f32]]) -> Cut {
+        let keep = kept_by_sorting(go, parts);
+        let cut = Cut::after(go, parts);
+        assert!(cut.keep(parts) == keep, "{cut:?} of {go} is wrong");
+        let expected = zeroed(parts, &keep);
+        assert!(into_new(parts, |out| cut.zero(parts, out)) == expected);
+        assert!(into_new(parts, |out| assert_eq!(zero_smallest(go, parts, out), cut)) == expected);
+        cut
+    }
+
+    /// Any bits, and many that are equal, zero, not normal, infinite, or no number.
+    fn any_number() -> impl Strategy<Value = f32> {
+        prop_oneof![
+            any::<u32>().prop_map(f32::from_bits),
+            -2f32..2.0,
+            (0u32..12).prop_map(|bits| -f32::from_bits(bits)),
+            prop::sample::select(vec![0.0, -0.0, 1.0, -1.0, f32::INFINITY, f32::NAN, -f32::NAN]),
+        ]
+    }
+
+    proptest! {
+        #[test]
+        fn the_cut_is_that_of_sorting(parts in prop::collection::vec(prop::collection::vec(any_number(), 0..90), 0..5), share in 0f64..1.1) {
+            let parts: Vec<&[f32]> = parts.iter().map(Vec::as_slice).collect();
+            check((share * total(&parts) as f64).round() as usize, &parts);
+        }
+
+        #[test]
+        fn every_bracket_on_every_path_gives_the_same(
+            parts in prop::collection::vec(prop::collection::vec(any_number(), 0..90), 1..4), share in 0f64..1.0,
+            ends in [any_number(), any_number()], among in any::<[prop::sample::Index; 2]>(), own in any::<[bool; 2]>(),
+        ) {
+            let parts: Vec<&[f32]> = parts.iter().map(Vec::as_slice).collect();
+            let all = parts.concat();
+            prop_assume!(all.len() > 1);
+            let go = ((share * all.len() as f64) as usize).clamp(1, all.len() - 1);
+            let keep = kept_by_sorting(go, &parts);
+            let end = |i: usize| magnitude(if own[i] { all[among[i].index(all.len())] } else { ends[i] });
+            let bracket = Bracket { low: end(0).min(end(1)), high: end(0).max(end(1)) };
+            let chunks = chunks(&parts);
+            for path in Path::ALL.into_iter().filter(|path| path.is_available()) {
+                let cut = Cut::after_with(path, bracket, go, &chunks);
+                prop_assert_eq!(&cut.keep(&parts), &keep);
+                let out = into_new(&parts, |out| {
+                    assert_eq!(zero_with(path, bracket, go, &chunks, &mut chunks_mut(&parts, out)), cut);
+                });
+                prop_assert_eq!(out, zeroed(&parts, &keep));
+            }
+        }
+    }
+
+    /// So many that there is a sample, in arrays of which no length is that of a chunk or a block.
+    #[test]
+    fn large_arrays_are_cut_as_small_ones() {
+        let (a, b) = (numbers(400_001, 1), numbers(300_017, 2));
+        let few: Vec<f32> = a.iter().map(|v| (v * 20.0).round()).collect();
+        let mostly_zero: Vec<f32> = b.iter().map(|v| if v.abs() < 0.9 { 0.0 } else { *v }).collect();
+        let rising: Vec<f32> = (0..300_000).map(|i| i as f32).collect();
+        for parts in [[&a[..], &b], [&few, &b], [&mostly_zero, &rising], [&few, &few], [&[], &mostly_zero]] {
+            let total = total(&parts);
+            for go in [0, 1, total / 10, total / 2, total * 4 / 5, total - 1, total, total + 5] {
+                check(go, &parts);
+            }
+        }
+    }
+
+    #[test]
+    fn a_bracket_of_a_large_sample_is_narrow_and_holds_its_rank() {
+        let mut rng = rand_chacha::ChaCha8Rng::seed_from_u64(5);
+        let values: Vec<f32> = (0..1_000_000).map(|_| rng.random_range(-1f32..1.0)).collect();
+        for go in [1, 1000, 500_000, 800_000, 999_999] {
+            let bracket = Bracket::of_sample(&chunks(&[&values]), go, values.len());
+            let [below, up_to] = [bracket.low.saturating_sub(1), bracket.high].map(f32::from_bits);
+            let inside = values.iter().filter(|v| v.abs() > below && v.abs() <= up_to).count();
+            assert!(inside < 20_000, "{inside}");
+            assert!((bracket.low..=bracket.high).contains(&Cut::after(go, &[&values]).magnitude));
+        }
+    }
+
+    #[test]
+    fn any_number_of_threads_finds_the_same() {
+        let values = numbers(900_001, 3);
+        let of = |threads| {
+            let pool = rayon::ThreadPoolBuilder::new().num_threads(threads).build().unwrap();
+            pool.install(|| check(700_000, &[&values]))
+        };
+        assert_eq!([of(1), of(2)], [of(3), of(3)]);
+    }
+
+    #[test]
+    #[should_panic(expected = "an array for each array")]
+    fn results_of_other_shapes_are_refused() {
+        zero_smallest(1, &[&[1.0, 2.0]], &mut [&mut [0.0]]);
     }
 }

@@ -2,8 +2,10 @@
 
 mod avx2;
 mod avx512;
+mod sift;
 mod stream;
 
 pub use avx2::{has_avx2, run_avx2};
 pub use avx512::{has_avx512, run_avx512};
+pub use sift::sift_avx512;
 pub use stream::{fence, stream};

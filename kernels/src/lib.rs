@@ -4,12 +4,14 @@
 //! networks are trained. All unsafe code is here, and all that is for one processor architecture is in `x86`.
 //!
 //! - [`simd`] vectors of `f32` and the choice of instructions at run time
+//! - [`convert`] half precision and whole numbers of eight bits
 //! - [`nhwc`] the kernels of the execution plan
 //! - [`prune`] which numbers are smallest in magnitude
 
 #![allow(unused_variables)]
 #![deny(missing_docs, unsafe_op_in_unsafe_fn, clippy::undocumented_unsafe_blocks)]
 
+pub mod convert;
 pub mod nhwc;
 pub mod prune;
 pub mod simd;

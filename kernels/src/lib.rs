@@ -5,6 +5,9 @@
 //!
 //! - [`simd`] vectors of `f32` and the choice of instructions at run time
 //! - [`convert`] half precision and whole numbers of eight bits
+//! - [`kmeans`] few values that stand for many
+//! - [`linalg`] singular values
+//! - [`matmul`] the matrix product
 //! - [`nhwc`] the kernels of the execution plan
 //! - [`prune`] which numbers are smallest in magnitude
 
@@ -12,6 +15,9 @@
 #![deny(missing_docs, unsafe_op_in_unsafe_fn, clippy::undocumented_unsafe_blocks)]
 
 pub mod convert;
+pub mod kmeans;
+pub mod linalg;
+pub mod matmul;
 pub mod nhwc;
 pub mod prune;
 pub mod simd;

@@ -59,6 +59,10 @@ pub fn dequantize(values: &[i8], scales: &[f32], out: &mut [f32]) {
     });
 }
 
+/// Numbers of this size are whole, so what is added to it is rounded, to nearest and of two to the even one; and its last
+/// eight bits are zero, so those of the sum are the whole number that was added.
+const WHOLE: f32 = 12_582_912.0;
+
 fn row_length(values: usize, rows: usize) -> usize {
     assert!(rows > 0 && values.is_multiple_of(rows), "{values} numbers are not {rows} rows of the same length");
     values / rows
@@ -95,7 +99,11 @@ impl Task for Quantize<'_> {
     #[inline(always)]
     fn run<V: Vector>(self) {
         for (to, from) in self.to.iter_mut().zip(self.from) {
-            *to = (from / self.scale).clamp(-LARGEST, LARGEST).round_ties_even() as i32 as i8;
+            let quotient = from / self.scale;
+            let at_least = if quotient < -LARGEST { -LARGEST } else { quotient };
+            let within = if at_least > LARGEST { LARGEST } else { at_least };
+            let number = if within.is_nan() { 0.0 } else { within };
+            *to = (number + WHOLE).to_bits() as u8 as i8;
         }
     }
 }

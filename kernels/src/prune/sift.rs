@@ -1,0 +1,138 @@
+//! One pass over numbers that tells those below a bracket, inside and above apart.
+
+use super::bracket::Bracket;
+use super::{BLOCK, magnitude};
+use crate::simd::{Path, Task, Vector, run, stream};
+#[cfg(target_arch = "x86_64")]
+use crate::x86;
+
+/// Numbers that are asked together whether one of them is inside.
+const GROUP: usize = 32;
+
+/// Room that a vector's lanes need behind the last number that is found.
+const SLACK: usize = 16;
+
+/// What some numbers are like, seen from a bracket.
+#[derive(Debug, Default)]
+pub(super) struct Sifted {
+    /// How many are below it.
+    pub(super) below: usize,
+    /// How many are its lower end.
+    pub(super) at_low: usize,
+    /// How many are its upper end, where that is another.
+    pub(super) at_high: usize,
+    /// The magnitudes between its ends, in the order of their places.
+    pub(super) inside: Vec<f32>,
+    /// Their places.
+    pub(super) places: Vec<u32>,
+}
+
+impl Sifted {
+    /// Sifts numbers, and writes them to `out` with zero in the place of those up to the lower end.
+    pub(super) fn of(path: Path, values: &[f32], bracket: Bracket, mut out: Option<&mut &mut [f32]>) -> Self {
+        let Bracket { low, high } = bracket;
+        let mut sifted = Self::default();
+        let (mut inside, mut places) = ([0.0; BLOCK + SLACK], [0; BLOCK + SLACK]);
+        let mut kept = [0.0; BLOCK];
+        for (start, values) in (0..).step_by(BLOCK).zip(values.chunks(BLOCK)) {
+            let block = Block {
+                values,
+                start: start as u32,
+                low,
+                high,
+                inside: &mut inside,
+                places: &mut places,
+                out: out.as_ref().map(|_| &mut kept[..values.len()]),
+            };
+            let counts = block.sift(path);
+            sifted.below += counts.below;
+            sifted.at_low += counts.up_to_low - counts.below;
+            sifted.at_high += if low < high { counts.at_high } else { 0 };
+            sifted.inside.extend_from_slice(&inside[..counts.inside]);
+            sifted.places.extend_from_slice(&places[..counts.inside]);
+            if let Some(out) = &mut out {
+                stream(&kept[..values.len()], &mut out[start..][..values.len()]);
+            }
+        }
+        sifted
+    }
+}
+
+/// Some numbers, and where what is found goes.
+pub(crate) struct Block<'a> {
+    /// The numbers.
+    pub(crate) values: &'a [f32],
+    /// The place of the first of them.
+    pub(crate) start: u32,
+    /// The lower end of the bracket.
+    pub(crate) low: u32,
+    /// Its upper end.
+    pub(crate) high: u32,
+    /// Where the magnitudes between the ends go.
+    pub(crate) inside: &'a mut [f32],
+    /// Where their places go.
+    pub(crate) places: &'a mut [u32],
+    /// Where the numbers go, with zero in the place of those up to the lower end.
+    pub(crate) out: Option<&'a mut [f32]>,
+}
+
+/// How many numbers of a block there are.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Counts {
+    /// Below the lower end.
+    pub(crate) below: usize,
+    /// Up to the lower end.
+    pub(crate) up_to_low: usize,
+    /// At the upper end.
+    pub(crate) at_high: usize,
+    /// Between the ends.
+    pub(crate) inside: usize,
+}
+
+impl Block<'_> {
+    fn sift(self, path: Path) -> Counts {
+        match path {
+            #[cfg(target_arch = "x86_64")]
+            Path::Avx512 => x86::sift_avx512(self),
+            _ => run(path, self),
+        }
+    }
+}
+
+impl Task for Block<'_> {
+    type Output = Counts;
+
+    #[inline(always)]
+    fn run<V: Vector>(self) -> Counts {
+        let Self { values, start, low, high, inside, places, out } = self;
+        let (mut below, mut up_to_low, mut at_high) = (0u32, 0u32, 0u32);
+        for value in values {
+            let m = magnitude(*value);
+            below += u32::from(m < low);
+            up_to_low += u32::from(m <= low);
+            at_high += u32::from(m == high);
+        }
+        let mut found = 0;
+        for (place, group) in (start..).step_by(GROUP).zip(values.chunks(GROUP)) {
+            let mut any = 0u32;
+            for value in group {
+                let m = magnitude(*value);
+                any |= u32::from(m > low) & u32::from(m < high);
+            }
+            if any > 0 {
+                for (place, value) in (place..).zip(group) {
+                    let m = magnitude(*value);
+                    // What is written in vain is written over.
+                    (inside[found], places[found]) = (f32::from_bits(m), place);
+                    found += usize::from(m > low && m < high);
+                }
+            }
+        }
+        if let Some(out) = out {
+            for (out, value) in out.iter_mut().zip(values) {
+                *out = if magnitude(*value) > low { *value } else { 0.0 };
+            }
+        }
+        Counts { below: below as usize, up_to_low: up_to_low as usize, at_high: at_high as usize, inside: found }
+    }
+}

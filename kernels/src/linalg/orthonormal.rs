@@ -38,9 +38,13 @@ pub fn gram(a: &[f32], cols: usize) -> Vec<f64> {
     };
     let mut sum = vec![0.0; cols * cols];
     if cols > 0 {
-        for part in a.par_chunks(ROWS * cols).map(of_part).collect::<Vec<_>>() {
-            sum.iter_mut().zip(part).for_each(|(sum, part)| *sum += f64::from(part));
-        }
+        let parts: Vec<Vec<f32>> = a.par_chunks(ROWS * cols).map(of_part).collect();
+        sum.par_chunks_mut(cols * 16).enumerate().for_each(|(place, sum)| {
+            for part in &parts {
+                let part = &part[place * cols * 16..][..sum.len()];
+                sum.iter_mut().zip(part).for_each(|(sum, part)| *sum += f64::from(*part));
+            }
+        });
     }
     sum
 }
@@ -149,7 +153,11 @@ mod tests {
         assert!(skew(&q, cols) < 5e-6, "{rows} x {cols}: {}", skew(&q, cols));
         assert!((0..cols).all(|row| r[row * cols..row * cols + row].iter().all(|v| *v == 0.0)));
         let r: Vec<f32> = r.iter().map(|v| *v as f32).collect();
-        assert!(distance(&product(&q, &r, cols), a) <= 3e-6 * norm(a), "{rows} x {cols}: {}", distance(&product(&q, &r, cols), a) / norm(a));
+        assert!(
+            distance(&product(&q, &r, cols), a) <= 3e-6 * norm(a),
+            "{rows} x {cols}: {}",
+            distance(&product(&q, &r, cols), a) / norm(a)
+        );
     }
 
     proptest! {

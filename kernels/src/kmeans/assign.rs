@@ -87,9 +87,20 @@ impl<I: Index> Task for Count<'_, I> {
 /// The least and the largest value, passing over what is no number; zero and zero where there is none.
 pub(super) fn ends(values: &[f32]) -> (f64, f64) {
     let of_chunk = |values: &[f32]| run(Path::chosen(), Ends { values });
-    let none = || (f32::INFINITY, f32::NEG_INFINITY);
+    let none = || (i32::MAX, i32::MIN);
     let (low, high) = values.par_chunks(CHUNK).map(of_chunk).reduce(none, |a, b| (a.0.min(b.0), a.1.max(b.1)));
-    if low <= high { (low.into(), high.into()) } else { (0.0, 0.0) }
+    if low <= high { (of_order(low).into(), of_order(high).into()) } else { (0.0, 0.0) }
+}
+
+/// A whole number for each number, in the same order: their least can be found many at once.
+#[inline(always)]
+fn order(value: f32) -> i32 {
+    let bits = value.to_bits() as i32;
+    bits ^ ((bits >> 31) & i32::MAX)
+}
+
+fn of_order(order: i32) -> f32 {
+    f32::from_bits((order ^ ((order >> 31) & i32::MAX)) as u32)
 }
 
 struct Ends<'a> {
@@ -97,14 +108,15 @@ struct Ends<'a> {
 }
 
 impl Task for Ends<'_> {
-    type Output = (f32, f32);
+    type Output = (i32, i32);
 
     #[inline(always)]
-    fn run<V: Vector>(self) -> (f32, f32) {
-        let (mut low, mut high) = (f32::INFINITY, f32::NEG_INFINITY);
+    fn run<V: Vector>(self) -> (i32, i32) {
+        let (mut low, mut high) = (i32::MAX, i32::MIN);
         for value in self.values {
-            low = if *value < low { *value } else { low };
-            high = if *value > high { *value } else { high };
+            let order = order(*value);
+            low = low.min(if value.is_nan() { i32::MAX } else { order });
+            high = high.max(if value.is_nan() { i32::MIN } else { order });
         }
         (low, high)
     }

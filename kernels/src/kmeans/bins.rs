@@ -6,7 +6,8 @@
 
 use rayon::prelude::*;
 
-use super::{KmeansError, Sum};
+use super::sums::RangeSums;
+use super::{End, KmeansError};
 
 /// Bits by which numbers of one bin differ.
 const LOW: u32 = 13;
@@ -23,8 +24,8 @@ const BLOCK: usize = 1 << (COUNT - LOW);
 /// Numbers that a thread looks at before it takes others.
 const CHUNK: usize = 1 << 18;
 
-/// How far around a bound values are collected, the first time, as a share of the distance from the least to the largest.
-const AROUND: f64 = 1e-4;
+/// How far around a bound values are collected, the first time, as a share of the distance between its two centroids.
+const AROUND: f64 = 1.0 / 256.0;
 
 /// The place of a number in the order of all numbers.
 #[inline(always)]
@@ -47,8 +48,10 @@ fn bin(key: u32) -> u32 {
 pub(super) struct Bins {
     /// Which bins, rising.
     ids: Vec<u32>,
-    /// What is in the bins before each of them, and in all.
-    before: Vec<Sum>,
+    /// How many values the bins before each of them have, and all.
+    counts: Vec<f64>,
+    /// The sum of each one's values.
+    sums: RangeSums,
 }
 
 impl Bins {
@@ -62,12 +65,12 @@ impl Bins {
             own.chunks(BLOCK / CHUNK).map(packed).collect::<Vec<_>>()
         };
         let blocks: Vec<Vec<u64>> = (0..threads).into_par_iter().flat_map_iter(of_thread).collect();
-        let (mut ids, mut before, mut all) = (Vec::new(), Vec::new(), Sum::default());
-        let mut non_finite = 0;
+        let (mut ids, mut counts, mut sums) = (Vec::new(), vec![0.0], Vec::new());
+        let (mut all, mut non_finite) = (0.0, 0);
         for id in 0..BINS {
-            let counts = blocks.iter().map(|block| block[id]);
+            let words = blocks.iter().map(|block| block[id]);
             let [count, low] =
-                counts.fold([0, 0], |[c, l], word| [c + (word >> COUNT), l + (word & ((1 << COUNT) - 1))]);
+                words.fold([0, 0], |[c, l], word| [c + (word >> COUNT), l + (word & ((1 << COUNT) - 1))]);
             if count == 0 {
                 continue;
             }
@@ -77,13 +80,15 @@ impl Bins {
                 continue;
             }
             ids.push(id as u32);
-            before.push(all);
+            all += count as f64;
+            counts.push(all);
             let spacing = (last - first) / f64::from((1u32 << LOW) - 1);
-            all.count += count as f64;
-            all.sum += count as f64 * first + low as f64 * spacing;
+            sums.push(count as f64 * first + low as f64 * spacing);
         }
-        before.push(all);
-        if non_finite > 0 { Err(KmeansError::NonFinite { count: non_finite }) } else { Ok(Self { ids, before }) }
+        if non_finite > 0 {
+            return Err(KmeansError::NonFinite { count: non_finite });
+        }
+        Ok(Self { ids, counts, sums: RangeSums::of(sums.into_iter()) })
     }
 
     /// The first and the last number of a bin.
@@ -91,9 +96,24 @@ impl Bins {
         [id << LOW, (id << LOW) | ((1 << LOW) - 1)].map(|key| f64::from(of_key(key)))
     }
 
-    /// All values.
-    pub(super) fn total(&self) -> Sum {
-        self.before[self.ids.len()]
+    /// How many bins have any values.
+    pub(super) fn len(&self) -> usize {
+        self.ids.len()
+    }
+
+    /// How many values a bin has; none after the last.
+    pub(super) fn count(&self, place: usize) -> f64 {
+        self.counts.get(place + 1).map_or(0.0, |after| after - self.counts[place])
+    }
+
+    /// How many values there are before an end.
+    pub(super) fn before(&self, end: End) -> f64 {
+        self.counts[end.place] + end.taken
+    }
+
+    /// The sum of the values of the bins from a place to before another.
+    pub(super) fn whole(&self, from: usize, to: usize) -> f64 {
+        self.sums.between(from, to)
     }
 
     /// From the least to the largest value, to a bin.
@@ -109,21 +129,27 @@ impl Bins {
         self.ids.binary_search(&id)
     }
 
-    /// The values up to `x`, about: as if those of a bin were spread evenly over it.
-    pub(super) fn about_up_to(&self, x: f64) -> Sum {
+    /// Where the values up to `x` end, about: as if those of a bin were spread evenly over it.
+    pub(super) fn end(&self, x: f64) -> End {
         let id = bin(key(x as f32));
         let place = match self.place(id) {
             Ok(place) => place,
-            Err(place) => return self.before[place],
+            Err(place) => return End { place, taken: 0.0 },
         };
-        let (before, after) = (self.before[place], self.before[place + 1]);
-        let (count, sum) = (after.count - before.count, after.sum - before.sum);
         let [first, last] = Self::ends(id);
-        let share = ((x - first) / (last - first)).clamp(0.0, 1.0);
-        // The mean of the part below, and so that all of them have the sum that they have.
-        let part = count * share;
-        let mean = sum / count - (last - first) * (1.0 - share) / 2.0;
-        Sum { count: before.count + part, sum: before.sum + part * mean.clamp(first, last) }
+        End { place, taken: self.count(place) * ((x - first) / (last - first)).clamp(0.0, 1.0) }
+    }
+
+    /// The sum of some values of a bin, about: as if they were spread evenly, but around the mean that they have.
+    pub(super) fn part(&self, place: usize, from: f64, to: f64) -> f64 {
+        if to <= from {
+            return 0.0;
+        }
+        let [first, last] = Self::ends(self.ids[place]);
+        let count = self.count(place);
+        let away = ((from + to) / count - 1.0) / 2.0;
+        let mean = self.whole(place, place + 1) / count + (last - first) * away;
+        (to - from) * mean.clamp(first, last)
     }
 }
 
@@ -144,24 +170,24 @@ pub(super) struct Known {
     places: Vec<bool>,
     /// Their values' keys, rising.
     keys: Vec<u32>,
-    /// The sum of the values before each.
-    before: Vec<f64>,
+    /// Their values.
+    sums: RangeSums,
     collections: i32,
 }
 
 impl Known {
     /// Looks at the values of the bins in which bounds lie, and of those around, unless they are known. It looks further
     /// around each time.
-    pub(super) fn learn(&mut self, values: &[f32], bins: &Bins, bounds: &[f32]) {
-        self.places.resize(bins.ids.len(), false);
-        let is_known = |bound: &f32| bins.place(bin(key(*bound))).is_ok_and(|place| self.places[place]);
-        let is_empty = |bound: &f32| bins.place(bin(key(*bound))).is_err();
-        if bounds.iter().all(|bound| is_known(bound) || is_empty(bound)) {
+    pub(super) fn learn(&mut self, values: &[f32], bins: &Bins, centroids: &[f64], bounds: &[f32]) {
+        self.places.resize(bins.len(), false);
+        let is_settled = |bound: &f32| bins.place(bin(key(*bound))).map_or(true, |place| self.places[place]);
+        if bounds.iter().all(is_settled) {
             return;
         }
-        let reach = bins.spread() * AROUND * 8f64.powi(self.collections);
+        let share = AROUND * 8f64.powi(self.collections);
         self.collections += 1;
-        for bound in bounds {
+        for (bound, pair) in bounds.iter().zip(centroids.windows(2)) {
+            let reach = (pair[1] - pair[0]) * share;
             let [first, last] = [-reach, reach].map(|reach| bin(key((f64::from(*bound) + reach) as f32)));
             let first = bins.ids.partition_point(|id| *id < first);
             let end = bins.ids.partition_point(|id| *id <= last);
@@ -172,26 +198,35 @@ impl Known {
         let of_chunk = |chunk: &[f32]| collected(chunk, &wanted);
         self.keys = values.par_chunks(CHUNK).map(of_chunk).collect::<Vec<_>>().concat();
         self.keys.par_sort_unstable();
-        let mut sum = 0.0;
-        let next = |key: Option<&u32>| {
-            let before = sum;
-            sum += key.map_or(0.0, |key| f64::from(of_key(*key)));
-            before
-        };
-        self.before = self.keys.iter().map(Some).chain([None]).map(next).collect();
+        self.sums = RangeSums::of(self.keys.iter().map(|key| f64::from(of_key(*key))));
     }
 
-    /// The values up to one whose bin is known, or empty.
-    pub(super) fn up_to(&self, bins: &Bins, bound: f32) -> Sum {
+    /// Where the values up to one end, whose bin is known, or empty.
+    pub(super) fn end(&self, bins: &Bins, bound: f32) -> End {
         let key = key(bound);
         let place = match bins.place(bin(key)) {
             Ok(place) => place,
-            Err(place) => return bins.before[place],
+            Err(place) => return End { place, taken: 0.0 },
         };
-        let first = self.keys.partition_point(|other| *other < bin(key) << LOW);
         let end = self.keys.partition_point(|other| *other <= key);
-        let before = bins.before[place];
-        Sum { count: before.count + (end - first) as f64, sum: before.sum + (self.before[end] - self.before[first]) }
+        End { place, taken: (end - self.first(bins, place)) as f64 }
+    }
+
+    /// Where the values of a known bin begin among all that are known.
+    fn first(&self, bins: &Bins, place: usize) -> usize {
+        self.keys.partition_point(|key| *key < bins.ids[place] << LOW)
+    }
+
+    /// The sum of some values of a bin, which is known, or of all.
+    pub(super) fn part(&self, bins: &Bins, place: usize, from: f64, to: f64) -> f64 {
+        if to <= from {
+            0.0
+        } else if from == 0.0 && to == bins.count(place) {
+            bins.whole(place, place + 1)
+        } else {
+            let first = self.first(bins, place);
+            self.sums.between(first + from as usize, first + to as usize)
+        }
     }
 }
 

@@ -17,6 +17,9 @@ mod thin;
 use std::error::Error;
 use std::fmt;
 
+use rayon::prelude::*;
+
+use crate::simd::{Path, Task, Vector, run};
 pub use orthonormal::{gram, orthonormalize};
 pub use sketch::Sketch;
 
@@ -57,14 +60,29 @@ pub struct Svd {
 /// The power of two by which a matrix is multiplied before it is squared, so that nothing overflows or vanishes: its
 /// largest magnitude is then between 1 and 2. One where all are zero.
 fn scale(a: &[f32]) -> Result<f32, LinalgError> {
-    let count = a.iter().filter(|v| !v.is_finite()).count();
-    if count > 0 {
-        return Err(LinalgError::NonFinite { count });
+    // By their bits magnitudes are in the same order, and what is not finite is last.
+    let bits = a.par_chunks(1 << 16).map(|part| run(Path::chosen(), Largest { part })).max().unwrap_or(0);
+    let largest = f32::from_bits(bits);
+    if !largest.is_finite() {
+        return Err(LinalgError::NonFinite { count: a.iter().filter(|v| !v.is_finite()).count() });
     }
-    let largest = a.iter().fold(0f32, |m, v| m.max(v.abs()));
     // The smallest numbers are left a little smaller, for 2^127 is the largest power of two there is.
     let exponent = (i64::from(largest.to_bits() >> 23) - 127).max(-126);
     Ok(if largest == 0.0 { 1.0 } else { 2f64.powi(-exponent as i32) as f32 })
+}
+
+/// The bits of the largest magnitude.
+struct Largest<'a> {
+    part: &'a [f32],
+}
+
+impl Task for Largest<'_> {
+    type Output = u32;
+
+    #[inline(always)]
+    fn run<V: Vector>(self) -> u32 {
+        self.part.iter().fold(0, |most, value| most.max(value.to_bits() & 0x7fff_ffff))
+    }
 }
 
 /// A matrix with rows and columns exchanged.

@@ -148,7 +148,8 @@ mod tests {
             let exact = Svd::thin(&a, rows, cols).unwrap();
             let least = norm(&exact.s[rank..]);
             prop_assert!(distance(&composed(&svd), &a) <= 1.05 * least + 1e-5 * norm(&a));
-            prop_assert!((svd.s[0] - exact.s[0]).abs() <= 0.03 * exact.s[0]);
+            // They are those of a part of the matrix, so never larger.
+            prop_assert!(svd.s.iter().zip(&exact.s).all(|(s, most)| *s <= most * 1.00001 && *s >= 0.7 * most));
         }
     }
 

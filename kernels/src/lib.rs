@@ -6,12 +6,14 @@
 //! - [`matmul`] the matrix product
 //! - [`simd`] vectors of `f32` and the choice of instructions at run time
 //! - [`nhwc`] the kernels of the execution plan
+//! - [`optimizer`] what an optimizer does to every parameter
 //! - [`recurrent`] recurrent layers over whole sequences
 
 #![deny(missing_docs, unsafe_op_in_unsafe_fn, clippy::undocumented_unsafe_blocks)]
 
 pub mod matmul;
 pub mod nhwc;
+pub mod optimizer;
 pub mod recurrent;
 mod scratch;
 mod share;

@@ -25,6 +25,7 @@ mod machine;
 mod ops;
 mod params;
 mod pass;
+mod plan;
 mod session;
 mod tape;
 #[cfg(test)]
@@ -38,7 +39,7 @@ use crate::tensor::TensorError;
 
 pub use machine::{instruction_set, threads};
 pub use params::ParamView;
-pub use session::{Activations, Mode, Results, Session};
+pub use session::{Activations, Executor, Mode, Results, Session};
 
 /// Why a graph does not run.
 #[derive(Debug, Error)]

@@ -12,6 +12,7 @@ pub mod elementwise;
 pub mod layer_norm;
 pub mod layout;
 pub mod linear;
+pub mod moves;
 pub mod pool;
 pub mod softmax;
 pub mod sums;

@@ -246,16 +246,19 @@ mod tests {
     fn pools() -> impl Strategy<Value = (usize, Pool)> {
         let two = |r: std::ops::Range<usize>| [r.clone(), r];
         let sizes = (two(1..4), two(1..3), two(1..3), [0usize..3, 0..3, 0..3, 0..3], two(1..9), 1usize..20, 1usize..4);
-        sizes.prop_filter_map("the window does not fit", |(kernel, stride, dilation, mut padding, image, channels, n)| {
-            (0..4).for_each(|side| padding[side] = padding[side].min(kernel[side % 2] - 1));
-            let window = Window { kernel, stride, padding, dilation };
-            let mut places = [0; 2];
-            for axis in 0..2 {
-                let padded = image[axis] + padding[axis] + padding[axis + 2];
-                places[axis] = padded.checked_sub(dilation[axis] * (kernel[axis] - 1) + 1)? / stride[axis] + 1;
-            }
-            Some((n, Pool { image, places, channels, window, path: Path::Portable }))
-        })
+        sizes.prop_filter_map(
+            "the window does not fit",
+            |(kernel, stride, dilation, mut padding, image, channels, n)| {
+                (0..4).for_each(|side| padding[side] = padding[side].min(kernel[side % 2] - 1));
+                let window = Window { kernel, stride, padding, dilation };
+                let mut places = [0; 2];
+                for axis in 0..2 {
+                    let padded = image[axis] + padding[axis] + padding[axis + 2];
+                    places[axis] = padded.checked_sub(dilation[axis] * (kernel[axis] - 1) + 1)? / stride[axis] + 1;
+                }
+                Some((n, Pool { image, places, channels, window, path: Path::Portable }))
+            },
+        )
     }
 
     /// The pixels under each place's window.
@@ -267,9 +270,8 @@ mod tests {
         let [kh, kw] = pool.window.kernel;
         let of = |place: usize| {
             let (py, px) = (place / pool.places[1], place % pool.places[1]);
-            let taps = (0..kh * kw).filter_map(|tap| {
-                Some(pixel(0, py, tap / kw)? * pool.image[1] + pixel(1, px, tap % kw)?)
-            });
+            let taps =
+                (0..kh * kw).filter_map(|tap| Some(pixel(0, py, tap / kw)? * pool.image[1] + pixel(1, px, tap % kw)?));
             taps.collect()
         };
         (0..pool.places[0] * pool.places[1]).map(of).collect()

@@ -16,8 +16,8 @@ mod compile;
 mod fuse;
 mod layer;
 mod memory;
-
-
+#[cfg(test)]
+mod tests;
 
 use std::fmt;
 use std::ops::Range;

@@ -81,8 +81,7 @@ impl Norm {
         for (scale, variance) in scale.iter_mut().zip(&*variance) {
             *scale = (1.0 / (f64::from(*variance) + self.config.epsilon).sqrt()) as f32;
         }
-        let by =
-            Channels { mean, scale, weight: &run.params[weight.clone()], bias: &run.params[bias.clone()] };
+        let by = Channels { mean, scale, weight: &run.params[weight.clone()], bias: &run.params[bias.clone()] };
         kernel::forward(self.path, x, by, residual.map(|_| residual_numbers), relu, y);
     }
 
@@ -97,11 +96,9 @@ impl Norm {
     /// `goes_on`, the one at `x` is written over it.
     pub(super) fn backward(&self, run: &mut Run<'_>, x: Room, y: Option<Room>, d: Room, goes_on: bool) {
         let [weight, bias, ..] = &self.params;
-        let ([y_numbers, mean, scale], [x, d, dbias, dweight]) = run
-            .memory
-            .views([y.unwrap_or(Room::NONE), self.mean, self.scale], [x, d, self.sums[0], self.sums[1]]);
-        let by =
-            Channels { mean, scale, weight: &run.params[weight.clone()], bias: &run.params[bias.clone()] };
+        let ([y_numbers, mean, scale], [x, d, dbias, dweight]) =
+            run.memory.views([y.unwrap_or(Room::NONE), self.mean, self.scale], [x, d, self.sums[0], self.sums[1]]);
+        let by = Channels { mean, scale, weight: &run.params[weight.clone()], bias: &run.params[bias.clone()] };
         kernel::sums(self.path, x, y.map(|_| y_numbers), d, by, [dbias, dweight]);
         for (range, found) in self.gradients.iter().zip([&*dweight, &*dbias]) {
             if let Some(range) = range {

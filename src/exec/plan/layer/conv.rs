@@ -9,8 +9,9 @@
 
 use std::ops::Range;
 
-use niwaki_kernels::nhwc::conv::{Conv, Epilogue, Old, Window};
+use niwaki_kernels::nhwc::conv::{Conv, Convolution, Epilogue, Old, Window};
 use niwaki_kernels::nhwc::{elementwise, sums};
+use niwaki_kernels::simd::Path;
 
 use super::super::compile::{Compiler, Flow, Layout, Root, Target};
 use super::super::{Mode, Uncovered};
@@ -20,7 +21,10 @@ use crate::graph::Node;
 use crate::graph::op::Conv2d;
 
 struct ConvLayer {
-    conv: Conv,
+    conv: Convolution,
+    path: Path,
+    /// Channels that come out.
+    channels: usize,
     weight: Range<usize>,
     bias: Option<Range<usize>>,
     norm: Option<Norm>,
@@ -60,12 +64,7 @@ pub(super) fn kernel(shape: &[usize]) -> Result<[usize; 2], Uncovered> {
     planar(shape).map(|[_, _, h, w]| [h, w])
 }
 
-pub(super) fn add(
-    compiler: &mut Compiler<'_>,
-    node: &Node,
-    config: &Conv2d,
-    group: &Group,
-) -> Result<(), Uncovered> {
+pub(super) fn add(compiler: &mut Compiler<'_>, node: &Node, config: &Conv2d, group: &Group) -> Result<(), Uncovered> {
     let x = compiler.get(node.inputs[0], Layout::Images)?;
     let residual = group.residual.map(|value| compiler.get(value, Layout::Images)).transpose()?;
     let [batch, channels_in, h, w] = planar(&x.dims)?;
@@ -92,7 +91,9 @@ pub(super) fn add(
     let y = compiler.output(output, dims, Layout::Images, needs);
     let place = |flow: &Flow| (flow.root, compiler.room(flow.root));
     let layer = ConvLayer {
-        conv,
+        conv: Convolution::new(&conv),
+        path: conv.path,
+        channels: conv.channels_out,
         weight: compiler.param(node.params[0]),
         bias: node.params.get(1).map(|id| compiler.param(*id)),
         norm,
@@ -118,9 +119,8 @@ impl ConvLayer {
         let ([gamma, beta, mean, variance], epsilon) = norm.constants();
         let own = |range: &Range<usize>| &params[range.clone()];
         let scales = own(gamma).iter().zip(own(variance));
-        let scales: Vec<f32> =
-            scales.map(|(g, v)| (f64::from(*g) / (f64::from(*v) + epsilon).sqrt()) as f32).collect();
-        let filter = self.weight.len() / self.conv.channels_out;
+        let scales: Vec<f32> = scales.map(|(g, v)| (f64::from(*g) / (f64::from(*v) + epsilon).sqrt()) as f32).collect();
+        let filter = self.weight.len() / self.channels;
         let mut weight = own(&self.weight).to_vec();
         for (filter, scale) in weight.chunks_exact_mut(filter).zip(&scales) {
             filter.iter_mut().for_each(|w| *w *= scale);
@@ -128,7 +128,7 @@ impl ConvLayer {
         self.conv.pack(&weight, &mut self.packed);
         let bias = |channel: usize| self.bias.as_ref().map_or(0.0, |range| own(range)[channel]);
         let moved = |c: usize| (bias(c) - own(mean)[c]) * scales[c] + own(beta)[c];
-        self.folded_bias = (0..self.conv.channels_out).map(moved).collect();
+        self.folded_bias = (0..self.channels).map(moved).collect();
     }
 }
 
@@ -207,18 +207,18 @@ impl Layer for ConvLayer {
             }
             None if self.relu => {
                 let ([y], [dy]) = run.memory.views([self.y.1], [*dy]);
-                elementwise::relu_backward(self.conv.path, y, dy);
+                elementwise::relu_backward(self.path, y, dy);
             }
             None => {}
         }
-        add_to(run, self.conv.path, *dy, *residual);
+        add_to(run, self.path, *dy, *residual);
         if let Some(range) = weight {
             let ([x, dz], [scratch]) = run.memory.views([self.x.1, *dz], [*scratch]);
             self.conv.weight_gradient(x, dz, &mut run.gradients[range.clone()], scratch);
         }
         if let Some(range) = bias {
             let ([dz], []) = run.memory.views([*dz], []);
-            sums::columns(self.conv.path, dz, &mut run.gradients[range.clone()]);
+            sums::columns(self.path, dz, &mut run.gradients[range.clone()]);
         }
         if let Some((room, old)) = dx {
             let ([dz], [dx]) = run.memory.views([*dz], [*room]);

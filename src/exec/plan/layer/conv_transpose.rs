@@ -2,8 +2,9 @@
 
 use std::ops::Range;
 
-use niwaki_kernels::nhwc::conv::{Conv, Epilogue, Old};
+use niwaki_kernels::nhwc::conv::{Conv, Convolution, Epilogue, Old};
 use niwaki_kernels::nhwc::sums;
+use niwaki_kernels::simd::Path;
 
 use super::super::Uncovered;
 use super::super::compile::{Compiler, Layout, Root, Target};
@@ -13,7 +14,8 @@ use crate::graph::Node;
 use crate::graph::op::{Conv2d, ConvTranspose2d};
 
 struct ConvTransposeLayer {
-    conv: Conv,
+    conv: Convolution,
+    path: Path,
     weight: Range<usize>,
     bias: Option<Range<usize>>,
     x: (Root, Room),
@@ -47,7 +49,8 @@ pub(super) fn add(compiler: &mut Compiler<'_>, node: &Node, config: &ConvTranspo
     let needs = compiler.trains(node) || compiler.needs_gradient(&x);
     let y = compiler.output(node.output(), dims, Layout::Images, needs);
     let layer = ConvTransposeLayer {
-        conv,
+        conv: Convolution::new(&conv),
+        path: conv.path,
         weight: compiler.param(node.params[0]),
         bias: node.params.get(1).map(|id| compiler.param(*id)),
         x: (x.root, compiler.room(x.root)),
@@ -110,12 +113,12 @@ impl Layer for ConvTransposeLayer {
         }
         if let Some(range) = bias {
             let ([dy], []) = run.memory.views([*dy], []);
-            sums::columns(self.conv.path, dy, &mut run.gradients[range.clone()]);
+            sums::columns(self.path, dy, &mut run.gradients[range.clone()]);
         }
         if let Some((room, target)) = dx {
             let ([dy], [dx]) = run.memory.views([*dy], [*room]);
             self.conv.forward(dy, &self.packed, dx, Epilogue::default());
-            add_to(run, self.conv.path, *room, *target);
+            add_to(run, self.path, *room, *target);
         }
     }
 }

@@ -17,12 +17,7 @@ struct SoftmaxLayer {
     backward: Option<(Room, Room, Old)>,
 }
 
-pub(super) fn add(
-    compiler: &mut Compiler<'_>,
-    node: &Node,
-    axis: usize,
-    logarithm: bool,
-) -> Result<(), Uncovered> {
+pub(super) fn add(compiler: &mut Compiler<'_>, node: &Node, axis: usize, logarithm: bool) -> Result<(), Uncovered> {
     let dims = compiler.dims(node.inputs[0])?;
     let layout = match axis {
         last if last + 1 == dims.len() => Layout::Rows,

@@ -9,6 +9,7 @@ pub mod batch_norm;
 pub mod conv;
 mod divide;
 pub mod elementwise;
+pub mod gate;
 pub mod layer_norm;
 pub mod layout;
 pub mod linear;

@@ -55,35 +55,29 @@ pub(super) fn groups(session: &Session, taps: &[ValueId]) -> Vec<Group> {
             continue;
         }
         let mut group = Group { node: i, norm: None, residual: None, relu: false, last: i };
-        // The only reader of what the group computes so far.
-        let next = |group: &Group| match readers[nodes[group.last].output().index()] {
-            Reader::Node(reader) => Some(reader),
-            _ => None,
-        };
-        let mut take = |group: &mut Group, node: usize| {
-            (taken[node], group.last) = (true, node);
+        // Takes the only reader of what the group computes so far, if it is such a node and in no other group.
+        let mut take = |group: &mut Group, is_such: &dyn Fn(usize) -> bool| -> Option<usize> {
+            let Reader::Node(reader) = readers[nodes[group.last].output().index()] else { return None };
+            if taken[reader] || !is_such(reader) {
+                return None;
+            }
+            (taken[reader], group.last) = (true, reader);
+            Some(reader)
         };
         let is_conv = matches!(node.op, Op::Conv2d(_) | Op::Conv1d(_));
-        if is_conv && let Some(norm) = next(&group).filter(|n| matches!(nodes[*n].op, Op::BatchNorm(_))) {
-            group.norm = Some(norm);
-            take(&mut group, norm);
+        let is_norm = matches!(node.op, Op::BatchNorm(_));
+        if is_conv {
+            group.norm = take(&mut group, &|n| matches!(nodes[n].op, Op::BatchNorm(_)));
         }
-        if (is_conv || matches!(node.op, Op::BatchNorm(_)))
-            && let Some(sum) = next(&group).filter(|n| nodes[*n].op == Op::Binary(Binary::Add))
-        {
+        if is_conv || is_norm {
             let own = nodes[group.last].output();
-            let other = nodes[sum].inputs.iter().find(|value| **value != own);
-            let same = |other: &&ValueId| session.types[other.index()] == session.types[own.index()];
-            if let Some(other) = other.filter(same) {
-                group.residual = Some(*other);
-                take(&mut group, sum);
-            }
+            let other = |sum: usize| nodes[sum].inputs.iter().copied().find(|value| *value != own);
+            let same = |other: ValueId| session.types[other.index()] == session.types[own.index()];
+            let is_sum = |n: usize| nodes[n].op == Op::Binary(Binary::Add) && other(n).is_some_and(same);
+            group.residual = take(&mut group, &is_sum).and_then(other);
         }
-        if (is_conv || matches!(node.op, Op::BatchNorm(_) | Op::Linear))
-            && let Some(relu) = next(&group).filter(|n| nodes[*n].op == Op::Activation(Activation::Relu))
-        {
-            group.relu = true;
-            take(&mut group, relu);
+        if is_conv || is_norm || node.op == Op::Linear {
+            group.relu = take(&mut group, &|n| nodes[n].op == Op::Activation(Activation::Relu)).is_some();
         }
         groups.push(group);
     }

@@ -5,8 +5,8 @@ use niwaki_kernels::nhwc::elementwise::{self, Binary as Function};
 use niwaki_kernels::simd::Path;
 
 use super::super::Uncovered;
-use super::super::compile::{Compiler, Root, Target};
-use super::{Layer, Room, Run};
+use super::super::compile::{Compiler, Layout, Root, Target};
+use super::{Layer, Room, Run, gate};
 use crate::graph::Node;
 use crate::graph::op::Binary;
 
@@ -27,6 +27,15 @@ struct Backward {
 
 pub(super) fn add(compiler: &mut Compiler<'_>, node: &Node, which: Binary) -> Result<(), Uncovered> {
     let [a, b] = node.inputs[..] else { return Err(Uncovered("not two inputs".into())) };
+    if which == Binary::Mul {
+        for (x, gates) in [(a, b), (b, a)] {
+            if gate::fits(&compiler.dims(x)?, &compiler.dims(gates)?) && x != gates {
+                let (x, gates) = (compiler.get(x, Layout::Images)?, compiler.get(gates, Layout::Images)?);
+                gate::add(compiler, node, &x, &gates);
+                return Ok(());
+            }
+        }
+    }
     let layout = compiler.any(a)?.layout;
     let (a, b) = (compiler.get(a, layout)?, compiler.get(b, layout)?);
     if a.dims != b.dims {

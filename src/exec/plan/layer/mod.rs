@@ -7,6 +7,7 @@ mod conv;
 mod conv_transpose;
 pub(super) mod convert;
 mod dropout;
+mod gate;
 mod layer_norm;
 mod linear;
 mod moves;

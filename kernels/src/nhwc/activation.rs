@@ -171,8 +171,10 @@ mod tests {
         1.0 / (1.0 + (-x).exp())
     }
 
-    /// Every function with its definition in `f64`.
-    fn all() -> Vec<(Function<'static>, fn(f64) -> f64)> {
+    type Definition = fn(f64) -> f64;
+
+    /// Every function with its definition.
+    fn all() -> Vec<(Function<'static>, Definition)> {
         fn gelu(x: f64) -> f64 {
             x * 0.5 * (1.0 + libm::erf(x / 2f64.sqrt()))
         }

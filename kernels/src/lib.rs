@@ -9,6 +9,7 @@
 //! - [`linalg`] singular values
 //! - [`matmul`] the matrix product
 //! - [`nhwc`] the kernels of the execution plan
+//! - [`optimizer`] what an optimizer does to every parameter
 //! - [`prune`] which numbers are smallest in magnitude
 //! - [`recurrent`] recurrent layers over whole sequences
 
@@ -19,6 +20,7 @@ pub mod kmeans;
 pub mod linalg;
 pub mod matmul;
 pub mod nhwc;
+pub mod optimizer;
 pub mod prune;
 pub mod recurrent;
 mod scratch;

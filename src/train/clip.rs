@@ -1,5 +1,8 @@
 //! Bounds on the gradient: first every value by itself, then the L2 norm of all of them.
 
+use niwaki_kernels::optimizer::square_norm;
+use niwaki_kernels::simd::Path;
+
 use super::config::ClipConfig;
 
 /// What clipping found and did.
@@ -37,16 +40,8 @@ pub fn clip(gradient: &mut [f32], config: &ClipConfig) -> Clipped {
     clipped
 }
 
-/// The L2 norm, summed in `f64` in eight interleaved sums that the processor adds at once: always in the same order.
 fn l2_norm(values: &[f32]) -> f64 {
-    let square = |v: &f32| f64::from(*v) * f64::from(*v);
-    let mut lanes = [0.0f64; 8];
-    let chunks = values.chunks_exact(8);
-    let rest: f64 = chunks.remainder().iter().map(square).sum();
-    for chunk in chunks {
-        lanes.iter_mut().zip(chunk).for_each(|(lane, v)| *lane += square(v));
-    }
-    (lanes.iter().sum::<f64>() + rest).sqrt()
+    square_norm(Path::chosen(), values).sqrt()
 }
 
 #[cfg(test)]

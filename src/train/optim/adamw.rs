@@ -7,6 +7,9 @@
 //! p = p - lr / (1 - beta1^t) * m / (sqrt(s / (1 - beta2^t)) + epsilon)          t = 1, 2, ...
 //! ```
 
+use niwaki_kernels::optimizer;
+use niwaki_kernels::simd::Path;
+
 use super::{Optimizer, OptimizerState};
 
 /// Adam with decoupled weight decay, with the moments of every parameter.
@@ -32,17 +35,15 @@ impl Optimizer for AdamW {
     fn step(&mut self, lr: f64, params: &mut [f32], grads: &[f32]) {
         // Past two thousand million steps both corrections are 1 anyway.
         self.steps = self.steps.saturating_add(1);
-        let step_size = (lr / (1.0 - self.beta1.powi(self.steps))) as f32;
-        let root_scale = (1.0 / (1.0 - self.beta2.powi(self.steps)).sqrt()) as f32;
-        let (keep, epsilon) = ((1.0 - lr * self.weight_decay) as f32, self.epsilon as f32);
-        let (beta1, beta2) = (self.beta1 as f32, self.beta2 as f32);
-        let (new1, new2) = ((1.0 - self.beta1) as f32, (1.0 - self.beta2) as f32);
-        let moments = self.mean.iter_mut().zip(&mut self.mean_square);
-        for ((p, g), (m, s)) in params.iter_mut().zip(grads).zip(moments) {
-            *m = beta1 * *m + new1 * g;
-            *s = beta2 * *s + new2 * g * g;
-            *p = keep * *p - step_size * *m / (s.sqrt() * root_scale + epsilon);
-        }
+        let step = optimizer::AdamW {
+            rate: (lr / (1.0 - self.beta1.powi(self.steps))) as f32,
+            root_scale: (1.0 / (1.0 - self.beta2.powi(self.steps)).sqrt()) as f32,
+            keep: (1.0 - lr * self.weight_decay) as f32,
+            epsilon: self.epsilon as f32,
+            betas: [self.beta1 as f32, self.beta2 as f32],
+            new: [(1.0 - self.beta1) as f32, (1.0 - self.beta2) as f32],
+        };
+        step.step(Path::chosen(), params, grads, [&mut self.mean, &mut self.mean_square]);
     }
 
     fn state(&self) -> OptimizerState {

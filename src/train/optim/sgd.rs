@@ -6,53 +6,33 @@
 //! p = p - lr * (nesterov ? g + momentum * v : v)
 //! ```
 
+use niwaki_kernels::optimizer;
+use niwaki_kernels::simd::Path;
+
 use super::{Optimizer, OptimizerState};
 
 /// Stochastic gradient descent, with the velocity of every parameter.
 pub struct Sgd {
     momentum: f32,
     weight_decay: f32,
-    rule: Rule,
-    /// Empty where the rule needs none.
+    nesterov: bool,
+    /// Empty without momentum.
     velocity: Vec<f32>,
-}
-
-/// Along what a parameter steps.
-enum Rule {
-    Gradient,
-    Velocity,
-    Nesterov,
 }
 
 impl Sgd {
     /// For `len` parameters, with the velocity at zero.
     pub fn new(momentum: f64, nesterov: bool, weight_decay: f64, len: usize) -> Self {
-        let rule = match (momentum == 0.0, nesterov) {
-            (true, _) => Rule::Gradient,
-            (false, false) => Rule::Velocity,
-            (false, true) => Rule::Nesterov,
-        };
-        let velocity = if matches!(rule, Rule::Gradient) { Vec::new() } else { vec![0.0; len] };
-        Self { momentum: momentum as f32, weight_decay: weight_decay as f32, rule, velocity }
+        let velocity = if momentum == 0.0 { Vec::new() } else { vec![0.0; len] };
+        Self { momentum: momentum as f32, weight_decay: weight_decay as f32, nesterov, velocity }
     }
 }
 
 impl Optimizer for Sgd {
     fn step(&mut self, lr: f64, params: &mut [f32], grads: &[f32]) {
-        let (lr, momentum, decay) = (lr as f32, self.momentum, self.weight_decay);
-        let pairs = params.iter_mut().zip(grads);
-        match self.rule {
-            Rule::Gradient => pairs.for_each(|(p, g)| *p -= lr * (g + decay * *p)),
-            Rule::Velocity => pairs.zip(&mut self.velocity).for_each(|((p, g), v)| {
-                *v = momentum * *v + (g + decay * *p);
-                *p -= lr * *v;
-            }),
-            Rule::Nesterov => pairs.zip(&mut self.velocity).for_each(|((p, g), v)| {
-                let g = g + decay * *p;
-                *v = momentum * *v + g;
-                *p -= lr * (g + momentum * *v);
-            }),
-        }
+        let Self { momentum, weight_decay: decay, nesterov, .. } = *self;
+        let step = optimizer::Sgd { rate: lr as f32, momentum, decay, nesterov };
+        step.step(Path::chosen(), params, grads, &mut self.velocity);
     }
 
     fn state(&self) -> OptimizerState {

@@ -16,6 +16,7 @@ use niwaki::tensor::{DType, TensorData};
 use rand::Rng;
 use serde_json::{Value, json};
 
+mod bench;
 mod interrupted;
 mod operator;
 
@@ -114,6 +115,7 @@ fn help_shows_examples_and_exit_codes() {
         "api",
         "keys",
         "config",
+        "bench",
         "doctor",
         "completions",
         "man",

@@ -8,9 +8,12 @@
 //! ```
 //!
 //! Parameters and gradients are flat `f32` buffers, whatever the graph stores, so that an optimizer is a loop over
-//! numbers. Those that are trained come first in the buffers, frozen ones and running statistics behind them. The computing
-//! is done by `kernels` over candle's tensors; the tape of a forward pass is the session's own, a list that is
-//! walked back in a loop, so that no graph is too deep. No candle type leaves this module.
+//! numbers. Those that are trained come first in the buffers, frozen ones and running statistics behind them.
+//!
+//! There are two ways to compute, and [`Session::executor`] says which one a graph takes. Where all operators are covered
+//! and there is one input of samples, an execution plan is made ([`plan`]): kernels of our own, in memory that is laid out
+//! before. All else is done by `kernels` over candle's tensors, operator by operator; the tape of a forward pass is the
+//! session's own, a list that is walked back in a loop, so that no graph is too deep. No candle type leaves this module.
 //!
 //! Floating point values are `f32` tensors, whatever format the graph gives them. Whole numbers and truth values (places,
 //! masks, lengths: they are small) are plain data, computed by [`reference`](crate::reference), as is what has no
@@ -25,6 +28,7 @@ mod machine;
 mod ops;
 mod params;
 mod pass;
+mod plan;
 mod session;
 mod tape;
 #[cfg(test)]
@@ -38,7 +42,7 @@ use crate::tensor::TensorError;
 
 pub use machine::{instruction_set, threads};
 pub use params::ParamView;
-pub use session::{Activations, Mode, Results, Session};
+pub use session::{Activations, Executor, Mode, Results, Session};
 
 /// Why a graph does not run.
 #[derive(Debug, Error)]

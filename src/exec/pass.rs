@@ -77,7 +77,7 @@ impl Session {
     /// Computes the node at place `number` for its inputs and parameters.
     fn node(&self, number: usize, inputs: &[&Held], params: &[&Held], context: &Context) -> Result<Done> {
         let node = &self.nodes[number];
-        let gives_numbers = self.dtypes[node.output().index()].is_float();
+        let gives_numbers = self.types[node.output().index()].dtype.is_float();
         let way = if gives_numbers { ops::way(node, inputs, params, context)? } else { Way::Reference };
         let (kernel, moments) = match way {
             Way::Kernel(kernel) => (Some(kernel), None),
@@ -116,7 +116,7 @@ impl Session {
         if hands_on(&node.op) {
             return Ok(y);
         }
-        match self.dtypes[node.outputs[output].index()] {
+        match self.types[node.outputs[output].index()].dtype {
             half @ (DType::F16 | DType::BF16) => kernels::round(&y, half),
             _ => kernels::round(&y, self.activations),
         }

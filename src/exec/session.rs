@@ -1,6 +1,7 @@
 //! The session: a graph's parameters in flat buffers, and its forward and backward pass.
 
 use std::collections::HashSet;
+use std::fmt;
 use std::sync::Arc;
 
 use candle_core::{Device, Tensor};
@@ -10,14 +11,15 @@ use super::held::Held;
 use super::inputs::{self, Input};
 use super::params::{ParamView, clear_masked, layout};
 use super::pass::{Measured, Pass};
+use super::plan::{self, Key, Lent, Plan};
 use super::tape::{End, Tape};
 use crate::graph::dim::Sizes;
-use crate::graph::{Graph, Node, Op, Param, ParamId, ValueId, cost};
+use crate::graph::{Graph, Node, Op, Param, ParamId, ValueId, ValueType, cost};
 use crate::kernels;
 use crate::tensor::{DType, TensorData, TensorError};
 
 /// What a forward pass is for.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Mode {
     /// A backward pass follows: what it needs is kept. Batch normalisation goes by the batch's statistics and moves the
     /// running ones; dropout leaves elements out.
@@ -44,13 +46,45 @@ pub struct Results {
     pub taps: Vec<TensorData>,
 }
 
+/// What computes [`Session::forward`] and the backward pass after it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Executor {
+    /// An execution plan: kernels of our own in memory that is laid out before.
+    Plan,
+    /// candle's tensors, operator by operator.
+    Candle {
+        /// Why: the first thing that the plan does not cover.
+        because: String,
+    },
+}
+
+/// `plan`, or `candle: node 'x' (Erf): ...`.
+impl fmt::Display for Executor {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Executor::Plan => f.write_str("plan"),
+            Executor::Candle { because } => write!(f, "candle: {because}"),
+        }
+    }
+}
+
+/// Plans that a session keeps: for training and evaluation, and for the last batch of each, which may be smaller.
+const PLANS: usize = 4;
+
+/// What the backward pass goes by.
+enum Pending {
+    Tape(Tape),
+    /// The first of the plans.
+    Plan,
+}
+
 /// A graph made ready to run. See the [module documentation](super).
 pub struct Session {
     pub(super) nodes: Vec<Node>,
     pub(super) inputs: Vec<Input>,
     pub(super) outputs: Vec<ValueId>,
-    /// The number format of each value.
-    pub(super) dtypes: Vec<DType>,
+    /// Number format and shape of each value.
+    pub(super) types: Vec<ValueType>,
     /// Numbers of the largest value, for one sample.
     largest_value: u64,
     /// The last node that reads a value, by value.
@@ -58,10 +92,10 @@ pub struct Session {
     /// The number format that values are rounded to after each node.
     pub(super) activations: DType,
     /// In the graph's order of parameters.
-    views: Vec<ParamView>,
+    pub(super) views: Vec<ParamView>,
     /// The parameters of whole numbers, which are not in the buffers.
     plain: Vec<Option<TensorData>>,
-    shapes: Vec<Vec<usize>>,
+    pub(super) shapes: Vec<Vec<usize>>,
     masks: Vec<Option<Arc<[bool]>>>,
     /// The parameters that do not change, not even in [`Mode::Train`].
     pub(super) frozen: HashSet<ParamId>,
@@ -70,9 +104,16 @@ pub struct Session {
     gradients: Vec<f32>,
     /// The parameters as tensors, kept between forward passes in [`Mode::Eval`] until somebody may have changed them.
     tensors: Option<Vec<Held>>,
+    /// Counts the times that parameters may have changed.
+    version: u64,
     pub(super) seed: u64,
     momentum: Option<f64>,
-    tape: Option<Tape>,
+    executor: Executor,
+    /// The plans that were used last, the latest first.
+    plans: Vec<Plan>,
+    /// What the plans compute in.
+    memory: Vec<f32>,
+    pending: Option<Pending>,
 }
 
 impl Session {
@@ -101,7 +142,7 @@ impl Session {
             nodes: graph.nodes().to_vec(),
             inputs: inputs::of_graph(graph),
             outputs: graph.outputs().to_vec(),
-            dtypes: graph.values().iter().map(|value| value.ty.dtype).collect(),
+            types: graph.values().iter().map(|value| value.ty.clone()).collect(),
             largest_value: cost::activations(graph).largest,
             last_reader,
             activations: graph.activations(),
@@ -113,11 +154,18 @@ impl Session {
             frozen: frozen.clone(),
             gradients: vec![0.0; trained],
             tensors: None,
+            version: 0,
             seed: 0,
             momentum: None,
-            tape: None,
+            executor: Executor::Plan,
+            plans: Vec::new(),
+            memory: Vec::new(),
+            pending: None,
         };
         session.load(graph)?;
+        if let Some(why) = session.uncovered() {
+            session.executor = Executor::Candle { because: why.to_string() };
+        }
         Ok(session)
     }
 
@@ -130,8 +178,7 @@ impl Session {
             self.params[view.range.clone()].copy_from_slice(&values);
         }
         self.masks = graph.params().iter().map(|p| p.mask.clone()).collect();
-        self.tensors = None;
-        self.tape = None;
+        self.pending = None;
         self.apply_masks();
         Ok(())
     }
@@ -165,7 +212,18 @@ impl Session {
         mode: Mode,
         taps: &[ValueId],
     ) -> Result<Activations, ExecError> {
-        let (input, sizes) = self.input_tensor(inputs, batch)?;
+        let shape = self.check_input(inputs, batch)?;
+        if self.executor == Executor::Plan {
+            if let Some(unknown) = taps.iter().find(|tap| tap.index() >= self.types.len()) {
+                return Err(self.no_such_value(*unknown));
+            }
+            let key = Key { mode, batch, taps: taps.to_vec() };
+            match self.planned(key) {
+                Ok(()) => return Ok(self.forward_by_plan(inputs)),
+                Err(why) => tracing::warn!(%why, "a plan that was to be does not come about: candle computes"),
+            }
+        }
+        let (input, sizes) = (self.input_tensor(inputs, shape)?, Sizes::of_batch(batch));
         let (outputs, taps) = self.compute(vec![input], sizes, mode, taps, |held, _| held.to_f32())?;
         Ok(Activations { outputs, taps })
     }
@@ -205,7 +263,15 @@ impl Session {
     /// Computes the gradient at every trained parameter, given those at the outputs and taps of the forward pass before, which
     /// was in [`Mode::Train`]. Masked values get gradient 0.
     pub fn backward(&mut self, d_outputs: &[Vec<f32>], d_taps: &[Vec<f32>]) -> Result<(), ExecError> {
-        let tape = self.tape.take().ok_or(ExecError::NoForward)?;
+        let tape = match self.pending.take().ok_or(ExecError::NoForward)? {
+            Pending::Tape(tape) => tape,
+            Pending::Plan => {
+                let (plan, lent) = self.lend();
+                plan.backward(d_outputs, d_taps, lent)?;
+                clear_masked(&mut self.gradients, &self.views, &self.masks);
+                return Ok(());
+            }
+        };
         self.gradients.fill(0.0);
         let (views, gradients) = (&self.views, &mut self.gradients);
         tape.walk_back(&self.nodes, self.last_reader.len(), d_outputs, d_taps, |param, found| {
@@ -228,7 +294,7 @@ impl Session {
 
     /// All parameters, to be changed. Masked ones that become non-zero stay so until [`Session::apply_masks`].
     pub fn params_mut(&mut self) -> &mut [f32] {
-        self.tensors = None;
+        self.changed();
         &mut self.params
     }
 
@@ -239,7 +305,7 @@ impl Session {
 
     /// The trained parameters and their gradients at once, for clipping and stepping.
     pub fn buffers_mut(&mut self) -> (&mut [f32], &mut [f32]) {
-        self.tensors = None;
+        self.changed();
         (&mut self.params[..self.gradients.len()], &mut self.gradients)
     }
 
@@ -250,8 +316,66 @@ impl Session {
 
     /// Sets the masked parameters to zero again.
     pub fn apply_masks(&mut self) {
-        self.tensors = None;
+        self.changed();
         clear_masked(&mut self.params, &self.views, &self.masks);
+    }
+
+    /// What computes [`Session::forward`], which follows from the graph alone. [`Session::run`] is always computed by candle.
+    pub fn executor(&self) -> &Executor {
+        &self.executor
+    }
+
+    /// Lets candle compute from now on, whatever the graph.
+    pub fn use_candle(&mut self) {
+        self.executor = Executor::Candle { because: "it was asked for".into() };
+        self.plans.clear();
+        self.memory = Vec::new();
+        self.pending = None;
+    }
+
+    /// Parameters may have changed.
+    fn changed(&mut self) {
+        self.tensors = None;
+        self.version += 1;
+    }
+
+    /// Makes the plan for this the first one.
+    fn planned(&mut self, key: Key) -> Result<(), plan::Uncovered> {
+        let plan = match self.plans.iter().position(|plan| plan.key == key) {
+            Some(place) => self.plans.remove(place),
+            None => plan::compile(self, key)?,
+        };
+        self.plans.insert(0, plan);
+        self.plans.truncate(PLANS);
+        Ok(())
+    }
+
+    /// The first plan, and what it computes with.
+    fn lend(&mut self) -> (&mut Plan, Lent<'_>) {
+        let lent = Lent {
+            memory: &mut self.memory,
+            params: &mut self.params,
+            version: self.version,
+            gradients: &mut self.gradients,
+            seed: self.seed,
+            momentum: self.momentum,
+        };
+        (&mut self.plans[0], lent)
+    }
+
+    /// A forward pass by the first plan.
+    fn forward_by_plan(&mut self, inputs: &[f32]) -> Activations {
+        self.pending = None;
+        let (plan, lent) = self.lend();
+        let activations = plan.forward(inputs, lent);
+        let (mode, measures) = (plan.key.mode, plan.measures);
+        if mode == Mode::Train {
+            self.pending = Some(Pending::Plan);
+        }
+        if measures {
+            self.changed();
+        }
+        activations
     }
 
     fn check_structure(&self, graph: &Graph) -> Result<(), ExecError> {
@@ -276,7 +400,8 @@ impl Session {
         Ok(())
     }
 
-    fn input_tensor(&self, inputs: &[f32], batch: usize) -> Result<(Held, Sizes), ExecError> {
+    /// The shape of a batch of these numbers.
+    fn check_input(&self, inputs: &[f32], batch: usize) -> Result<Vec<usize>, ExecError> {
         let shape = inputs::sample_shape(&self.inputs)?;
         let sample: usize = shape.iter().product();
         if batch == 0 {
@@ -285,13 +410,16 @@ impl Session {
         if batch.checked_mul(sample) != Some(inputs.len()) {
             return Err(ExecError::Input { batch, sample, actual: inputs.len() });
         }
-        let shape: Vec<usize> = std::iter::once(batch).chain(shape).collect();
+        Ok(std::iter::once(batch).chain(shape).collect())
+    }
+
+    fn input_tensor(&self, inputs: &[f32], shape: Vec<usize>) -> Result<Held, ExecError> {
         let tensor = Tensor::from_slice(inputs, shape, &Device::Cpu);
         let tensor = match self.inputs[0].ty.dtype {
             half @ (DType::F16 | DType::BF16) => tensor.and_then(|tensor| kernels::round(&tensor, half)),
             _ => tensor,
         };
-        Ok((Held::Numbers(tensor.map_err(input_error)?), Sizes::of_batch(batch)))
+        Ok(Held::Numbers(tensor.map_err(input_error)?))
     }
 
     /// The parameters as the nodes read them.
@@ -327,13 +455,13 @@ impl Session {
         taps: &[ValueId],
         read: impl Fn(&Held, DType) -> candle_core::Result<T>,
     ) -> Result<(Vec<T>, Vec<T>), ExecError> {
-        self.tape = None;
+        self.pending = None;
         let params = self.held_params(mode)?;
         let Pass { values, measured, mut tape } = self.pass(inputs, &params, taps, mode, sizes)?;
         let pick = |ids: &[ValueId]| -> Result<Vec<T>, ExecError> {
             let one = |id: &ValueId| {
                 let held = values.get(id.index()).and_then(Option::as_ref).ok_or_else(|| self.no_such_value(*id))?;
-                read(held, self.dtypes[id.index()]).map_err(output_error)
+                read(held, self.types[id.index()].dtype).map_err(output_error)
             };
             ids.iter().map(one).collect()
         };
@@ -344,7 +472,7 @@ impl Session {
                 ids.iter().map(|id| End { value: *id, shape: held(*id).map(|tensor| tensor.dims().to_vec()) }).collect()
             };
             tape.end(ends(&self.outputs), ends(taps));
-            self.tape = Some(tape);
+            self.pending = Some(Pending::Tape(tape));
         }
         self.follow(&measured);
         Ok(picked)
@@ -360,21 +488,24 @@ impl Session {
                 node.params[node.op.statistics()].iter().zip([moments.means(), moments.unbiased_variances()])
             {
                 let running = &mut self.params[self.views[id.index()].range.clone()];
-                running.iter_mut().zip(batch).for_each(|(running, batch)| {
-                    // With momentum 1 what was there before does not count, not even if it was no number.
-                    let kept = if momentum == 1.0 { 0.0 } else { (1.0 - momentum) * f64::from(*running) };
-                    *running = (kept + momentum * batch) as f32;
-                });
+                running.iter_mut().zip(batch).for_each(|(running, b)| *running = followed(*running, b, momentum));
             }
         }
         if !measured.is_empty() {
-            self.tensors = None;
+            self.changed();
         }
     }
 
     fn no_such_value(&self, value: ValueId) -> ExecError {
         ExecError::NoSuchValue { index: value.index(), values: self.last_reader.len() }
     }
+}
+
+/// A running statistic after it has followed a batch's.
+pub(super) fn followed(running: f32, batch: f64, momentum: f64) -> f32 {
+    // With momentum 1 what was there before does not count, not even if it was no number.
+    let kept = if momentum == 1.0 { 0.0 } else { (1.0 - momentum) * f64::from(running) };
+    (kept + momentum * batch) as f32
 }
 
 fn input_error(error: candle_core::Error) -> ExecError {

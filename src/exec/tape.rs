@@ -119,7 +119,8 @@ fn collect(sum: &mut Option<Tensor>, gradient: Tensor) -> Result<()> {
     Ok(())
 }
 
-fn check_lengths(ends: &[End], d: &[Vec<f32>], what: &'static str) -> std::result::Result<(), ExecError> {
+/// Whether as many gradients come in as there are ends, each of the length of its value.
+pub(super) fn check_lengths(ends: &[End], d: &[Vec<f32>], what: &'static str) -> std::result::Result<(), ExecError> {
     for index in 0..ends.len().max(d.len()) {
         let end = ends.get(index);
         let actual = d.get(index).map_or(0, Vec::len);

@@ -24,6 +24,12 @@ pub fn global_avg_pool(image: [usize; 2]) -> Kernel {
     avg_pool2d(&AvgPool2d { window, count_padding: true, overhang: [0; 2] })
 }
 
+/// What the sum of each window is multiplied with, over images of size `image`.
+pub fn mean_shares(config: &AvgPool2d, image: [usize; 2]) -> Result<Vec<f32>> {
+    let (pool, grid) = (AvgPool(*config), Grid::new(OP, config.window, image)?);
+    Ok(grid.all_places().map(|place| pool.share(&grid, place)).collect())
+}
+
 struct AvgPool(AvgPool2d);
 
 impl AvgPool {

@@ -11,11 +11,17 @@ const OP: &str = "dropout";
 
 /// Leaves out some of `elements` elements, each with probability `rate` in `[0, 1)`, as `rng` has it.
 pub fn dropout(elements: usize, rate: f64, rng: &mut impl Rng) -> Kernel {
+    let mut factors = vec![0.0; elements];
+    dropout_factors(rate, rng, &mut factors);
+    Kernel::One(Box::new(Dropout { factors }))
+}
+
+/// Writes what each element is multiplied with.
+pub fn dropout_factors(rate: f64, rng: &mut impl Rng, factors: &mut [f32]) {
     let scale = (1.0 / (1.0 - rate)) as f32;
     // An element goes where 32 random bits lie below the rate.
     let bound = (rate * 2f64.powi(32)) as u32;
-    let factors = (0..elements).map(|_| if rng.random::<u32>() < bound { 0.0 } else { scale }).collect();
-    Kernel::One(Box::new(Dropout { factors }))
+    factors.iter_mut().for_each(|factor| *factor = if rng.random::<u32>() < bound { 0.0 } else { scale });
 }
 
 struct Dropout {

@@ -48,14 +48,14 @@ use candle_core::{CpuStorage, Device, Error, Layout, Result, Storage, Tensor};
 
 pub use activation::activation;
 pub use add::add;
-pub use avg_pool::{avg_pool2d, global_avg_pool};
+pub use avg_pool::{avg_pool2d, global_avg_pool, mean_shares};
 pub use axis::{pad, slice};
 pub use batch_norm::{Moments, Statistics, batch_norm, moments};
 pub use binary::{binary, prelu};
 pub use choose::choose;
 pub use conv_transpose::{conv_transpose2d, conv_transpose2d_with_bias};
 pub use conv2d::{conv2d, conv2d_with_bias};
-pub use dropout::dropout;
+pub use dropout::{dropout, dropout_factors};
 pub use gru::gru;
 pub use kernel::{Kernel, needs_gradient, tensor};
 pub use linear::{linear, linear_with_bias};

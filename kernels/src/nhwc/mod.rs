@@ -4,7 +4,19 @@
 //! instructions of a [`Path`](crate::simd::Path). Results are the same bits for any number of threads: work is divided by
 //! the problem's shape alone, and sums over samples are taken in [`CHUNKS`] parts that are added in their order.
 
+pub mod activation;
+pub mod batch_norm;
 pub mod conv;
+mod divide;
+pub mod elementwise;
+pub mod gate;
+pub mod layer_norm;
+pub mod layout;
+pub mod linear;
+pub mod moves;
+pub mod pool;
+pub mod softmax;
+pub mod sums;
 
 /// Into how many parts a batch is divided for sums over samples.
 pub const CHUNKS: usize = 16;

@@ -1,0 +1,228 @@
+//! Convolution, with the batch normalisation, the sum and the ReLU behind it.
+//!
+//! ```text
+//!   y = relu(norm(x * W + b) + residual)         x * W + b is kept while training, if it is normalised
+//! ```
+//!
+//! Outside of training the normalisation is part of weight and bias: `W r weight`, `(b - mean) r weight + bias` with
+//! `r = 1 / sqrt(var + epsilon)`.
+
+use std::ops::Range;
+
+use niwaki_kernels::nhwc::conv::{Conv, Convolution, Epilogue, Old, Window};
+use niwaki_kernels::nhwc::{elementwise, sums};
+use niwaki_kernels::simd::Path;
+
+use super::super::compile::{Compiler, Flow, Layout, Root, Target};
+use super::super::{Mode, Uncovered};
+use super::batch_norm::Norm;
+use super::{Group, Layer, Room, Run, add_to, planar};
+use crate::graph::Node;
+use crate::graph::op::Conv2d;
+
+struct ConvLayer {
+    conv: Convolution,
+    path: Path,
+    /// Channels that come out.
+    channels: usize,
+    weight: Range<usize>,
+    bias: Option<Range<usize>>,
+    norm: Option<Norm>,
+    /// Whether the normalisation is part of weight and bias.
+    folded: bool,
+    relu: bool,
+    x: (Root, Room),
+    /// What is normalised.
+    z: Room,
+    y: (Root, Room),
+    residual: Option<(Root, Room)>,
+    packed: Vec<f32>,
+    packed_transposed: Vec<f32>,
+    folded_bias: Vec<f32>,
+    backward: Option<Backward>,
+}
+
+struct Backward {
+    dy: Room,
+    /// Where the gradient at the convolution's result is.
+    dz: Room,
+    residual: Target,
+    weight: Option<Range<usize>>,
+    bias: Option<Range<usize>>,
+    scratch: Room,
+    dx: Option<(Room, Old)>,
+}
+
+/// The window of a kernel.
+pub(super) fn window(config: &Conv2d, kernel: [usize; 2]) -> Window {
+    let Conv2d { stride, padding, dilation, .. } = *config;
+    Window { kernel, stride, padding, dilation }
+}
+
+/// The last two sizes of a weight `[out, in, kh, kw]` or `[out, in, k]`.
+pub(super) fn kernel(shape: &[usize]) -> Result<[usize; 2], Uncovered> {
+    planar(shape).map(|[_, _, h, w]| [h, w])
+}
+
+pub(super) fn add(compiler: &mut Compiler<'_>, node: &Node, config: &Conv2d, group: &Group) -> Result<(), Uncovered> {
+    let x = compiler.get(node.inputs[0], Layout::Images)?;
+    let residual = group.residual.map(|value| compiler.get(value, Layout::Images)).transpose()?;
+    let [batch, channels_in, h, w] = planar(&x.dims)?;
+    let shape = compiler.param_shape(node.params[0]);
+    let conv = Conv {
+        batch,
+        image: [h, w],
+        channels_in,
+        channels_out: shape[0],
+        window: window(config, kernel(shape)?),
+        groups: config.groups,
+        path: compiler.path,
+    };
+    let nodes = &compiler.session.nodes;
+    let output = nodes[group.last].output();
+    let dims = compiler.dims(output)?;
+    let norm = group.norm.map(|norm| Norm::new(compiler, &nodes[norm], &dims)).transpose()?;
+    let folded = norm.is_some() && compiler.mode == Mode::Eval;
+    let z = if norm.is_some() && !folded { compiler.scratch(dims.iter().product()) } else { Room::NONE };
+    let needs = compiler.trains(node)
+        || group.norm.is_some_and(|norm| compiler.trains(&nodes[norm]))
+        || compiler.needs_gradient(&x)
+        || residual.as_ref().is_some_and(|flow| compiler.needs_gradient(flow));
+    let y = compiler.output(output, dims, Layout::Images, needs);
+    let place = |flow: &Flow| (flow.root, compiler.room(flow.root));
+    let layer = ConvLayer {
+        conv: Convolution::new(&conv),
+        path: conv.path,
+        channels: conv.channels_out,
+        weight: compiler.param(node.params[0]),
+        bias: node.params.get(1).map(|id| compiler.param(*id)),
+        norm,
+        folded,
+        relu: group.relu,
+        x: place(&x),
+        z,
+        y: place(&y),
+        residual: residual.as_ref().map(place),
+        packed: Vec::new(),
+        packed_transposed: Vec::new(),
+        folded_bias: Vec::new(),
+        backward: None,
+    };
+    compiler.push(layer);
+    Ok(())
+}
+
+impl ConvLayer {
+    /// Lays out weight and bias with the normalisation in them.
+    fn fold(&mut self, params: &[f32]) {
+        let Some(norm) = &self.norm else { return };
+        let ([gamma, beta, mean, variance], epsilon) = norm.constants();
+        let own = |range: &Range<usize>| &params[range.clone()];
+        let scales = own(gamma).iter().zip(own(variance));
+        let scales: Vec<f32> = scales.map(|(g, v)| (f64::from(*g) / (f64::from(*v) + epsilon).sqrt()) as f32).collect();
+        let filter = self.weight.len() / self.channels;
+        let mut weight = own(&self.weight).to_vec();
+        for (filter, scale) in weight.chunks_exact_mut(filter).zip(&scales) {
+            filter.iter_mut().for_each(|w| *w *= scale);
+        }
+        self.conv.pack(&weight, &mut self.packed);
+        let bias = |channel: usize| self.bias.as_ref().map_or(0.0, |range| own(range)[channel]);
+        let moved = |c: usize| (bias(c) - own(mean)[c]) * scales[c] + own(beta)[c];
+        self.folded_bias = (0..self.channels).map(moved).collect();
+    }
+}
+
+impl Layer for ConvLayer {
+    fn prepare(&mut self, params: &[f32]) {
+        self.packed.resize(self.conv.packed_len(), 0.0);
+        if self.folded {
+            self.fold(params);
+        } else {
+            self.conv.pack(&params[self.weight.clone()], &mut self.packed);
+        }
+        if self.backward.as_ref().is_some_and(|backward| backward.dx.is_some()) {
+            self.packed_transposed.resize(self.conv.packed_transposed_len(), 0.0);
+            self.conv.pack_transposed(&params[self.weight.clone()], &mut self.packed_transposed);
+        }
+    }
+
+    fn forward(&self, run: &mut Run<'_>) {
+        let bias = self.bias.as_ref().map(|range| &run.params[range.clone()]);
+        let residual = self.residual.map(|(_, room)| room);
+        match &self.norm {
+            Some(norm) if !self.folded => {
+                let ([x], [z]) = run.memory.views([self.x.1], [self.z]);
+                self.conv.forward(x, &self.packed, z, Epilogue { bias, ..Epilogue::default() });
+                norm.forward(run, self.z, residual, self.relu, self.y.1);
+            }
+            _ => {
+                let ([x, added], [y]) = run.memory.views([self.x.1, residual.unwrap_or(Room::NONE)], [self.y.1]);
+                let bias = if self.folded { Some(&self.folded_bias[..]) } else { bias };
+                let epilogue = Epilogue { bias, residual: residual.map(|_| added), relu: self.relu };
+                self.conv.forward(x, &self.packed, y, epilogue);
+            }
+        }
+    }
+
+    fn plan_backward(&mut self, compiler: &mut Compiler<'_>) {
+        let Some(dy) = compiler.incoming(self.y.0) else { return };
+        if self.relu {
+            compiler.keep(self.y.1);
+        }
+        let dz = match &mut self.norm {
+            Some(norm) => {
+                norm.plan_backward(compiler);
+                compiler.keep(self.z);
+                self.z
+            }
+            None => dy,
+        };
+        let residual = match self.residual {
+            // The gradient at the input must not be written where it is computed from.
+            Some((root, _)) if root == self.x.0 && dz == dy => {
+                compiler.outgoing(root).map_or(Target::Nowhere, |(room, old)| Target::Room(room, old))
+            }
+            Some((root, _)) => compiler.hand_on(root, dy),
+            None => Target::Nowhere,
+        };
+        let weight = compiler.param_gradient(&self.weight);
+        let bias = self.bias.as_ref().and_then(|range| compiler.param_gradient(range));
+        let scratch = match weight {
+            Some(_) => {
+                compiler.keep(self.x.1);
+                compiler.scratch(self.conv.scratch_len().max(1))
+            }
+            None => Room::NONE,
+        };
+        let dx = compiler.outgoing(self.x.0);
+        self.backward = Some(Backward { dy, dz, residual, weight, bias, scratch, dx });
+    }
+
+    fn backward(&self, run: &mut Run<'_>) {
+        let Some(Backward { dy, dz, residual, weight, bias, scratch, dx }) = &self.backward else { return };
+        match &self.norm {
+            Some(norm) => {
+                let goes_on = weight.is_some() || bias.is_some() || dx.is_some();
+                norm.backward(run, self.z, self.relu.then_some(self.y.1), *dy, goes_on);
+            }
+            None if self.relu => {
+                let ([y], [dy]) = run.memory.views([self.y.1], [*dy]);
+                elementwise::relu_backward(self.path, y, dy);
+            }
+            None => {}
+        }
+        add_to(run, self.path, *dy, *residual);
+        if let Some(range) = weight {
+            let ([x, dz], [scratch]) = run.memory.views([self.x.1, *dz], [*scratch]);
+            self.conv.weight_gradient(x, dz, &mut run.gradients[range.clone()], scratch);
+        }
+        if let Some(range) = bias {
+            let ([dz], []) = run.memory.views([*dz], []);
+            sums::columns(self.path, dz, &mut run.gradients[range.clone()]);
+        }
+        if let Some((room, old)) = dx {
+            let ([dz], [dx]) = run.memory.views([*dz], [*room]);
+            self.conv.input_gradient(dz, &self.packed_transposed, dx, *old);
+        }
+    }
+}

@@ -1,0 +1,96 @@
+//! The fully connected layer, over the last axis, with the ReLU behind it.
+
+use std::ops::Range;
+
+use niwaki_kernels::nhwc::conv::Old;
+use niwaki_kernels::nhwc::linear::Linear;
+use niwaki_kernels::nhwc::{elementwise, sums};
+
+use super::super::Uncovered;
+use super::super::compile::{Compiler, Layout, Root};
+use super::{Group, Layer, Room, Run};
+use crate::graph::Node;
+
+struct LinearLayer {
+    linear: Linear,
+    weight: Range<usize>,
+    bias: Option<Range<usize>>,
+    relu: bool,
+    x: (Root, Room),
+    y: (Root, Room),
+    backward: Option<Backward>,
+}
+
+struct Backward {
+    dy: Room,
+    weight: Option<Range<usize>>,
+    bias: Option<Range<usize>>,
+    dx: Option<(Room, Old)>,
+}
+
+pub(super) fn add(compiler: &mut Compiler<'_>, node: &Node, group: &Group) -> Result<(), Uncovered> {
+    let x = compiler.get(node.inputs[0], Layout::Rows)?;
+    let &[outer, inner] = compiler.param_shape(node.params[0]) else {
+        return Err(Uncovered("a weight that is no matrix".into()));
+    };
+    if outer * inner == 0 {
+        return Err(Uncovered("a weight without numbers".into()));
+    }
+    let linear = Linear { batch: x.len() / inner, inner, outer, path: compiler.path };
+    let output = compiler.session.nodes[group.last].output();
+    let dims = compiler.dims(output)?;
+    let needs = compiler.trains(node) || compiler.needs_gradient(&x);
+    let y = compiler.output(output, dims, Layout::Rows, needs);
+    let layer = LinearLayer {
+        linear,
+        weight: compiler.param(node.params[0]),
+        bias: node.params.get(1).map(|id| compiler.param(*id)),
+        relu: group.relu,
+        x: (x.root, compiler.room(x.root)),
+        y: (y.root, compiler.room(y.root)),
+        backward: None,
+    };
+    compiler.push(layer);
+    Ok(())
+}
+
+impl Layer for LinearLayer {
+    fn forward(&self, run: &mut Run<'_>) {
+        let ([x], [y]) = run.memory.views([self.x.1], [self.y.1]);
+        let bias = self.bias.as_ref().map(|range| &run.params[range.clone()]);
+        self.linear.forward(x, &run.params[self.weight.clone()], bias, y, self.relu);
+    }
+
+    fn plan_backward(&mut self, compiler: &mut Compiler<'_>) {
+        let Some(dy) = compiler.incoming(self.y.0) else { return };
+        if self.relu {
+            compiler.keep(self.y.1);
+        }
+        let weight = compiler.param_gradient(&self.weight);
+        if weight.is_some() {
+            compiler.keep(self.x.1);
+        }
+        let bias = self.bias.as_ref().and_then(|range| compiler.param_gradient(range));
+        let dx = compiler.outgoing(self.x.0);
+        self.backward = Some(Backward { dy, weight, bias, dx });
+    }
+
+    fn backward(&self, run: &mut Run<'_>) {
+        let Some(Backward { dy, weight, bias, dx }) = &self.backward else { return };
+        if self.relu {
+            let ([y], [dy]) = run.memory.views([self.y.1], [*dy]);
+            elementwise::relu_backward(self.linear.path, y, dy);
+        }
+        let x = if weight.is_some() { self.x.1 } else { Room::NONE };
+        let ([x, dy], [dx_numbers]) = run.memory.views([x, *dy], [dx.map_or(Room::NONE, |(room, _)| room)]);
+        if let Some(range) = weight {
+            self.linear.weight_gradient(x, dy, &mut run.gradients[range.clone()], Old::Dropped);
+        }
+        if let Some(range) = bias {
+            sums::columns(self.linear.path, dy, &mut run.gradients[range.clone()]);
+        }
+        if let Some((_, old)) = dx {
+            self.linear.input_gradient(dy, &run.params[self.weight.clone()], dx_numbers, *old);
+        }
+    }
+}

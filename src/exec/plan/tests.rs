@@ -1,0 +1,316 @@
+//! The plan against candle, and what only a plan can do wrong.
+
+use std::collections::HashSet;
+
+use proptest::prelude::*;
+use rand::Rng;
+
+use super::super::{Activations, Executor, Mode, Session};
+use crate::graph::builder::GraphBuilder;
+use crate::graph::op::{
+    Activation, AvgPool2d, Binary, Clip, Concat, Conv2d, ConvTranspose2d, DepthToSpace, LayerNorm, Pad, Select, Slice,
+    Softmax, Split, Transpose, Window,
+};
+use crate::graph::{Graph, Op, ParamId, ValueId, arbitrary, preset};
+use crate::seed;
+use crate::tensor::TensorData;
+
+fn numbers(n: usize, seed: u64) -> Vec<f32> {
+    let mut rng = seed::stream(seed, "plan-test");
+    (0..n).map(|_| rng.random_range(-1.0..1.0)).collect()
+}
+
+/// Random values for every parameter.
+fn filled(mut graph: Graph, seed: u64) -> Graph {
+    let mut edit = graph.edit();
+    for (i, id) in edit.graph().param_ids().enumerate() {
+        let shape = edit.graph().param(id).data.shape().to_vec();
+        let fan_in: usize = shape[1..].iter().product();
+        let scale = 1.5 / (fan_in as f32).sqrt();
+        let mut values: Vec<f32> =
+            numbers(shape.iter().product(), seed + i as u64).into_iter().map(|v| v * scale).collect();
+        if edit.graph().param(id).name.ends_with("running_var") {
+            values.iter_mut().for_each(|v| *v = v.abs() + 0.5);
+        }
+        edit.set_param(id, TensorData::from_f32(shape, &values).unwrap());
+    }
+    edit.commit().unwrap();
+    graph
+}
+
+/// All that a training step leaves: outputs and taps, gradients, parameters.
+type Step = (Activations, Vec<f32>, Vec<f32>);
+
+fn step(session: &mut Session, graph: &Graph, batch: usize, taps: &[ValueId], seed: u64) -> Step {
+    let x = numbers(batch * graph.input_shape().iter().product::<usize>(), seed);
+    session.set_randomness(seed);
+    let found = session.forward(&x, batch, Mode::Train, taps).unwrap();
+    let d = |values: &[Vec<f32>]| -> Vec<Vec<f32>> {
+        (seed + 1..).zip(values).map(|(seed, v)| numbers(v.len(), seed)).collect()
+    };
+    session.backward(&d(&found.outputs), &d(&found.taps)).unwrap();
+    (found, session.gradients().to_vec(), session.params().to_vec())
+}
+
+/// The largest distance, as a share of the largest number.
+fn distance(a: &[f32], b: &[f32]) -> f32 {
+    assert_eq!(a.len(), b.len());
+    let scale = b.iter().fold(1.0f32, |m, v| m.max(v.abs()));
+    a.iter().zip(b).fold(0.0f32, |m, (a, b)| m.max((a - b).abs())) / scale
+}
+
+/// Two sessions of one graph, by plan and by candle.
+fn both(graph: &Graph, frozen: &HashSet<ParamId>) -> [Session; 2] {
+    let planned = Session::for_training(graph, frozen).unwrap();
+    let mut other = Session::for_training(graph, frozen).unwrap();
+    other.use_candle();
+    [planned, other]
+}
+
+fn compare(graph: &Graph, frozen: &HashSet<ParamId>, batches: &[usize], taps: &[ValueId], tolerance: f32) {
+    let [mut planned, mut other] = both(graph, frozen);
+    assert_eq!(planned.executor(), &Executor::Plan);
+    assert!(matches!(other.executor(), Executor::Candle { .. }));
+    for (seed, batch) in (50..).step_by(9).zip(batches) {
+        let (found, expected) =
+            (step(&mut planned, graph, *batch, taps, seed), step(&mut other, graph, *batch, taps, seed));
+        for (found, expected) in [(&found.0.outputs, &expected.0.outputs), (&found.0.taps, &expected.0.taps)] {
+            for (found, expected) in found.iter().zip(expected) {
+                assert!(distance(found, expected) < tolerance, "a value is off by {}", distance(found, expected));
+            }
+        }
+        for view in planned.views().iter().filter(|view| view.range.end <= planned.trained()) {
+            let off = distance(&found.1[view.range.clone()], &expected.1[view.range.clone()]);
+            assert!(off < tolerance, "the gradient of {} is off by {off}", view.name);
+        }
+        assert!(distance(&found.2, &expected.2) < tolerance, "running statistics");
+        let x = numbers(batch * graph.input_shape().iter().product::<usize>(), seed);
+        let [found, expected] =
+            [&mut planned, &mut other].map(|session| session.forward(&x, *batch, Mode::Eval, taps).unwrap());
+        for (found, expected) in
+            found.outputs.iter().chain(&found.taps).zip(expected.outputs.iter().chain(&expected.taps))
+        {
+            assert!(distance(found, expected) < tolerance, "evaluation is off by {}", distance(found, expected));
+        }
+    }
+}
+
+/// Networks with every layer that a plan has.
+fn networks() -> Vec<Graph> {
+    let padded = Conv2d { padding: [1; 4], ..Conv2d::default() };
+    let relu = Activation::Relu;
+    let start = || GraphBuilder::new("net", &[3, 9, 7]).conv("conv0", 6, 3, padded);
+    let mut networks = vec![];
+    // A convolution whose input is also added to it, with and without a normalisation.
+    for normalised in [false, true] {
+        let builder = start().activation("relu0", relu);
+        let input = builder.top();
+        let builder = builder.conv("conv1", 6, 3, padded);
+        let builder = if normalised { builder.batch_norm("bn1") } else { builder };
+        let builder = builder.add("add1", input).activation("relu1", relu);
+        networks.push(builder.flatten("flat").linear("fc", 4));
+    }
+    // A value that many read, first a sum.
+    let builder = start();
+    let a = builder.top();
+    let builder = builder.activation("tanh", Activation::Tanh);
+    let b = builder.top();
+    let builder = builder.op("sum", Op::ADD, &[a]).activation("relu", relu);
+    let builder = builder.op("product", Op::Binary(Binary::Mul), &[b]).op("difference", Op::Binary(Binary::Sub), &[a]);
+    let builder = builder.op("joined", Op::Concat(Concat { axis: 1 }), &[a, b]).conv("conv1", 4, 1, Conv2d::default());
+    networks.push(builder.global_avg_pool("pool").flatten("flat").linear("fc", 3));
+    // A normalisation whose input others read too.
+    let builder = start().activation("sigmoid", Activation::Sigmoid);
+    let input = builder.top();
+    let builder = builder.batch_norm("bn").add("add", input).activation("relu", relu);
+    let builder = builder.max_pool("pool", Window { padding: [1; 4], ..Window::tiles(3) }).batch_norm("bn2");
+    networks.push(builder.flatten("flat").linear("fc", 5).activation("relu2", relu).batch_norm("bn3").linear("fc2", 2));
+    // What moves numbers.
+    let builder = start().slice("rows", Slice::places(2, 1, 8, 2)).slice("columns", Slice::places(3, 0, 7, 3));
+    let builder = builder.pad("channels", Pad::zeros(1, 1, 1)).op(
+        "turned",
+        Op::Transpose(Transpose { axes: vec![0, 1, 3, 2] }),
+        &[],
+    );
+    let builder = builder.op("large", Op::DepthToSpace(DepthToSpace { block: 2, channel_first: true }), &[]);
+    let overhang = AvgPool2d { window: Window::sliding(2, 1), count_padding: false, overhang: [0; 2] };
+    let builder = builder.op("mean", Op::AvgPool2d(overhang), &[]).conv("conv1", 4, 2, Conv2d::default());
+    networks.push(builder.op("last", Op::Select(Select { axis: 2, index: -1 }), &[]).flatten("flat").linear("fc", 2));
+    // Softmax of channels and of rows, and a dropout between.
+    let builder =
+        start().op("soft", Op::Softmax(Softmax { axis: 1 }), &[]).dropout("drop", 0.3).conv("conv1", 3, 3, padded);
+    let builder = builder.flatten("flat").dropout("drop2", 0.2).linear("fc", 4).activation("gelu", Activation::Gelu);
+    networks.push(builder.op("log", Op::LogSoftmax(Softmax { axis: 1 }), &[]));
+    let mut graphs: Vec<Graph> =
+        networks.into_iter().zip(7..).map(|(builder, seed)| filled(builder.build().unwrap(), 100 * seed)).collect();
+    graphs.extend(sequences_and_gates());
+    graphs.push(transposed());
+    graphs
+}
+
+/// Layers over the last axis of sequences, and gates for the channels of an image.
+fn sequences_and_gates() -> [Graph; 2] {
+    let zeros = |shape: &[usize]| TensorData::zeros(shape.to_vec()).unwrap();
+    let mut graph = Graph::new("sequences");
+    let mut edit = graph.edit();
+    let x = edit.add_input("x", &[5, 8]);
+    let weights = [edit.add_param("fc.weight", zeros(&[6, 8])), edit.add_param("fc.bias", zeros(&[6]))];
+    let x = edit.add_node("fc", Op::Linear, &[x], &weights).unwrap();
+    let weights = [edit.add_param("norm.weight", zeros(&[6])), edit.add_param("norm.bias", zeros(&[6]))];
+    let norm = Op::LayerNorm(LayerNorm { axis: 2, epsilon: 1e-4 });
+    let y = edit.add_node("norm", norm, &[x], &weights).unwrap();
+    let y = edit.add_node("clip", Op::Clip(Clip { min: Some(-0.5), max: Some(0.4) }), &[y], &[]).unwrap();
+    let y = edit.add_node("add", Op::ADD, &[x, y], &[]).unwrap();
+    let y = edit.add_node("turned", Op::Transpose(Transpose { axes: vec![1, 0, 2] }), &[y], &[]).unwrap();
+    let y = edit.add_node("last", Op::Select(Select { axis: 0, index: -1 }), &[y], &[]).unwrap();
+    edit.set_outputs(&[y]);
+    edit.commit().unwrap();
+    let sequences = filled(graph, 51);
+
+    let mut graph = Graph::new("gates");
+    let mut edit = graph.edit();
+    let x = edit.add_input("x", &[3, 5, 6]);
+    let weights = [edit.add_param("conv.weight", zeros(&[6, 3, 3, 3])), edit.add_param("conv.bias", zeros(&[6]))];
+    let x = edit.add_node("conv", Op::Conv2d(Conv2d::default()), &[x], &weights).unwrap();
+    let gate = edit.add_node("mean", Op::GlobalAvgPool, &[x], &[]).unwrap();
+    let weights = [edit.add_param("gate.weight", zeros(&[6, 6, 1, 1]))];
+    let gate = edit.add_node("gate", Op::Conv2d(Conv2d::default()), &[gate], &weights).unwrap();
+    let gate = edit.add_node("act", Op::Activation(Activation::Sigmoid), &[gate], &[]).unwrap();
+    let y = edit.add_node("product", Op::Binary(Binary::Mul), &[gate, x], &[]).unwrap();
+    let y = edit.add_node("flat", Op::Flatten, &[y], &[]).unwrap();
+    edit.set_outputs(&[y]);
+    edit.commit().unwrap();
+    [sequences, filled(graph, 52)]
+}
+
+/// A transposed convolution beside a pooling that reads the same value, and a value that is split.
+fn transposed() -> Graph {
+    let mut graph = Graph::new("transposed");
+    let mut edit = graph.edit();
+    let zeros = |shape: &[usize]| TensorData::zeros(shape.to_vec()).unwrap();
+    let x = edit.add_input("x", &[4, 5, 6]);
+    let weights = [edit.add_param("first.weight", zeros(&[6, 2, 3, 3])), edit.add_param("first.bias", zeros(&[6]))];
+    let config = Conv2d { groups: 2, padding: [1; 4], ..Conv2d::default() };
+    let a = edit.add_node("first", Op::Conv2d(config), &[x], &weights).unwrap();
+    let weights = [edit.add_param("spread.weight", zeros(&[6, 2, 3, 2])), edit.add_param("spread.bias", zeros(&[4]))];
+    let config =
+        ConvTranspose2d { stride: [2, 1], padding: [1, 0, 1, 1], dilation: [1; 2], groups: 2, output_padding: [1, 0] };
+    let b = edit.add_node("spread", Op::ConvTranspose2d(config), &[a], &weights).unwrap();
+    let split = Op::Split(Split { axis: 1, sizes: vec![1.into(), 5.into()] });
+    let parts = ["left".to_string(), "right".to_string()];
+    let parts = edit.add_node_with_outputs("split", split, &[a], &[], &parts).unwrap();
+    let c = edit.add_node("mean", Op::GlobalAvgPool, &[parts[1]], &[]).unwrap();
+    let d = edit.add_node("flat", Op::Flatten, &[b], &[]).unwrap();
+    let e = edit.add_node("act", Op::Activation(Activation::Mish), &[parts[0]], &[]).unwrap();
+    edit.set_outputs(&[d, c, e, c]);
+    edit.commit().unwrap();
+    filled(graph, 31)
+}
+
+#[test]
+fn a_plan_computes_what_candle_does_for_batches_of_any_size() {
+    for graph in networks() {
+        compare(&graph, &HashSet::new(), &[4, 3, 4, 1], &[], 1e-4);
+    }
+}
+
+#[test]
+fn values_that_are_tapped_are_what_they_are_for_candle() {
+    for graph in networks() {
+        let all: Vec<ValueId> =
+            graph.inputs().iter().copied().chain(graph.nodes().iter().flat_map(|n| n.outputs.clone())).collect();
+        compare(&graph, &HashSet::new(), &[3], &all, 1e-4);
+        for tap in all {
+            compare(&graph, &HashSet::new(), &[2], &[tap], 1e-4);
+        }
+    }
+}
+
+#[test]
+fn frozen_parameters_get_no_gradient_from_a_plan() {
+    for graph in networks() {
+        let ids: Vec<ParamId> = graph.param_ids().collect();
+        for every in [2, 3] {
+            let frozen = ids.iter().copied().skip(1).step_by(every).collect();
+            compare(&graph, &frozen, &[3], &[], 1e-4);
+        }
+        compare(&graph, &graph.statistics(), &[3], &[], 1e-4);
+        compare(&graph, &ids.iter().copied().collect(), &[3], &[], 1e-4);
+    }
+}
+
+#[test]
+fn the_networks_that_are_built_in_run_by_plan() {
+    for name in ["lenet5", "lenet5-caffe", "lenet-300-100", "resnet-cifar-8", "resnet-cifar-8:shortcut=conv"] {
+        let Ok(graph) = preset::build(name) else { panic!("{name}") };
+        compare(&filled(graph, 5), &HashSet::new(), &[3], &[], 2e-3);
+    }
+}
+
+#[test]
+fn a_plan_gives_the_same_bits_for_any_number_of_threads() {
+    for graph in networks().into_iter().chain([filled(preset::build("resnet-cifar-8").unwrap(), 6)]) {
+        let run = |threads: usize| {
+            let pool = rayon::ThreadPoolBuilder::new().num_threads(threads).build().unwrap();
+            pool.install(|| {
+                let (found, gradients, params) = step(&mut Session::new(&graph).unwrap(), &graph, 5, &[], 3);
+                (found, gradients, params)
+            })
+        };
+        let one = run(1);
+        assert!([2, 3].into_iter().all(|threads| run(threads) == one), "{}", graph.name());
+    }
+}
+
+#[test]
+fn what_a_plan_does_not_cover_is_said() {
+    let graph = GraphBuilder::new("net", &[3]).op("erf", Op::Unary(crate::graph::op::Unary::Erf), &[]).build().unwrap();
+    let session = Session::new(&graph).unwrap();
+    assert_eq!(session.executor().to_string(), "candle: node 'erf' (Erf): the plan has no Erf");
+    let session = Session::new(&networks()[0]).unwrap();
+    assert_eq!(session.executor().to_string(), "plan");
+}
+
+#[test]
+fn running_statistics_follow_with_the_momentum_that_is_set() {
+    let graph = networks().remove(1);
+    let [mut planned, mut other] = both(&graph, &HashSet::new());
+    for momentum in [None, Some(1.0), Some(0.25)] {
+        [&mut planned, &mut other].into_iter().for_each(|session| session.set_momentum(momentum));
+        let [found, expected] = [&mut planned, &mut other].map(|session| step(session, &graph, 3, &[], 8).2);
+        assert!(distance(&found, &expected) < 1e-5);
+    }
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 300, max_global_rejects: 100_000, ..ProptestConfig::default() })]
+
+    #[test]
+    fn random_graphs_are_for_a_plan_what_they_are_for_candle(graph in arbitrary::graphs(), seed in any::<u64>()) {
+        let [mut planned, mut other] = both(&graph, &HashSet::new());
+        prop_assume!(*planned.executor() == Executor::Plan);
+        let mut rng = seed::stream(seed, "taps");
+        let taps: Vec<ValueId> =
+            graph.nodes().iter().map(|node| node.output()).filter(|_| rng.random_range(0..4) == 0).collect();
+        let seed = seed >> 8;
+        let [found, expected] = [&mut planned, &mut other].map(|session| step(session, &graph, 7, &taps, seed));
+        let values = |step: &Step| step.0.outputs.iter().chain(&step.0.taps).flatten().copied().collect::<Vec<f32>>();
+        // Where a batch normalisation divides by next to nothing, small errors become large.
+        prop_assume!(distance(&values(&found), &values(&expected)) < 1e-4);
+        prop_assert!(distance(&found.1, &expected.1) < 2e-2, "gradients: {}", distance(&found.1, &expected.1));
+        prop_assert!(distance(&found.2, &expected.2) < 1e-4, "parameters");
+    }
+}
+
+#[test]
+fn most_random_graphs_run_by_plan() {
+    use proptest::strategy::ValueTree;
+    use proptest::test_runner::TestRunner;
+    let mut runner = TestRunner::deterministic();
+    let mut planned = 0;
+    for _ in 0..200 {
+        let graph = arbitrary::graphs().new_tree(&mut runner).unwrap().current();
+        planned += usize::from(*Session::new(&graph).unwrap().executor() == Executor::Plan);
+    }
+    assert!(planned > 120, "{planned} of 200");
+}

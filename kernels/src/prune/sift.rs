@@ -2,12 +2,15 @@
 
 use super::bracket::Bracket;
 use super::{BLOCK, magnitude};
-use crate::simd::{Path, Task, Vector, run, stream};
+use crate::simd::{Path, Task, Vector, fence, run, stream};
 #[cfg(target_arch = "x86_64")]
 use crate::x86;
 
 /// Numbers that are asked together whether one of them is inside.
 const GROUP: usize = 32;
+
+/// Bytes of a line of the cache.
+const LINE: usize = 64;
 
 /// Room that a vector's lanes need behind the last number that is found.
 const SLACK: usize = 16;
@@ -29,25 +32,21 @@ impl Sifted {
         let Bracket { low, high } = bracket;
         let mut sifted = Self::default();
         let (mut inside, mut places) = ([0.0; BLOCK + SLACK], [0; BLOCK + SLACK]);
-        let mut kept = [0.0; BLOCK];
-        for (start, values) in (0..).step_by(BLOCK).zip(values.chunks(BLOCK)) {
-            let block = Block {
-                values,
-                start: start as u32,
-                low,
-                high,
-                inside: &mut inside,
-                places: &mut places,
-                out: out.as_ref().map(|_| &mut kept[..values.len()]),
-            };
-            let counts = block.sift(path);
+        // Blocks that are written begin on a line of the cache, but for the first.
+        let first = out.as_ref().map_or(0, |out| out.as_ptr().align_offset(LINE).min(values.len()));
+        let (head, rest) = values.split_at(first);
+        let starts = [0].into_iter().chain((first..).step_by(BLOCK));
+        for (start, values) in starts.zip([head].into_iter().chain(rest.chunks(BLOCK))) {
+            let out = out.as_mut().map(|out| &mut out[start..start + values.len()]);
+            let (start, writes) = (start as u32, out.is_some());
+            let counts = Block { values, start, low, high, inside: &mut inside, places: &mut places, out }.sift(path);
             sifted.up_to_low += counts.up_to_low;
             sifted.inside.extend_from_slice(&inside[..counts.inside]);
-            if let Some(out) = &mut out {
+            if writes {
                 sifted.places.extend_from_slice(&places[..counts.inside]);
-                stream(&kept[..values.len()], &mut out[start..][..values.len()]);
             }
         }
+        fence();
         sifted
     }
 }
@@ -84,7 +83,16 @@ impl Block<'_> {
         match path {
             #[cfg(target_arch = "x86_64")]
             Path::Avx512 => x86::sift_avx512(self),
-            _ => run(path, self),
+            _ => {
+                let mut kept = [0.0; BLOCK];
+                let Self { values, out, .. } = self;
+                let (kept, is_written) = (&mut kept[..values.len()], out.is_some());
+                let counts = run(path, Block { out: is_written.then_some(&mut *kept), ..self });
+                if let Some(out) = out {
+                    stream(kept, out);
+                }
+                counts
+            }
         }
     }
 }

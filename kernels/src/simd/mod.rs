@@ -21,7 +21,7 @@ mod stream;
 use std::sync::OnceLock;
 
 pub use portable::Portable;
-pub use stream::stream;
+pub use stream::{fence, stream};
 
 #[cfg(target_arch = "x86_64")]
 use crate::x86;

@@ -5,7 +5,8 @@ use std::arch::x86_64::*;
 use super::has_avx512;
 use crate::prune::{Block, Counts};
 
-/// Sifts the numbers of a block.
+/// Sifts the numbers of a block. It writes past the caches if `out` is on a boundary of 64 bytes; then a
+/// [`fence`](super::fence) must follow.
 ///
 /// # Panics
 ///
@@ -34,6 +35,7 @@ pub fn sift_avx512(block: Block<'_>) -> Counts {
 unsafe fn sift<const WRITE: bool>(block: Block<'_>) -> Counts {
     let Block { values, start, low, high, inside, places, out } = block;
     let out = out.map_or(std::ptr::null_mut(), |out| out.as_mut_ptr());
+    let is_aligned = out.addr().is_multiple_of(64);
     let [low, high] = [low, high].map(|bound| _mm512_set1_epi32(bound as i32));
     let (magnitude, one, step) = (_mm512_set1_epi32(i32::MAX), _mm512_set1_epi32(1), _mm512_set1_epi32(16));
     let mut up_to_low = _mm512_setzero_si512();
@@ -54,11 +56,17 @@ unsafe fn sift<const WRITE: bool>(block: Block<'_>) -> Counts {
             _mm512_storeu_si512(inside.as_mut_ptr().add(found).cast(), chosen);
         }
         if WRITE {
-            // SAFETY: as above for `places`; and only lanes inside of `values` are written to `out`, which is as long.
+            // SAFETY: as above for `places`; and only lanes inside of `values` are written to `out`, which is as long, past
+            // the caches only where the address is right for it.
             unsafe {
                 _mm512_storeu_si512(places.as_mut_ptr().add(found).cast(), _mm512_maskz_compress_epi32(between, place));
                 let kept = _mm512_maskz_mov_epi32(above_low, value);
-                _mm512_mask_storeu_epi32(out.add(at).cast(), there, kept);
+                let to = out.add(at);
+                if is_aligned && there == 0xffff {
+                    _mm512_stream_si512(to.cast(), kept);
+                } else {
+                    _mm512_mask_storeu_epi32(to.cast(), there, kept);
+                }
             }
             place = _mm512_add_epi32(place, step);
         }

@@ -3,17 +3,22 @@
 //! It is a package of its own so that it is compiled with optimisation also where the rest is not, in tests: there
 //! networks are trained. All unsafe code is here, and all that is for one processor architecture is in `x86`.
 //!
-//! - [`matmul`] the matrix product
 //! - [`simd`] vectors of `f32` and the choice of instructions at run time
-//! - [`nhwc`] the kernels of the execution plan
+//! - [`matmul`] the matrix product; [`linalg`] singular values
+//! - [`nhwc`] the kernels of the execution plan; [`recurrent`] recurrent layers over whole sequences
 //! - [`optimizer`] what an optimizer does to every parameter
-//! - [`recurrent`] recurrent layers over whole sequences
+//! - [`prune`] which numbers are smallest in magnitude; [`kmeans`] few values that stand for many; [`convert`] half
+//!   precision and whole numbers of eight bits
 
 #![deny(missing_docs, unsafe_op_in_unsafe_fn, clippy::undocumented_unsafe_blocks)]
 
+pub mod convert;
+pub mod kmeans;
+pub mod linalg;
 pub mod matmul;
 pub mod nhwc;
 pub mod optimizer;
+pub mod prune;
 pub mod recurrent;
 mod scratch;
 mod share;

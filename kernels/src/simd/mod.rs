@@ -17,10 +17,12 @@
 
 pub mod elementary;
 mod portable;
+mod stream;
 
 use std::sync::OnceLock;
 
 pub use portable::Portable;
+pub use stream::{fence, stream};
 
 #[cfg(target_arch = "x86_64")]
 use crate::x86;

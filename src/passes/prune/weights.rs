@@ -5,6 +5,8 @@
 
 use std::sync::Arc;
 
+use niwaki_kernels::prune::Cut;
+
 use crate::graph::{GraphEdit, ParamId, glob};
 use crate::passes::{Pass, PassError};
 use crate::tensor::TensorData;
@@ -55,9 +57,11 @@ impl Pass for PruneWeights {
     fn apply(&self, edit: &mut GraphEdit<'_>) -> Result<(), PassError> {
         let layers = self.layers(edit)?;
         let masks: Vec<Vec<bool>> = match (self.amount, self.scope) {
-            (Amount::Sparsity(share), Scope::Global) => keep_largest(&layers.iter().collect::<Vec<_>>(), share),
+            (Amount::Sparsity(share), Scope::Global) => {
+                keep_largest(&layers.iter().map(|layer| layer.values.as_slice()).collect::<Vec<_>>(), share)
+            }
             (Amount::Sparsity(share), Scope::Layer) => {
-                layers.iter().flat_map(|layer| keep_largest(&[layer], share)).collect()
+                layers.iter().flat_map(|layer| keep_largest(&[&layer.values], share)).collect()
             }
             (Amount::Threshold(threshold), _) => layers.iter().map(|layer| keep_above(layer, threshold)).collect(),
         };
@@ -103,27 +107,9 @@ impl PruneWeights {
 
 /// Which weights of `layers`, ranked together, stay when the smallest `share` of them goes: `round(share * n)` weights,
 /// exactly. Of equal magnitudes the earlier one goes first, so the result is defined.
-fn keep_largest(layers: &[&Layer], share: f64) -> Vec<Vec<bool>> {
-    // A finite f32's bits without the sign order like its magnitude, and the place breaks ties.
-    let mut ranked: Vec<(u32, u32)> =
-        layers.iter().flat_map(|l| &l.values).enumerate().map(|(place, v)| (v.abs().to_bits(), place as u32)).collect();
-    let go = (share * ranked.len() as f64).round() as usize;
-    let mut keep = vec![true; ranked.len()];
-    if go > 0 {
-        let (smaller, last, _) = ranked.select_nth_unstable(go.min(keep.len()) - 1);
-        for (_, place) in smaller.iter().chain([&*last]) {
-            keep[*place as usize] = false;
-        }
-    }
-    let mut rest = keep.as_slice();
-    layers
-        .iter()
-        .map(|layer| {
-            let (own, others) = rest.split_at(layer.values.len());
-            rest = others;
-            own.to_vec()
-        })
-        .collect()
+fn keep_largest(layers: &[&[f32]], share: f64) -> Vec<Vec<bool>> {
+    let total: usize = layers.iter().map(|values| values.len()).sum();
+    Cut::after((share * total as f64).round() as usize, layers).keep(layers)
 }
 
 fn keep_above(layer: &Layer, threshold: Threshold) -> Vec<bool> {

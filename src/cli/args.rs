@@ -143,6 +143,8 @@ pub enum Verb {
     /// Settings of the server, and where they come from.
     #[command(subcommand, after_help = CONFIG_HELP)]
     Config(ConfigVerb),
+    /// Times what niwaki computes with: products, convolutions, training steps, compression.
+    Bench(BenchArgs),
     /// What this machine and the server are like, to paste into a report.
     #[command(after_help = "Examples:\n  niwaki doctor\n  niwaki doctor --data /var/lib/niwaki --json")]
     Doctor(SettingsArgs),
@@ -408,6 +410,29 @@ pub struct InspectArgs {
     /// Prints the network in Graphviz's language: into a file, or to stdout.
     #[arg(long, value_name = "FILE", num_args = 0..=1, require_equals = true, default_missing_value = "-")]
     pub dot: Option<PathBuf>,
+}
+
+/// `niwaki bench`.
+#[derive(Debug, clap::Args)]
+#[command(after_help = "\
+Each case runs twice and then at least five times and for a second or two, the large ones three times; ms is the median.
+With --json each case is a document on a line of its own: {\"name\", \"ms\", \"min\", \"items_per_s\"}.
+
+RAYON_NUM_THREADS chooses the number of threads, NIWAKI_INSTRUCTIONS (avx512, avx2 or portable) the instructions.
+benches/versus_torch.py compares with PyTorch.
+
+Examples:
+  niwaki bench
+  niwaki bench --filter conv_fwd_bwd --filter train
+  NIWAKI_INSTRUCTIONS=avx2 niwaki bench --filter peak --json
+  niwaki bench --list")]
+pub struct BenchArgs {
+    /// Cases whose names begin so, instead of all. May be given repeatedly.
+    #[arg(long, value_name = "PREFIX")]
+    pub filter: Vec<String>,
+    /// Prints the names of the cases and measures none.
+    #[arg(long)]
+    pub list: bool,
 }
 
 impl Args {

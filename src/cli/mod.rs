@@ -4,6 +4,7 @@
 //! ends (on stderr) with the command that comes next; exit codes are those of [`failure::Exit`].
 
 pub mod args;
+mod bench;
 mod client;
 mod config;
 mod convert;
@@ -70,6 +71,7 @@ pub fn run(args: Args) -> ExitCode {
         Verb::Keys(verb) => keys::run(verb, output),
         Verb::Store(verb) => store::run(verb, output),
         Verb::Config(verb) => config::run(&verb, output),
+        Verb::Bench(args) => bench::run(&args, output),
         Verb::Doctor(settings) => doctor::run(&settings, server, output),
         Verb::Completions { shell } => {
             let mut script = Vec::new();

@@ -38,10 +38,22 @@ impl Output {
 
     /// The answer, in the form that was asked for. Whether it could be written is told by [`Output::written`].
     pub fn answer(self, text: impl FnOnce() -> String, json: impl FnOnce() -> Value) {
-        let mut answer = match self.form {
-            Form::Text => plain(&text()),
+        self.print(match self.form {
+            Form::Text => text(),
             Form::Json => format!("{:#}", json()),
-        };
+        });
+    }
+
+    /// Whether JSON is asked for.
+    pub fn is_json(self) -> bool {
+        self.form == Form::Json
+    }
+
+    /// A part of the answer that is ready before the others, in the form that was asked for.
+    pub fn print(self, mut answer: String) {
+        if self.form == Form::Text {
+            answer = plain(&answer);
+        }
         if !answer.ends_with('\n') {
             answer.push('\n');
         }

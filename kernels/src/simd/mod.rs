@@ -16,6 +16,7 @@
 //! Plain loops over slices in a task become vector code too.
 
 pub mod elementary;
+pub mod peak;
 mod portable;
 mod stream;
 

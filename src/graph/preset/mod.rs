@@ -9,7 +9,7 @@
 //! - `resnet-cifar-N`: the residual networks of He et al. 2015 for images of 32 x 32, of N = 6n + 2 layers; `resnet-cifar-20`
 //!   has 269,722 parameters. Option `shortcut`: `pad` (as published) or `conv`.
 //! - `lstm`: recurrent layers over sequences of different lengths. Options `input` and `classes`, without which there is no
-//!   network, and `hidden`, `direction`, `dropout`.
+//!   network, and `hidden`, `direction`, `dropout`, `padding`.
 //! - `mlp`: fully connected layers. Options `input` and `classes`, without which there is no network, and `hidden`,
 //!   `activation`, `dropout`.
 
@@ -174,6 +174,7 @@ mod tests {
             ("mlp:input=1x28x28,hidden=300-100,classes=10", 266_610),
             // PyTorch: nn.LSTM(12, 64, bidirectional=True) and nn.Linear(128, 9).
             ("lstm:input=29x12,hidden=64,direction=both,classes=9", 39_936 + 1_161),
+            ("lstm:input=29x12,hidden=64,direction=both,classes=9,padding=none", 39_936 + 1_161),
         ] {
             assert_eq!(cost::of_graph(&build(spec).unwrap()).params, params, "{spec}");
         }
@@ -206,6 +207,7 @@ mod tests {
             ("lstm:classes=3", "'lstm' needs the option 'input': steps and channels of a sample, such as 29x12"),
             ("lstm:input=29,classes=3", "'lstm': input is '29', must be steps and channels, such as 29x12"),
             ("lstm:input=29x12,classes=3,direction=back", "'lstm': direction is 'back', must be forward or both"),
+            ("lstm:input=29x12,classes=3,padding=ones", "'lstm': padding is 'ones', must be zeros or none"),
             ("mlp:input=4,classes=3,dropout=1", "'mlp': dropout is '1', must be a number from 0 to below 1"),
             (
                 "mlp:input=65536,hidden=65536,classes=10",

@@ -6,7 +6,7 @@
 //! ```
 //!
 //! Steps of zeros at a sample's end are padding, which is how data sets of sequences of different lengths come: a layer ends
-//! with a sample's last step, and its way back begins there.
+//! with a sample's last step, and its way back begins there. With `padding=none` every step counts.
 
 use super::PresetError;
 use super::mlp::{self, sizes};
@@ -16,7 +16,7 @@ use crate::graph::builder::GraphBuilder;
 use crate::graph::op::{Binary, Cast, Compare, Direction, Lstm, Op, Reduce, Reduction, Reshape, Transpose, Unary};
 use crate::tensor::{DType, TensorData};
 
-pub(super) const OPTIONS: &[&str] = &["input", "hidden", "classes", "direction", "dropout"];
+pub(super) const OPTIONS: &[&str] = &["input", "hidden", "classes", "direction", "dropout", "padding"];
 
 const MAX_LAYERS: usize = 8;
 
@@ -37,6 +37,12 @@ pub(super) fn build(options: &Options) -> Result<GraphBuilder, PresetError> {
     })?;
     let direction = direction.unwrap_or(Direction::Forward);
     let dropout = options.take("dropout", "a number from 0 to below 1", mlp::rate)?.unwrap_or(0.0);
+    let padded = options.take("padding", "zeros or none", |text| match text {
+        "zeros" => Some(true),
+        "none" => Some(false),
+        _ => None,
+    })?;
+    let padded = padded.unwrap_or(true);
 
     let directions = direction.count();
     let mut inner = channels;
@@ -52,8 +58,8 @@ pub(super) fn build(options: &Options) -> Result<GraphBuilder, PresetError> {
 
     let builder = GraphBuilder::new("lstm", &[steps, channels]);
     let x = builder.top();
-    let builder = lengths(builder, steps);
-    let length = builder.top();
+    let builder = if padded { lengths(builder, steps) } else { builder };
+    let length = padded.then(|| builder.top());
     let mut builder = builder.on(x).op("steps_first", Op::Transpose(Transpose { axes: vec![1, 0, 2] }), &[]);
     for (layer, units) in (1..).zip(&hidden) {
         if layer > 1 {
@@ -66,8 +72,8 @@ pub(super) fn build(options: &Options) -> Result<GraphBuilder, PresetError> {
                 builder = builder.dropout(&format!("dropout{}", layer - 1), dropout);
             }
         }
-        let config = Lstm { hidden: *units, direction, lengths: true, state: false };
-        builder = builder.lstm(&format!("lstm{layer}"), config, &[length]);
+        let config = Lstm { hidden: *units, direction, lengths: padded, state: false };
+        builder = builder.lstm(&format!("lstm{layer}"), config, length.as_slice());
     }
     builder = builder.output(1).op("last", Op::Transpose(Transpose { axes: vec![1, 0, 2] }), &[]).flatten("flatten");
     if dropout > 0.0 {

@@ -22,6 +22,7 @@ pub mod prune;
 pub mod recurrent;
 mod scratch;
 mod share;
+pub use share::Awake;
 pub mod simd;
 #[cfg(target_arch = "x86_64")]
 mod x86;

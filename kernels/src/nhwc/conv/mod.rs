@@ -21,6 +21,7 @@ use source::{Frame, Slabs};
 use sweep::{Pixels, Sweep, Tap};
 use weight_gradient::WeightGradient;
 
+pub use crate::matmul::Old;
 use crate::scratch::LINE;
 use crate::simd::Path;
 
@@ -68,15 +69,6 @@ pub struct Epilogue<'a> {
     pub residual: Option<&'a [f32]>,
     /// Whether negative numbers become zero.
     pub relu: bool,
-}
-
-/// What becomes of the numbers that a gradient is written over.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Old {
-    /// They are added to.
-    Added,
-    /// They are dropped.
-    Dropped,
 }
 
 impl Conv {

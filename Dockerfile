@@ -8,6 +8,7 @@ COPY Cargo.toml Cargo.lock build.rs ./
 COPY proto proto
 COPY migrations migrations
 COPY examples examples
+COPY kernels kernels
 COPY src src
 # Cargo names every test and bench target, also those that are not built here.
 COPY tests/main.rs tests/main.rs

@@ -20,12 +20,14 @@
 //! - [`graph`] what a network computes, as a value; [`reference`](mod@reference) computes it by the definitions;
 //!   [`format`](mod@format) files to graphs and back
 //! - [`report`] what a recipe did, as plain structs; [`data`] data sets, transforms, splits
-//! - `kernels` what candle lacks; [`exec`] runs a graph forwards and backwards
+//! - `kernels` operators over candle's tensors; [`exec`] runs a graph forwards and backwards, by a plan over the vector
+//!   code of the package `niwaki-kernels` where it can
 //! - [`passes`] what changes a graph; [`train`] the training loop; [`distill`] learning from a teacher
 //! - [`recipe`] what to do, step by step: the engine's single entry
 //! - [`store`] files and a database; [`jobs`] the queue, and workers that run each job in a child process
 //! - [`api`] the gRPC services; [`cli`] the command line
-#![deny(unsafe_code, missing_docs)]
+#![forbid(unsafe_code)]
+#![deny(missing_docs)]
 
 pub mod api;
 pub mod cli;

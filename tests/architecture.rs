@@ -71,6 +71,24 @@ fn modules_use_only_those_below_them() {
     assert!(found.is_empty(), "{found:#?}");
 }
 
+/// In the package of vector code: intrinsics of one processor architecture lie in one folder.
+fn is_for_one_architecture(source: &str) -> bool {
+    ["std::arch", "core::arch", "_mm256_", "_mm512_"].iter().any(|word| source.contains(word))
+}
+
+#[test]
+fn only_one_folder_is_for_one_architecture() {
+    let package = Path::new(env!("CARGO_MANIFEST_DIR"));
+    let [own, vector] = ["src", "kernels/src"].map(|folder| package.join(folder));
+    for file in files(&own).into_iter().chain(files(&vector)) {
+        let source = fs::read_to_string(&file).unwrap();
+        let allowed = file.starts_with(vector.join("x86"));
+        assert!(allowed || !is_for_one_architecture(&source), "{file:?}");
+        assert!(source.lines().count() <= MAX_LINES, "{file:?}");
+    }
+    assert!(is_for_one_architecture("use std::arch::x86_64::*;"));
+}
+
 #[test]
 fn planted_violations_are_found() {
     for (module, source) in [

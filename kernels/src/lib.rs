@@ -4,14 +4,11 @@
 //! networks are trained. All unsafe code is here, and all that is for one processor architecture is in `x86`.
 //!
 //! - [`simd`] vectors of `f32` and the choice of instructions at run time
-//! - [`convert`] half precision and whole numbers of eight bits
-//! - [`kmeans`] few values that stand for many
-//! - [`linalg`] singular values
-//! - [`matmul`] the matrix product
-//! - [`nhwc`] the kernels of the execution plan
+//! - [`matmul`] the matrix product; [`linalg`] singular values
+//! - [`nhwc`] the kernels of the execution plan; [`recurrent`] recurrent layers over whole sequences
 //! - [`optimizer`] what an optimizer does to every parameter
-//! - [`prune`] which numbers are smallest in magnitude
-//! - [`recurrent`] recurrent layers over whole sequences
+//! - [`prune`] which numbers are smallest in magnitude; [`kmeans`] few values that stand for many; [`convert`] half
+//!   precision and whole numbers of eight bits
 
 #![deny(missing_docs, unsafe_op_in_unsafe_fn, clippy::undocumented_unsafe_blocks)]
 
@@ -25,6 +22,7 @@ pub mod prune;
 pub mod recurrent;
 mod scratch;
 mod share;
+pub use share::Awake;
 pub mod simd;
 #[cfg(target_arch = "x86_64")]
 mod x86;

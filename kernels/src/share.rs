@@ -1,15 +1,78 @@
 //! Handing out the parts of a computation to the threads of rayon's pool.
 
 use std::marker::PhantomData;
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::time::Duration;
 
 /// Calls `work` on every thread of the pool, each with an iterator over the parts that come to it: of the numbers below
 /// `count`, each comes to one thread. Which one is a matter of luck, so no result may depend on it.
 ///
 /// Whatever a thread needs for its parts, `work` makes once, before the first.
-pub fn share(count: usize, work: impl Fn(Parts<'_>) + Sync) {
-    let next = AtomicUsize::new(0);
-    on_threads(rayon::current_num_threads().min(count), &|| work(Parts { next: &next, count }));
+pub(crate) fn share(count: usize, work: impl Fn(Parts<'_>) + Sync) {
+    let (next, done) = (AtomicUsize::new(0), AtomicUsize::new(0));
+    on_threads(rayon::current_num_threads().min(count), &|| {
+        work(Parts { next: &next, done: &done, count, at_work: false });
+        // Whoever goes to sleep here is woken too late for what comes next.
+        let mut waits = 0;
+        while done.load(Ordering::Acquire) < count && waits < SPINS {
+            std::hint::spin_loop();
+            waits += 1;
+        }
+    });
+}
+
+/// How often a thread looks for work before it rests: a millisecond, about.
+const SPINS: u32 = 20_000;
+
+/// Keeps the threads of the pool awake for what is handed out, as long as it is there. Waking a thread that sleeps takes
+/// longer than a layer of a small network.
+///
+/// Threads that have had no work for about a millisecond rest between looking for it.
+#[must_use = "threads are awake only as long as it is there"]
+pub struct Awake {
+    over: Arc<AtomicBool>,
+}
+
+impl Awake {
+    /// Keeps all other threads of the pool awake.
+    pub fn new() -> Self {
+        let over = Arc::new(AtomicBool::new(false));
+        let own = usize::from(rayon::current_thread_index().is_some());
+        for _ in own..rayon::current_num_threads() {
+            let over = over.clone();
+            rayon::spawn(move || wait(&over));
+        }
+        Self { over }
+    }
+}
+
+impl Default for Awake {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+impl Drop for Awake {
+    fn drop(&mut self) {
+        self.over.store(true, Ordering::Release);
+    }
+}
+
+/// Does what comes up until it is over.
+fn wait(over: &AtomicBool) {
+    let mut waits = 0;
+    while !over.load(Ordering::Acquire) {
+        match rayon::yield_now() {
+            Some(rayon::Yield::Executed) => waits = 0,
+            None => return,
+            Some(rayon::Yield::Idle) if waits < SPINS => {
+                std::hint::spin_loop();
+                waits += 1;
+            }
+            Some(rayon::Yield::Idle) => std::thread::sleep(Duration::from_micros(50)),
+        }
+    }
 }
 
 fn on_threads(threads: usize, work: &(impl Fn() + Sync)) {
@@ -24,9 +87,20 @@ fn on_threads(threads: usize, work: &(impl Fn() + Sync)) {
 }
 
 /// The parts that come to one thread.
-pub struct Parts<'a> {
+pub(crate) struct Parts<'a> {
     next: &'a AtomicUsize,
+    done: &'a AtomicUsize,
     count: usize,
+    at_work: bool,
+}
+
+impl Parts<'_> {
+    #[inline(always)]
+    fn finish(&mut self) {
+        if std::mem::take(&mut self.at_work) {
+            self.done.fetch_add(1, Ordering::Release);
+        }
+    }
 }
 
 impl Iterator for Parts<'_> {
@@ -34,14 +108,22 @@ impl Iterator for Parts<'_> {
 
     #[inline(always)]
     fn next(&mut self) -> Option<usize> {
+        self.finish();
         let part = self.next.fetch_add(1, Ordering::Relaxed);
-        (part < self.count).then_some(part)
+        self.at_work = part < self.count;
+        self.at_work.then_some(part)
+    }
+}
+
+impl Drop for Parts<'_> {
+    fn drop(&mut self) {
+        self.finish();
     }
 }
 
 /// Numbers that several threads write to, each to places of its own.
 #[derive(Clone, Copy)]
-pub struct Shared<'a> {
+pub(crate) struct Shared<'a> {
     start: *mut f32,
     len: usize,
     numbers: PhantomData<&'a mut [f32]>,
@@ -84,6 +166,22 @@ impl<'a> Shared<'a> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn what_is_handed_out_is_done_while_threads_stay_awake() {
+        for threads in [1, 2, 4] {
+            let pool = rayon::ThreadPoolBuilder::new().num_threads(threads).build().unwrap();
+            let sum = pool.install(|| {
+                let _awake = Awake::new();
+                let sum = AtomicUsize::new(0);
+                share(100, |parts| parts.for_each(|part| _ = sum.fetch_add(part, Ordering::Relaxed)));
+                let _twice = Awake::new();
+                rayon::join(|| _ = sum.fetch_add(1, Ordering::Relaxed), || ());
+                sum.into_inner()
+            });
+            assert_eq!(sum, 4951);
+        }
+    }
 
     #[test]
     fn every_part_is_done_once() {

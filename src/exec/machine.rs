@@ -1,27 +1,30 @@
 //! What computes: instruction set and threads.
 
-/// The processor architecture and the widest vector instructions that matrix products use, such as `x86_64 avx512`.
-/// Results may differ in the last bits between machines where this differs.
+use std::sync::LazyLock;
+
+use niwaki_kernels::simd::Path;
+
+/// The processor architecture and the vector instructions in use, such as `x86_64 avx512`. Results may differ in the last
+/// bits where this differs.
 pub fn instruction_set() -> &'static str {
-    #[cfg(target_arch = "x86_64")]
-    {
-        if is_x86_feature_detected!("avx512f") {
-            return "x86_64 avx512";
-        }
-        if is_x86_feature_detected!("fma") {
-            return "x86_64 avx2";
-        }
-    }
-    #[cfg(target_arch = "aarch64")]
-    {
-        if std::arch::is_aarch64_feature_detected!("neon") {
-            return "aarch64 neon";
-        }
-    }
-    std::env::consts::ARCH
+    static NAME: LazyLock<String> = LazyLock::new(|| {
+        let (chosen, best) = (Path::chosen(), Path::best());
+        // Matrix products go by the processor, whatever is asked of the rest.
+        let products = if chosen == best { String::new() } else { format!(", products {}", best.name()) };
+        format!("{} {}{products}", std::env::consts::ARCH, chosen.name())
+    });
+    &NAME
 }
 
 /// How many threads compute.
 pub fn threads() -> usize {
     rayon::current_num_threads()
+}
+
+/// Makes the calling thread one of those that compute, where nothing was computed before in this process: then work is
+/// handed to the others without waking this one in between. It must be the thread that computes until the process ends.
+pub fn compute_here() {
+    if let Err(error) = rayon::ThreadPoolBuilder::new().use_current_thread().build_global() {
+        tracing::debug!(%error, "the threads that compute are there already");
+    }
 }

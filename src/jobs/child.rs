@@ -16,6 +16,7 @@ use super::job::Failure;
 use super::protocol::{CANCEL, DATA_FOLDER, JOB_FILE, JobFile, LEAVE, Line, ModelFile, OUT_FOLDER};
 use crate::data::{self, Files};
 use crate::error::Kind;
+use crate::exec;
 use crate::format;
 use crate::recipe::run::{self, Progress, Run};
 use crate::recipe::{CHECKPOINT_FILE, Given, Keep, Leaving, Recipe, Upload};
@@ -154,6 +155,7 @@ fn work(
         keep: Some(keep),
     };
     let given = Given { model: model.as_ref(), extra: &extra, data: &dataset };
+    exec::compute_here();
     let result = run::run(&recipe, &given, &folder.join(OUT_FOLDER), &mut run);
     result.map(|_report| ()).map_err(|error| Failure::of(&error))
 }

@@ -7,7 +7,7 @@ use bytes::Bytes;
 use super::error::RecipeError;
 use super::run::{Progress, Run};
 use crate::data::Subset;
-use crate::exec::{Mode, Session};
+use crate::exec::{Awake, Mode, Session};
 use crate::format;
 use crate::graph::{Graph, cost};
 use crate::report::{ClassChange, Comparison, Latency, Metrics, paired_interval};
@@ -115,6 +115,7 @@ fn classes(test: &Subset, before: &Evaluation, after: &Evaluation) -> Vec<ClassC
 fn latency(graphs: [&Graph; 2], test: &Subset, run: &mut Run<'_>) -> Result<[Latency; 2], RecipeError> {
     let sample = test.batch([0]).inputs;
     let mut times = [Vec::new(), Vec::new()];
+    let _awake = Awake::new();
     for round in 0..LATENCY_ROUNDS {
         let (done, total) = (round as u64, LATENCY_ROUNDS as u64);
         (run.progress)(&Progress { phase: "measure".into(), done, total, ..Progress::default() });

@@ -7,8 +7,11 @@
 mod dtype;
 pub mod linalg;
 
+use std::borrow::Cow;
+
 use bytes::Bytes;
 use half::{bf16, f16};
+use niwaki_kernels::convert;
 use thiserror::Error;
 
 pub use dtype::DType;
@@ -99,8 +102,8 @@ impl TensorData {
     pub fn to_f32(&self) -> Result<Vec<f32>, TensorError> {
         match self.dtype {
             DType::F32 => Ok(self.read::<4>().map(f32::from_le_bytes).collect()),
-            DType::F16 => Ok(self.read::<2>().map(|b| f16::from_le_bytes(b).to_f32()).collect()),
-            DType::BF16 => Ok(self.read::<2>().map(|b| bf16::from_le_bytes(b).to_f32()).collect()),
+            DType::F16 => Ok(converted(&self.halves(f16::from_le_bytes), convert::f16_to_f32)),
+            DType::BF16 => Ok(converted(&self.halves(bf16::from_le_bytes), convert::bf16_to_f32)),
             DType::F64 => Ok(self.read::<8>().map(|b| f64::from_le_bytes(b) as f32).collect()),
             dtype => Err(TensorError::NotFloat { dtype }),
         }
@@ -131,8 +134,8 @@ impl TensorData {
         let values = self.to_f32()?;
         let bytes: Vec<u8> = match dtype {
             DType::F32 => bytemuck::cast_slice(&values).to_vec(),
-            DType::F16 => values.iter().flat_map(|&v| f16::from_f32(v).to_le_bytes()).collect(),
-            DType::BF16 => values.iter().flat_map(|&v| bf16::from_f32(v).to_le_bytes()).collect(),
+            DType::F16 => bytemuck::cast_slice(&converted(&values, convert::f32_to_f16)).to_vec(),
+            DType::BF16 => bytemuck::cast_slice(&converted(&values, convert::f32_to_bf16)).to_vec(),
             DType::F64 => values.iter().flat_map(|&v| f64::from(v).to_le_bytes()).collect(),
             dtype => return Err(TensorError::NotFloat { dtype }),
         };
@@ -147,9 +150,22 @@ impl TensorData {
         }
     }
 
+    /// Numbers of two bytes, in place if they lie as the processor needs them.
+    fn halves<T: bytemuck::Pod>(&self, read: impl Fn([u8; 2]) -> T) -> Cow<'_, [T]> {
+        let in_place = bytemuck::try_cast_slice(&self.bytes);
+        in_place.map_or_else(|_| self.read::<2>().map(read).collect::<Vec<_>>().into(), Cow::Borrowed)
+    }
+
     fn read<const N: usize>(&self) -> impl Iterator<Item = [u8; N]> + '_ {
         self.bytes.chunks_exact(N).map(|chunk| chunk.try_into().expect("chunks_exact gives chunks of N bytes"))
     }
+}
+
+/// Numbers in another format.
+fn converted<A, B: bytemuck::Zeroable + Clone>(from: &[A], convert: impl Fn(&[A], &mut [B])) -> Vec<B> {
+    let mut to = vec![B::zeroed(); from.len()];
+    convert(from, &mut to);
+    to
 }
 
 impl std::fmt::Debug for TensorData {
@@ -193,6 +209,21 @@ mod tests {
         assert_eq!(t.to_f64().unwrap(), values);
         let short = TensorData::from_f64(DType::F16, vec![2], &[0.1, 1e9]).unwrap();
         assert_eq!((short.dtype(), short.to_f64().unwrap()), (DType::F16, vec![0.0999755859375, f64::INFINITY]));
+    }
+
+    #[test]
+    fn halves_are_read_wherever_they_lie() {
+        let bytes: Bytes = (0..=40).collect::<Vec<u8>>().into();
+        for start in [0, 1] {
+            let bytes = bytes.slice(start..start + 40);
+            for (dtype, read) in [
+                (DType::F16, (|b| f16::from_le_bytes(b).to_f32()) as fn([u8; 2]) -> f32),
+                (DType::BF16, |b| bf16::from_le_bytes(b).to_f32()),
+            ] {
+                let expected: Vec<f32> = bytes.chunks(2).map(|pair| read([pair[0], pair[1]])).collect();
+                assert_eq!(TensorData::new(dtype, vec![20], bytes.clone()).unwrap().to_f32().unwrap(), expected);
+            }
+        }
     }
 
     proptest! {

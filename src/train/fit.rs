@@ -12,7 +12,7 @@ use super::plan::Plan;
 use super::schedule::Schedule;
 use super::selection::{Best, Next, Selection};
 use super::{TrainContext, TrainError, TrainProgress, clip, optim, order};
-use crate::exec::{Mode, Session};
+use crate::exec::{Awake, Mode, Session};
 use crate::graph::{Graph, ParamId};
 use crate::passes;
 use crate::passes::prune::{GradualPruning, PruneWeights};
@@ -120,6 +120,7 @@ impl Training {
         let Plan { steps_per_epoch, epochs, total, .. } = *plan;
         let schedule = Schedule::new(config, steps_per_epoch, total);
         let taps = objective.taps();
+        let _awake = Awake::new();
         let mut progress = TrainProgress { epochs, total_steps: total, step: self.step, ..TrainProgress::default() };
 
         loop {

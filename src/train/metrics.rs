@@ -3,7 +3,7 @@
 use super::TrainError;
 use super::objective::{log_sum_exp, rows};
 use crate::data::Subset;
-use crate::exec::{Activations, Mode, Session};
+use crate::exec::{Activations, Awake, Mode, Session};
 
 /// Samples that are computed at once, of a network of ordinary size.
 const BATCH: usize = 256;
@@ -32,6 +32,7 @@ pub fn evaluate(
         return Err(TrainError::Empty { split: "evaluation" });
     }
     let batch_size = at_once(session);
+    let _awake = Awake::new();
     let mut correct = Vec::with_capacity(subset.len());
     let mut loss = 0.0;
     for start in (0..subset.len()).step_by(batch_size) {

@@ -193,6 +193,17 @@ impl Known {
             let end = bins.ids.partition_point(|id| *id <= last);
             self.places[first..end].fill(true);
         }
+        self.collect(values, bins);
+    }
+
+    /// Looks at all values.
+    pub(super) fn all(values: &[f32], bins: &Bins) -> Self {
+        let mut known = Self { places: vec![true; bins.len()], ..Self::default() };
+        known.collect(values, bins);
+        known
+    }
+
+    fn collect(&mut self, values: &[f32], bins: &Bins) {
         let mut wanted = vec![false; BINS];
         bins.ids.iter().zip(&self.places).filter(|(_, known)| **known).for_each(|(id, _)| wanted[*id as usize] = true);
         let of_chunk = |chunk: &[f32]| collected(chunk, &wanted);

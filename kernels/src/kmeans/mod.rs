@@ -16,6 +16,9 @@
 //! 2. the values of the bins in which bounds lie are collected and sorted; rounds on these are exact. Where a bound leaves
 //!    its bins, those it moves to are collected as well
 //!
+//! Few values are all sorted, without the first step, and the rounds are those of the definition. Of many, the first step
+//! follows them closely but not exactly, and where there are several fixed points it may end in another.
+//!
 //! It ends when a round moves no bound past any `f32`, so no value changes its cluster any more: a fixed point of Lloyd's
 //! algorithm on the values themselves, with sums in `f64`. A cluster without values keeps its centroid. The result is the
 //! same bits for any number of threads.
@@ -29,6 +32,9 @@ use std::fmt;
 
 pub use assign::Index;
 use bins::{Bins, Known};
+
+/// So few values are all sorted, and each round is exact from the start.
+const FEW: usize = 1 << 17;
 
 /// Rounds on the bins, and rounds on the values, at most. Lloyd's algorithm ends by itself, but it may take its time.
 const MAX_ROUNDS: usize = 100_000;
@@ -102,17 +108,24 @@ impl Clusters {
         }
         let mut centroids = start.to_vec();
         centroids.sort_by(f64::total_cmp);
+        if values.len() <= FEW {
+            return Ok(Self::settled(values, &bins, Known::all(values, &bins), centroids));
+        }
         roughly(&bins, &mut centroids);
-        let mut known = Known::default();
+        Ok(Self::settled(values, &bins, Known::default(), centroids))
+    }
+
+    /// Rounds of Lloyd's algorithm until they rest.
+    fn settled(values: &[f32], bins: &Bins, mut known: Known, mut centroids: Vec<f64>) -> Self {
         let mut bounds = bounds(&centroids);
         for round in 0.. {
-            known.learn(values, &bins, &centroids, &bounds);
-            let ends: Vec<End> = bounds.iter().map(|bound| known.end(&bins, *bound)).collect();
-            let sum = |place, from, to| known.part(&bins, place, from, to);
-            let counts = move_to_means(&mut centroids, &ends, &bins, sum);
+            known.learn(values, bins, &centroids, &bounds);
+            let ends: Vec<End> = bounds.iter().map(|bound| known.end(bins, *bound)).collect();
+            let sum = |place, from, to| known.part(bins, place, from, to);
+            let counts = move_to_means(&mut centroids, &ends, bins, sum);
             let next = self::bounds(&centroids);
             if next == bounds || round == MAX_ROUNDS {
-                return Ok(Self { at_rest: next == bounds, centroids, counts, bounds });
+                return Self { at_rest: next == bounds, centroids, counts, bounds };
             }
             bounds = next;
         }
@@ -241,6 +254,17 @@ mod tests {
     /// That it is what it says: each value is with the nearest centroid, and each centroid is the mean of its values.
     fn check(values: &[f32], start: &[f64]) -> Clusters {
         let clusters = Clusters::of(values, start).unwrap();
+        check_clusters(&clusters, values, start);
+        // As if there were many values.
+        let bins = Bins::of(values).unwrap();
+        let mut centroids = start.to_vec();
+        centroids.sort_by(f64::total_cmp);
+        roughly(&bins, &mut centroids);
+        check_clusters(&Clusters::settled(values, &bins, Known::default(), centroids), values, start);
+        clusters
+    }
+
+    fn check_clusters(clusters: &Clusters, values: &[f32], start: &[f64]) {
         assert!(clusters.at_rest && clusters.centroids.len() == start.len());
         assert!(clusters.centroids.is_sorted(), "{:?}", clusters.centroids);
         let mut places = vec![0u16; values.len()];
@@ -260,7 +284,6 @@ mod tests {
         for ((n, sum), centroid) in sums.iter().zip(&clusters.centroids) {
             assert!(*n == 0 || (sum / *n as f64 - centroid).abs() <= 1e-11 * size, "{sum} / {n} is not {centroid}");
         }
-        clusters
     }
 
     fn any_finite() -> impl Strategy<Value = f32> {
@@ -281,13 +304,13 @@ mod tests {
         }
 
         #[test]
-        fn even_starts_end_as_well_as_the_definition(seed: u64, n in 500usize..3000, k in 1usize..20) {
+        fn few_values_end_where_the_definition_ends(seed: u64, n in 500usize..3000, k in 1usize..20) {
             let values: Vec<f32> = numbers(n, seed).iter().map(|v| v * v * v).collect();
             let start = Clusters::even_start(&values, k);
             let found = check(&values, &start);
             let expected = naive(&values, &start);
-            // Rounds on the bins may come to rest elsewhere, but not at a worse place.
-            prop_assert!(error(&found.centroids, &values) <= error(&expected, &values) * 1.05 + 1e-12);
+            let (found, expected) = (error(&found.centroids, &values), error(&expected, &values));
+            prop_assert!((found - expected).abs() <= 1e-6 * expected + 1e-15, "{} {}", found, expected);
         }
     }
 

@@ -49,7 +49,7 @@ impl Svd {
             q = onto_rows(&right);
         }
         let (p, r) = orthonormalize(&product(matrix.transposed(), &q), cols, width);
-        let (w, s, z) = small(&r, width)?;
+        let Small { w, s, z } = small(&r, width)?;
         let mut u = vec![0.0; rows * rank];
         multiply(&mut u, Matrix::new(&q, rows, width), first(&w, width, rank), Old::Dropped, Threads::All);
         let mut vt = vec![0.0; rank * cols];
@@ -77,8 +77,15 @@ fn first(m: &[f32], width: usize, columns: usize) -> Matrix<'_> {
     Matrix::with_row_stride(m, width, columns, width)
 }
 
-/// `W`, `s` and `Z` of `R^T = W diag(s) Z^T`, in `f64`.
-fn small(r: &[f64], n: usize) -> Result<(Vec<f32>, Vec<f64>, Vec<f32>), LinalgError> {
+/// `R^T = W diag(s) Z^T`, all `[n, n]`.
+struct Small {
+    w: Vec<f32>,
+    s: Vec<f64>,
+    z: Vec<f32>,
+}
+
+/// The decomposition of the transpose of a small matrix, in `f64`.
+fn small(r: &[f64], n: usize) -> Result<Small, LinalgError> {
     let (mut w, mut s, mut z) = (Mat::<f64>::zeros(n, n), Diag::zeros(n), Mat::<f64>::zeros(n, n));
     let thin = ComputeSvdVectors::Thin;
     let scratch = svd_scratch::<f64>(n, n, thin, thin, Par::Seq, Default::default());
@@ -94,7 +101,7 @@ fn small(r: &[f64], n: usize) -> Result<(Vec<f32>, Vec<f64>, Vec<f32>), LinalgEr
     .map_err(|_| LinalgError::NoConvergence)?;
     let places = || (0..n).flat_map(move |row| (0..n).map(move |col| (row, col)));
     let rows = |m: &Mat<f64>| places().map(|place| m[place] as f32).collect();
-    Ok((rows(&w), (0..n).map(|i| s[i]).collect(), rows(&z)))
+    Ok(Small { w: rows(&w), s: (0..n).map(|i| s[i]).collect(), z: rows(&z) })
 }
 
 /// Random signs, 64 from each step of SplitMix64 (Steele, Lea and Flood 2014).

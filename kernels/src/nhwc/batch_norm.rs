@@ -24,17 +24,40 @@ const NEAR: usize = 1 << 12;
 /// Writes mean and variance (divided by the count) of each channel of `x [m, c]`.
 pub fn moments(path: Path, x: &[f32], mean: &mut [f32], variance: &mut [f32]) {
     let channels = mean.len();
-    let parts = divide::chunks(x.len() / channels, channels, |rows| {
-        let mut moments = vec![Moments::default(); channels];
-        let x = &x[rows.start * channels..rows.end * channels];
-        for x in x.chunks(ROWS * channels) {
-            simd::run(path, Measure { x, moments: &mut moments });
-        }
-        moments
-    });
+    let mut parts = vec![0.0; super::CHUNKS * part_len(channels)];
+    let rows = x.len() / channels;
+    let mut tasks = Vec::with_capacity(super::CHUNKS);
+    for (i, part) in parts.chunks_exact_mut(part_len(channels)).enumerate() {
+        let rows = divide::chunk(rows, i);
+        tasks.push((&x[rows.start * channels..rows.end * channels], part));
+    }
+    divide::each(tasks, x.len(), |(x, part)| measure(path, x, part));
+    merge(&parts, mean, variance);
+}
+
+/// Numbers that [`measure`] says what it found in.
+pub(super) fn part_len(channels: usize) -> usize {
+    2 * channels + 1
+}
+
+/// Writes the count of some rows, each channel's mean and the sum of its squared distances from that to `part`.
+pub(super) fn measure(path: Path, x: &[f32], part: &mut [f32]) {
+    let (count, part) = part.split_at_mut(1);
+    let channels = part.len() / 2;
+    count[0] = (x.len() / channels) as f32;
+    let (mean, squares) = part.split_at_mut(channels);
+    simd::run(path, Measure { x, mean, squares });
+}
+
+/// Mean and variance of all parts, which are added in their order.
+pub(super) fn merge(parts: &[f32], mean: &mut [f32], variance: &mut [f32]) {
+    let channels = mean.len();
     for (channel, (mean, variance)) in mean.iter_mut().zip(variance).enumerate() {
         let mut all = Moments::default();
-        parts.iter().for_each(|part| all.merge(part[channel]));
+        for part in parts.chunks_exact(part_len(channels)) {
+            let [count, mean, squares] = [0, 1 + channel, 1 + channels + channel].map(|i| f64::from(part[i]));
+            all.merge(Moments { count, mean, squares });
+        }
         *mean = all.mean as f32;
         // NaN stays, so that it is seen.
         *variance = (all.squares / all.count) as f32;
@@ -62,10 +85,11 @@ impl Moments {
     }
 }
 
-/// Merges the moments of a block of rows.
+/// The moments of some rows.
 struct Measure<'a> {
     x: &'a [f32],
-    moments: &'a mut [Moments],
+    mean: &'a mut [f32],
+    squares: &'a mut [f32],
 }
 
 impl Task for Measure<'_> {
@@ -73,29 +97,35 @@ impl Task for Measure<'_> {
 
     #[inline(always)]
     fn run<V: Vector>(self) {
-        let channels = self.moments.len();
-        let count = (self.x.len() / channels) as f64;
+        let channels = self.mean.len();
         let mut column = 0;
         while column < channels {
             let lanes = (channels - column).min(V::LANES);
             let mask = V::first(lanes);
-            // SAFETY: `lanes` numbers of the first row lie there.
-            let shift = unsafe { V::load_first(self.x[column..].as_ptr(), mask) };
-            let (mut sum, mut squares) = (V::zero(), V::zero());
-            for row in self.x.chunks_exact(channels) {
-                // SAFETY: `lanes` numbers of the row lie there.
-                let left = unsafe { V::load_first(row[column..].as_ptr(), mask) }.sub(shift);
-                sum = sum.add(left);
-                squares = left.mul_add(left, squares);
+            let mut all = [Moments::default(); 64];
+            for x in self.x.chunks(ROWS * channels) {
+                let count = (x.len() / channels) as f64;
+                // SAFETY: `lanes` numbers of the first row lie there.
+                let shift = unsafe { V::load_first(x[column..].as_ptr(), mask) };
+                let (mut sum, mut squares) = (V::zero(), V::zero());
+                for row in x.chunks_exact(channels) {
+                    // SAFETY: `lanes` numbers of the row lie there.
+                    let left = unsafe { V::load_first(row[column..].as_ptr(), mask) }.sub(shift);
+                    sum = sum.add(left);
+                    squares = left.mul_add(left, squares);
+                }
+                let [sums, all_squares, shifts] = [sum, squares, shift].map(|v| stored(v, mask));
+                for (lane, moments) in all[..lanes].iter_mut().enumerate() {
+                    let (sum, squares) = (f64::from(sums[lane]), f64::from(all_squares[lane]));
+                    // Rounding may bring the squares of nothing below zero.
+                    let left = squares - sum * sum / count;
+                    let squares = if left < 0.0 { 0.0 } else { left };
+                    moments.merge(Moments { count, mean: f64::from(shifts[lane]) + sum / count, squares });
+                }
             }
-            let [sums, all_squares, shifts] = [sum, squares, shift].map(|v| stored(v, mask));
-            for (lane, moments) in self.moments[column..][..lanes].iter_mut().enumerate() {
-                let (sum, squares, shift) = (sums[lane], all_squares[lane], shifts[lane]);
-                let (sum, squares) = (f64::from(sum), f64::from(squares));
-                // Rounding may bring the squares of nothing below zero.
-                let left = squares - sum * sum / count;
-                let squares = if left < 0.0 { 0.0 } else { left };
-                moments.merge(Moments { count, mean: f64::from(shift) + sum / count, squares });
+            for (lane, moments) in all[..lanes].iter().enumerate() {
+                self.mean[column + lane] = moments.mean as f32;
+                self.squares[column + lane] = moments.squares as f32;
             }
             column += V::LANES;
         }
@@ -122,6 +152,17 @@ pub struct Channels<'a> {
     pub weight: &'a [f32],
     /// The bias.
     pub bias: &'a [f32],
+}
+
+/// What a ReLU behind the normalisation lets through of a gradient.
+#[derive(Debug, Clone, Copy)]
+pub enum Gate<'a> {
+    /// All of it: there is no ReLU.
+    Open,
+    /// Where these outputs are positive.
+    Outputs(&'a [f32]),
+    /// Where the normalised number is positive, which is the output where nothing is added.
+    Normalised,
 }
 
 /// Writes `y`; `residual` is added where it is given.
@@ -190,8 +231,9 @@ impl Forward<'_> {
     }
 }
 
-/// Makes zero of the numbers of `d` where `y`, if given, is not positive; writes `sum d` and `sum d xhat` of each channel.
-pub fn sums(path: Path, x: &[f32], y: Option<&[f32]>, d: &mut [f32], by: Channels<'_>, sums: [&mut [f32]; 2]) {
+/// Writes `sum d` and `sum d xhat` of each channel, of what the gate lets through; where it goes by outputs, the other
+/// numbers of `d` become zero.
+pub fn sums(path: Path, x: &[f32], gate: Gate<'_>, d: &mut [f32], by: Channels<'_>, sums: [&mut [f32]; 2]) {
     let channels = by.mean.len();
     let rows = d.len() / channels;
     let mut parts = vec![vec![[0.0f64; 2]; channels]; super::CHUNKS];
@@ -202,7 +244,8 @@ pub fn sums(path: Path, x: &[f32], y: Option<&[f32]>, d: &mut [f32], by: Channel
         let range = range.start * channels..range.end * channels;
         let (d, after) = std::mem::take(&mut rest).split_at_mut(range.len());
         rest = after;
-        tasks.push(Sums { x: &x[range.clone()], y: y.map(|y| &y[range]), d, mean: by.mean, sums });
+        let gate = if let Gate::Outputs(y) = gate { Gate::Outputs(&y[range.clone()]) } else { gate };
+        tasks.push(Sums { x: &x[range], gate, d, by, sums });
     }
     divide::each(tasks, rows * channels, |task| simd::run(path, task));
     let [dbias, dweight] = sums;
@@ -215,49 +258,72 @@ pub fn sums(path: Path, x: &[f32], y: Option<&[f32]>, d: &mut [f32], by: Channel
 
 struct Sums<'a> {
     x: &'a [f32],
-    y: Option<&'a [f32]>,
+    gate: Gate<'a>,
     d: &'a mut [f32],
-    mean: &'a [f32],
+    by: Channels<'a>,
     sums: &'a mut [[f64; 2]],
 }
+
+/// The kinds of [`Gate`], as the inner loops are compiled for them.
+const OPEN: u8 = 0;
+const OUTPUTS: u8 = 1;
+const NORMALISED: u8 = 2;
 
 impl Task for Sums<'_> {
     type Output = ();
 
     #[inline(always)]
     fn run<V: Vector>(self) {
-        match self.y {
-            Some(y) => self.rows::<V, true>(y),
-            None => self.rows::<V, false>(&[]),
+        match self.gate {
+            Gate::Open => self.rows::<V, OPEN>(&[]),
+            Gate::Outputs(y) => self.rows::<V, OUTPUTS>(y),
+            Gate::Normalised => self.rows::<V, NORMALISED>(&[]),
         }
     }
 }
 
+/// The first numbers of `of` from `column` on.
+///
+/// # Safety
+///
+/// There are as many as the mask has lanes.
+#[inline(always)]
+unsafe fn load<V: Vector>(of: &[f32], column: usize, mask: V::Mask) -> V {
+    // SAFETY: as the caller vouches.
+    unsafe { V::load_first(of.as_ptr().add(column), mask) }
+}
+
 impl Sums<'_> {
     #[inline(always)]
-    fn rows<V: Vector, const RELU: bool>(self, y: &[f32]) {
-        let channels = self.mean.len();
+    fn rows<V: Vector, const GATE: u8>(self, y: &[f32]) {
+        let channels = self.by.mean.len();
         let near = ROWS * channels;
         for (block, d) in self.d.chunks_mut(near).enumerate() {
             let x = &self.x[block * near..][..d.len()];
-            let y = if RELU { &y[block * near..][..d.len()] } else { y };
+            let y = if GATE == OUTPUTS { &y[block * near..][..d.len()] } else { y };
             let mut column = 0;
             while column < channels {
                 let lanes = (channels - column).min(V::LANES);
                 let mask = V::first(lanes);
                 // SAFETY: the mask's lanes end with the channels.
-                let mean = unsafe { V::load_first(self.mean[column..].as_ptr(), mask) };
+                let [mean, scale, weight, bias] = [self.by.mean, self.by.scale, self.by.weight, self.by.bias]
+                    .map(|of| unsafe { load::<V>(of, column, mask) });
+                let factor = scale.mul(weight);
                 let (mut sum, mut product) = (V::zero(), V::zero());
                 for at in (column..d.len()).step_by(channels) {
                     // SAFETY: the mask's lanes lie in the row, which is whole in all three slices.
                     unsafe {
                         let mut own = V::load_first(d.as_ptr().add(at), mask);
-                        if RELU {
-                            own = V::load_first(y.as_ptr().add(at), mask).where_positive(own);
+                        let from_mean = load::<V>(x, at, mask).sub(mean);
+                        if GATE == OUTPUTS {
+                            own = load::<V>(y, at, mask).where_positive(own);
                             own.store_first(d.as_mut_ptr().add(at), mask);
                         }
+                        if GATE == NORMALISED {
+                            own = from_mean.mul_add(factor, bias).where_positive(own);
+                        }
                         sum = sum.add(own);
-                        product = V::load_first(x.as_ptr().add(at), mask).sub(mean).mul_add(own, product);
+                        product = from_mean.mul_add(own, product);
                     }
                 }
                 let [sum, product] = [sum, product].map(|v| stored(v, mask));
@@ -271,30 +337,55 @@ impl Sums<'_> {
     }
 }
 
-/// The gradient at `x`, written over `x`: from `d` and, with the batch's own statistics, the sums that [`sums`] found.
-pub fn backward(path: Path, x: &mut [f32], d: &[f32], by: Channels<'_>, sums: Option<[&[f32]; 2]>) {
+/// The gradient at `x`, written over `x`: from `d` and, with the batch's own statistics, the sums that [`sums`] found. With `gated`, what a ReLU behind holds back is still in `d`, and its outputs are the normalised numbers.
+pub fn backward(path: Path, x: &mut [f32], d: &[f32], by: Channels<'_>, sums: Option<[&[f32]; 2]>, gated: bool) {
     let channels = by.mean.len();
     let count = (x.len() / channels) as f32;
-    divide::pieces(x, channels, |first, x| {
-        let d = &d[first * channels..][..x.len()];
-        simd::run(path, Backward { x, d, by, sums, count });
-    });
+    let backward = Backward { by, sums, count, gated };
+    divide::pieces(x, channels, |first, x| backward.rows(path, x, &d[first * channels..][..x.len()]));
 }
 
-struct Backward<'a> {
+/// What of a [`backward`] is known before: that of some rows may be computed by itself.
+#[derive(Clone, Copy)]
+pub(super) struct Backward<'a> {
+    pub(super) by: Channels<'a>,
+    pub(super) sums: Option<[&'a [f32]; 2]>,
+    pub(super) count: f32,
+    pub(super) gated: bool,
+}
+
+impl Backward<'_> {
+    /// The gradient at some rows of `x`, written over them.
+    pub(super) fn rows(&self, path: Path, x: &mut [f32], d: &[f32]) {
+        simd::run(path, BackwardRows { of: *self, x, d });
+    }
+}
+
+struct BackwardRows<'a> {
+    of: Backward<'a>,
     x: &'a mut [f32],
     d: &'a [f32],
-    by: Channels<'a>,
-    sums: Option<[&'a [f32]; 2]>,
-    count: f32,
 }
 
-impl Task for Backward<'_> {
+impl Task for BackwardRows<'_> {
     type Output = ();
 
     #[inline(always)]
     fn run<V: Vector>(self) {
-        let channels = self.by.mean.len();
+        match (self.of.sums, self.of.gated) {
+            (Some(sums), true) => self.all::<V, true, true>(sums),
+            (Some(sums), false) => self.all::<V, true, false>(sums),
+            (None, true) => self.all::<V, false, true>([&[]; 2]),
+            (None, false) => self.all::<V, false, false>([&[]; 2]),
+        }
+    }
+}
+
+impl BackwardRows<'_> {
+    #[inline(always)]
+    fn all<V: Vector, const MEASURED: bool, const GATED: bool>(self, [dbias, dweight]: [&[f32]; 2]) {
+        let by = self.of.by;
+        let channels = by.mean.len();
         let near = (NEAR / channels).max(1) * channels;
         for (block, x) in self.x.chunks_mut(near).enumerate() {
             let d = &self.d[block * near..][..x.len()];
@@ -302,26 +393,32 @@ impl Task for Backward<'_> {
             while column < channels {
                 let mask = V::first((channels - column).min(V::LANES));
                 // SAFETY: the mask's lanes end with the channels.
-                let load = |of: &[f32]| unsafe { V::load_first(of[column..].as_ptr(), mask) };
-                let (mean, scale) = (load(self.by.mean), load(self.by.scale));
-                let factor = load(self.by.weight).mul(scale);
-                let share = V::splat(1.0 / self.count);
-                let [shift, slope] = match self.sums {
-                    Some([dbias, dweight]) => [load(dbias).mul(share), load(dweight).mul(share).mul(scale)],
-                    None => [V::zero(); 2],
+                let [mean, scale, weight, bias] =
+                    [by.mean, by.scale, by.weight, by.bias].map(|of| unsafe { load::<V>(of, column, mask) });
+                let factor = scale.mul(weight);
+                let share = V::splat(1.0 / self.of.count);
+                let [shift, slope] = match MEASURED {
+                    // SAFETY: as above.
+                    true => unsafe {
+                        [
+                            load::<V>(dbias, column, mask).mul(share),
+                            load::<V>(dweight, column, mask).mul(share).mul(scale),
+                        ]
+                    },
+                    false => [V::zero(); 2],
                 };
                 for at in (column..x.len()).step_by(channels) {
                     // SAFETY: the mask's lanes lie in the row, which is whole in both slices.
                     unsafe {
-                        let d = V::load_first(d.as_ptr().add(at), mask);
-                        let result = match self.sums {
-                            Some(_) => {
-                                let x = V::load_first(x.as_ptr().add(at), mask);
-                                d.sub(shift).sub(x.sub(mean).mul(slope)).mul(factor)
-                            }
-                            None => d.mul(factor),
-                        };
-                        result.store_first(x.as_mut_ptr().add(at), mask);
+                        let mut own = load::<V>(d, at, mask);
+                        let from_mean = load::<V>(x, at, mask).sub(mean);
+                        if GATED {
+                            own = from_mean.mul_add(factor, bias).where_positive(own);
+                        }
+                        if MEASURED {
+                            own = own.sub(shift).sub(from_mean.mul(slope));
+                        }
+                        own.mul(factor).store_first(x.as_mut_ptr().add(at), mask);
                     }
                 }
                 column += V::LANES;
@@ -428,9 +525,10 @@ mod tests {
                 close(&y, &expected, 1e-4)?;
 
                 let (mut d, mut dbias, mut dweight) = (dy.clone(), vec![0.0; channels], vec![0.0; channels]);
-                sums(path, &x, relu.then_some(&y[..]), &mut d, by, [&mut dbias, &mut dweight]);
+                let gate = if relu { Gate::Outputs(&y) } else { Gate::Open };
+                sums(path, &x, gate, &mut d, by, [&mut dbias, &mut dweight]);
                 let mut dx = x.clone();
-                backward(path, &mut dx, &d, by, (!is_given).then_some([&dbias[..], &dweight[..]]));
+                backward(path, &mut dx, &d, by, (!is_given).then_some([&dbias[..], &dweight[..]]), false);
                 let loss = |case: &Case| -> f64 {
                     case.output().iter().zip(&dy).map(|(y, d)| y * f64::from(*d)).sum()
                 };
@@ -453,6 +551,29 @@ mod tests {
                     close(found, &expected, 1e-3)?;
                 }
             }
+        }
+    }
+
+    #[test]
+    fn a_gate_by_normalised_numbers_is_one_by_outputs_to_which_nothing_was_added() {
+        let (rows, channels) = (700, 19);
+        let (x, dy) = (numbers(rows * channels, 1), numbers(rows * channels, 2));
+        let (weight, bias) = (numbers(channels, 3), numbers(channels, 4));
+        for path in Path::ALL.into_iter().filter(|path| path.is_available()) {
+            let (mut mean, mut variance) = (vec![0.0; channels], vec![0.0; channels]);
+            moments(path, &x, &mut mean, &mut variance);
+            let by = Channels { mean: &mean, scale: &variance, weight: &weight, bias: &bias };
+            let mut y = vec![0.0; x.len()];
+            forward(path, &x, by, None, true, &mut y);
+            let of = |gate: Gate<'_>| {
+                let (mut d, mut dbias, mut dweight) = (dy.clone(), vec![0.0; channels], vec![0.0; channels]);
+                sums(path, &x, gate, &mut d, by, [&mut dbias, &mut dweight]);
+                let mut dx = x.clone();
+                let gated = matches!(gate, Gate::Normalised);
+                backward(path, &mut dx, &d, by, Some([&dbias[..], &dweight[..]]), gated);
+                [dx, dbias, dweight]
+            };
+            assert!(of(Gate::Normalised) == of(Gate::Outputs(&y)));
         }
     }
 

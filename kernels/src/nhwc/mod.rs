@@ -7,6 +7,7 @@
 pub mod activation;
 pub mod batch_norm;
 pub mod conv;
+pub mod conv_norm;
 mod divide;
 pub mod elementwise;
 pub mod gate;

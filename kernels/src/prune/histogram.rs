@@ -1,13 +1,16 @@
-//! The magnitude of a rank by two histograms: of the upper bits of all magnitudes, then of the lower bits of those that
-//! have the right upper ones.
+//! The magnitude of a rank by histograms: of the upper bits of all magnitudes, then of the next ones of those that have the
+//! right upper ones, until there are no more bits.
 
 use rayon::prelude::*;
 
 use super::bracket::Bracket;
 use super::magnitude;
 
-/// Bits that a histogram tells apart, at most.
-const BITS: u32 = 16;
+/// Bits that a histogram tells apart, at most: the numbers are looked at again for each, and the more bins there are the
+/// longer it takes to have none in all of them.
+fn bits_at_once(numbers: usize) -> u32 {
+    if numbers < 1 << 22 { 12 } else { 16 }
+}
 
 /// The magnitude of rank `rank`, from 1, among the numbers inside a bracket, and its own rank among those equal to it.
 ///
@@ -15,8 +18,9 @@ const BITS: u32 = 16;
 pub(super) fn nth(lists: &[&[f32]], bracket: Bracket, rank: usize) -> (u32, usize) {
     let Bracket { mut low, high } = bracket;
     let (mut bits, mut rank) = (32 - (high - low).leading_zeros(), rank);
+    let at_once = bits_at_once(lists.iter().map(|list| list.len()).sum());
     loop {
-        let shift = bits.saturating_sub(BITS);
+        let shift = bits.saturating_sub(at_once);
         let counts = counts(lists, low, 1 << (bits - shift), shift);
         let (bin, before) = bin_of(&counts, rank);
         low += (bin as u32) << shift;

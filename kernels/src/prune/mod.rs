@@ -12,8 +12,8 @@
 //!
 //! Finding the cut takes one pass over memory. A sample of the numbers gives a bracket that most likely holds the
 //! magnitude of the cut and little else (Floyd and Rivest 1975); the pass counts what lies below the bracket and collects
-//! what lies inside, and the rest is done there. Where the counts show that the bracket has missed, two histograms over
-//! all numbers find the magnitude. So the result is exact, and it depends on the numbers alone.
+//! what lies inside, and the rest is done there. Where the counts show that the magnitude is an end of the bracket, since
+//! many numbers are equal, or that the bracket has missed, further passes find it. So the result is exact, and it depends on the numbers alone.
 
 mod bracket;
 mod histogram;
@@ -78,28 +78,34 @@ impl Cut {
         if go == 0 { Some(none) } else { (go >= total).then_some(all) }
     }
 
-    /// The cut by what was found inside and outside of a bracket, and by histograms where it is outside.
+    /// The cut by what was found inside a bracket and up to its lower end.
     fn within(bracket: Bracket, sifted: &[Sifted], chunks: &[Chunk<'_>], go: usize) -> Self {
-        let sum = |count: fn(&Sifted) -> usize| sifted.iter().map(count).sum::<usize>();
-        let below = sum(|s| s.below);
-        let up_to_low = below + sum(|s| s.at_low);
-        let below_high = up_to_low + sum(|s| s.inside.len());
-        let up_to_high = below_high + sum(|s| s.at_high);
-        let Bracket { low, high } = bracket;
-        if (below + 1..=up_to_low).contains(&go) {
-            Self::after_ties(low, go - below, chunks, |chunk| sifted[chunk].at_low)
-        } else if (up_to_low + 1..=below_high).contains(&go) {
+        let up_to_low: usize = sifted.iter().map(|s| s.up_to_low).sum();
+        let below_high = up_to_low + sifted.iter().map(|s| s.inside.len()).sum::<usize>();
+        if (up_to_low + 1..=below_high).contains(&go) {
             let inside: Vec<&[f32]> = sifted.iter().map(|s| s.inside.as_slice()).collect();
             let (found, ties) = histogram::nth(&inside, bracket, go - up_to_low);
-            Self::after_ties(found, ties, chunks, |chunk| count(sifted[chunk].inside.as_slice(), found))
-        } else if (below_high + 1..=up_to_high).contains(&go) {
-            Self::after_ties(high, go - below_high, chunks, |chunk| sifted[chunk].at_high)
+            Self::after_ties(found, ties, chunks, |chunk| count(&sifted[chunk].inside, found))
         } else {
-            let all: Vec<&[f32]> = chunks.iter().map(|chunk| chunk.values).collect();
-            let (found, ties) = histogram::nth(&all, Bracket::ALL, go);
-            let counts: Vec<usize> = chunks.par_iter().map(|chunk| count(chunk.values, found)).collect();
-            Self::after_ties(found, ties, chunks, |chunk| counts[chunk])
+            Self::not_inside(bracket, chunks, go, [up_to_low, below_high])
         }
+    }
+
+    /// The cut where its magnitude is an end of the bracket, as it is where many numbers are equal, or outside of it.
+    fn not_inside(bracket: Bracket, chunks: &[Chunk<'_>], go: usize, [up_to_low, below_high]: [usize; 2]) -> Self {
+        let counts = |magnitude| -> Vec<usize> { chunks.par_iter().map(|c| count(c.values, magnitude)).collect() };
+        let end = if go <= up_to_low { bracket.low } else { bracket.high };
+        let at_end = counts(end);
+        let total: usize = at_end.iter().sum();
+        let before = if go <= up_to_low { up_to_low - total } else { below_high };
+        let is_new = go <= up_to_low || bracket.low < bracket.high;
+        if is_new && (before + 1..=before + total).contains(&go) {
+            return Self::after_ties(end, go - before, chunks, |chunk| at_end[chunk]);
+        }
+        let all: Vec<&[f32]> = chunks.iter().map(|chunk| chunk.values).collect();
+        let (found, ties) = histogram::nth(&all, Bracket::ALL, go);
+        let equal = counts(found);
+        Self::after_ties(found, ties, chunks, |chunk| equal[chunk])
     }
 
     /// The cut after the first `ties` numbers of that magnitude, of which each chunk has so many.
@@ -230,7 +236,21 @@ fn chunks_mut<'a>(parts: &[&[f32]], out: &'a mut [&mut [f32]]) -> Vec<&'a mut [f
 
 /// How many numbers have that magnitude.
 fn count(values: &[f32], magnitude: u32) -> usize {
-    values.iter().filter(|v| self::magnitude(**v) == magnitude).count()
+    run(Path::chosen(), Equal { values, magnitude })
+}
+
+struct Equal<'a> {
+    values: &'a [f32],
+    magnitude: u32,
+}
+
+impl Task for Equal<'_> {
+    type Output = usize;
+
+    #[inline(always)]
+    fn run<V: Vector>(self) -> usize {
+        self.values.iter().map(|value| u32::from(magnitude(*value) == self.magnitude)).sum::<u32>() as usize
+    }
 }
 
 /// Whether each number has at least that magnitude.

@@ -2,12 +2,15 @@
 
 use super::bracket::Bracket;
 use super::{BLOCK, magnitude};
-use crate::simd::{Path, Task, Vector, run, stream};
+use crate::simd::{Path, Task, Vector, fence, run, stream};
 #[cfg(target_arch = "x86_64")]
 use crate::x86;
 
 /// Numbers that are asked together whether one of them is inside.
 const GROUP: usize = 32;
+
+/// Bytes of a line of the cache.
+const LINE: usize = 64;
 
 /// Room that a vector's lanes need behind the last number that is found.
 const SLACK: usize = 16;
@@ -15,15 +18,11 @@ const SLACK: usize = 16;
 /// What some numbers are like, seen from a bracket.
 #[derive(Debug, Default)]
 pub(super) struct Sifted {
-    /// How many are below it.
-    pub(super) below: usize,
-    /// How many are its lower end.
-    pub(super) at_low: usize,
-    /// How many are its upper end, where that is another.
-    pub(super) at_high: usize,
+    /// How many are below it, or its lower end.
+    pub(super) up_to_low: usize,
     /// The magnitudes between its ends, in the order of their places.
     pub(super) inside: Vec<f32>,
-    /// Their places.
+    /// Their places, if the numbers are written.
     pub(super) places: Vec<u32>,
 }
 
@@ -33,27 +32,21 @@ impl Sifted {
         let Bracket { low, high } = bracket;
         let mut sifted = Self::default();
         let (mut inside, mut places) = ([0.0; BLOCK + SLACK], [0; BLOCK + SLACK]);
-        let mut kept = [0.0; BLOCK];
-        for (start, values) in (0..).step_by(BLOCK).zip(values.chunks(BLOCK)) {
-            let block = Block {
-                values,
-                start: start as u32,
-                low,
-                high,
-                inside: &mut inside,
-                places: &mut places,
-                out: out.as_ref().map(|_| &mut kept[..values.len()]),
-            };
-            let counts = block.sift(path);
-            sifted.below += counts.below;
-            sifted.at_low += counts.up_to_low - counts.below;
-            sifted.at_high += if low < high { counts.at_high } else { 0 };
+        // Blocks that are written begin on a line of the cache, but for the first.
+        let first = out.as_ref().map_or(0, |out| out.as_ptr().align_offset(LINE).min(values.len()));
+        let (head, rest) = values.split_at(first);
+        let starts = [0].into_iter().chain((first..).step_by(BLOCK));
+        for (start, values) in starts.zip([head].into_iter().chain(rest.chunks(BLOCK))) {
+            let out = out.as_mut().map(|out| &mut out[start..start + values.len()]);
+            let (start, writes) = (start as u32, out.is_some());
+            let counts = Block { values, start, low, high, inside: &mut inside, places: &mut places, out }.sift(path);
+            sifted.up_to_low += counts.up_to_low;
             sifted.inside.extend_from_slice(&inside[..counts.inside]);
-            sifted.places.extend_from_slice(&places[..counts.inside]);
-            if let Some(out) = &mut out {
-                stream(&kept[..values.len()], &mut out[start..][..values.len()]);
+            if writes {
+                sifted.places.extend_from_slice(&places[..counts.inside]);
             }
         }
+        fence();
         sifted
     }
 }
@@ -70,7 +63,7 @@ pub(crate) struct Block<'a> {
     pub(crate) high: u32,
     /// Where the magnitudes between the ends go.
     pub(crate) inside: &'a mut [f32],
-    /// Where their places go.
+    /// Where their places go, if the numbers are written.
     pub(crate) places: &'a mut [u32],
     /// Where the numbers go, with zero in the place of those up to the lower end.
     pub(crate) out: Option<&'a mut [f32]>,
@@ -79,12 +72,8 @@ pub(crate) struct Block<'a> {
 /// How many numbers of a block there are.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Counts {
-    /// Below the lower end.
-    pub(crate) below: usize,
     /// Up to the lower end.
     pub(crate) up_to_low: usize,
-    /// At the upper end.
-    pub(crate) at_high: usize,
     /// Between the ends.
     pub(crate) inside: usize,
 }
@@ -94,7 +83,16 @@ impl Block<'_> {
         match path {
             #[cfg(target_arch = "x86_64")]
             Path::Avx512 => x86::sift_avx512(self),
-            _ => run(path, self),
+            _ => {
+                let mut kept = [0.0; BLOCK];
+                let Self { values, out, .. } = self;
+                let (kept, is_written) = (&mut kept[..values.len()], out.is_some());
+                let counts = run(path, Block { out: is_written.then_some(&mut *kept), ..self });
+                if let Some(out) = out {
+                    stream(kept, out);
+                }
+                counts
+            }
         }
     }
 }
@@ -105,12 +103,9 @@ impl Task for Block<'_> {
     #[inline(always)]
     fn run<V: Vector>(self) -> Counts {
         let Self { values, start, low, high, inside, places, out } = self;
-        let (mut below, mut up_to_low, mut at_high) = (0u32, 0u32, 0u32);
+        let mut up_to_low = 0u32;
         for value in values {
-            let m = magnitude(*value);
-            below += u32::from(m < low);
-            up_to_low += u32::from(m <= low);
-            at_high += u32::from(m == high);
+            up_to_low += u32::from(magnitude(*value) <= low);
         }
         let mut found = 0;
         for (place, group) in (start..).step_by(GROUP).zip(values.chunks(GROUP)) {
@@ -133,6 +128,6 @@ impl Task for Block<'_> {
                 *out = if magnitude(*value) > low { *value } else { 0.0 };
             }
         }
-        Counts { below: below as usize, up_to_low: up_to_low as usize, at_high: at_high as usize, inside: found }
+        Counts { up_to_low: up_to_low as usize, inside: found }
     }
 }

@@ -23,7 +23,7 @@ mod stream;
 use std::sync::OnceLock;
 
 pub use portable::Portable;
-pub use stream::stream;
+pub use stream::{fence, stream};
 
 #[cfg(target_arch = "x86_64")]
 use crate::x86;
@@ -68,15 +68,19 @@ impl Path {
         }
     }
 
+    /// The best one that this processor has.
+    pub fn best() -> Self {
+        Path::ALL.into_iter().find(|path| path.is_available()).unwrap_or(Path::Portable)
+    }
+
     /// The path of this process: the one that [`PATH_VARIABLE`] names, if this processor has it, else the best.
     pub fn chosen() -> Self {
         static CHOSEN: OnceLock<Path> = OnceLock::new();
         *CHOSEN.get_or_init(|| {
-            let best = || Path::ALL.into_iter().find(|path| path.is_available()).unwrap_or(Path::Portable);
-            let Ok(asked) = std::env::var(PATH_VARIABLE) else { return best() };
+            let Ok(asked) = std::env::var(PATH_VARIABLE) else { return Self::best() };
             let named = Path::ALL.into_iter().find(|path| path.name() == asked && path.is_available());
             named.unwrap_or_else(|| {
-                let best = best();
+                let best = Self::best();
                 tracing::warn!(asked, taken = best.name(), "{PATH_VARIABLE} names no instructions of this processor");
                 best
             })

@@ -26,6 +26,12 @@ pub fn stream<T: Pod>(from: &[T], to: &mut [T]) {
     to.copy_from_slice(from);
 }
 
+/// Makes what was written past the caches visible before anything that is written later.
+pub fn fence() {
+    #[cfg(target_arch = "x86_64")]
+    x86::fence();
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -5,7 +5,8 @@ use std::arch::x86_64::*;
 use super::has_avx512;
 use crate::prune::{Block, Counts};
 
-/// Sifts the numbers of a block.
+/// Sifts the numbers of a block. It writes past the caches if `out` is on a boundary of 64 bytes; then a
+/// [`fence`](super::fence) must follow.
 ///
 /// # Panics
 ///
@@ -34,9 +35,10 @@ pub fn sift_avx512(block: Block<'_>) -> Counts {
 unsafe fn sift<const WRITE: bool>(block: Block<'_>) -> Counts {
     let Block { values, start, low, high, inside, places, out } = block;
     let out = out.map_or(std::ptr::null_mut(), |out| out.as_mut_ptr());
+    let is_aligned = out.addr().is_multiple_of(64);
     let [low, high] = [low, high].map(|bound| _mm512_set1_epi32(bound as i32));
     let (magnitude, one, step) = (_mm512_set1_epi32(i32::MAX), _mm512_set1_epi32(1), _mm512_set1_epi32(16));
-    let [mut below, mut up_to_low, mut at_high] = [_mm512_setzero_si512(); 3];
+    let mut up_to_low = _mm512_setzero_si512();
     let lanes = _mm512_setr_epi32(0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15);
     let mut place = _mm512_add_epi32(_mm512_set1_epi32(start as i32), lanes);
     let mut found = 0;
@@ -47,28 +49,28 @@ unsafe fn sift<const WRITE: bool>(block: Block<'_>) -> Counts {
         let m = _mm512_and_si512(value, magnitude);
         let above_low = _mm512_mask_cmpgt_epu32_mask(there, m, low);
         let between = _mm512_mask_cmplt_epu32_mask(above_low, m, high);
-        below = _mm512_mask_add_epi32(below, _mm512_mask_cmplt_epu32_mask(there, m, low), below, one);
         up_to_low = _mm512_mask_add_epi32(up_to_low, there & !above_low, up_to_low, one);
-        at_high = _mm512_mask_add_epi32(at_high, _mm512_mask_cmpeq_epi32_mask(there, m, high), at_high, one);
-        if between != 0 {
-            // SAFETY: `found` is at most `at`, so a vector from there on is within the arrays, which have 16 more than
-            // `values`.
-            unsafe {
-                let chosen = _mm512_maskz_compress_epi32(between, m);
-                _mm512_storeu_si512(inside.as_mut_ptr().add(found).cast(), chosen);
-                _mm512_storeu_si512(places.as_mut_ptr().add(found).cast(), _mm512_maskz_compress_epi32(between, place));
-            }
-            found += between.count_ones() as usize;
+        // SAFETY: `found` is at most `at`, so a vector from there on is within `inside`, which has 16 more than `values`.
+        unsafe {
+            let chosen = _mm512_maskz_compress_epi32(between, m);
+            _mm512_storeu_si512(inside.as_mut_ptr().add(found).cast(), chosen);
         }
-        place = _mm512_add_epi32(place, step);
         if WRITE {
-            // SAFETY: only lanes inside of `values` are written, and `out` is as long.
+            // SAFETY: as above for `places`; and only lanes inside of `values` are written to `out`, which is as long, past
+            // the caches only where the address is right for it.
             unsafe {
+                _mm512_storeu_si512(places.as_mut_ptr().add(found).cast(), _mm512_maskz_compress_epi32(between, place));
                 let kept = _mm512_maskz_mov_epi32(above_low, value);
-                _mm512_mask_storeu_epi32(out.add(at).cast(), there, kept);
+                let to = out.add(at);
+                if is_aligned && there == 0xffff {
+                    _mm512_stream_si512(to.cast(), kept);
+                } else {
+                    _mm512_mask_storeu_epi32(to.cast(), there, kept);
+                }
             }
+            place = _mm512_add_epi32(place, step);
         }
+        found += between.count_ones() as usize;
     }
-    let [below, up_to_low, at_high] = [below, up_to_low, at_high].map(|lanes| _mm512_reduce_add_epi32(lanes) as usize);
-    Counts { below, up_to_low, at_high, inside: found }
+    Counts { up_to_low: _mm512_reduce_add_epi32(up_to_low) as usize, inside: found }
 }

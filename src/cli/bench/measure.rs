@@ -5,6 +5,7 @@ use std::time::{Duration, Instant};
 
 use super::case::Work;
 use crate::cli::failure::Failure;
+use crate::exec::Awake;
 
 /// Runs before those that are measured: memory is touched and caches are filled then.
 const WARM_UPS: usize = 2;
@@ -60,6 +61,7 @@ pub fn measure(work: &mut dyn Work, rule: Rule, stop: &AtomicBool) -> Result<Tim
             }
         }
     };
+    let _awake = Awake::new();
     runs(WARM_UPS, WARM_UPS, Duration::ZERO)?;
     let mut times = runs(rule.least, MOST, rule.budget)?;
     times.sort_by(f64::total_cmp);

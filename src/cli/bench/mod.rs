@@ -33,6 +33,7 @@ use measure::Timing;
 
 /// Measures the cases that were asked for and shows them.
 pub fn run(args: &BenchArgs, output: Output) -> Result<(), Failure> {
+    crate::exec::compute_here();
     let cases = chosen(all(), &args.filter)?;
     if args.list {
         let names: Vec<&str> = cases.iter().map(|case| case.name.as_str()).collect();
@@ -89,15 +90,11 @@ struct Measured {
 }
 
 impl Measured {
-    /// Makes the case's work ready and measures it, all of it in the pool's threads: where a thread outside of it asks for a
-    /// computation on all of them, it only waits, and is woken up for each.
+    /// Makes the case's work ready and measures it.
     fn of(case: &Case, stop: &AtomicBool) -> Result<Self, Failure> {
-        let (timing, remark) = rayon::scope(|_| {
-            let mut work = case.prepare().map_err(|failure| failure.within(&case.name))?;
-            let timing = measure::measure(&mut *work, case.rule, stop)?;
-            Ok::<_, Failure>((timing, work.remark()))
-        })?;
-        Ok(Self { name: case.name.clone(), timing, items: case.items, remark })
+        let mut work = case.prepare().map_err(|failure| failure.within(&case.name))?;
+        let timing = measure::measure(&mut *work, case.rule, stop)?;
+        Ok(Self { name: case.name.clone(), timing, items: case.items, remark: work.remark() })
     }
 
     fn row(&self) -> Vec<String> {

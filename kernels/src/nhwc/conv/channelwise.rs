@@ -9,7 +9,7 @@
 //! order.
 
 use super::source::{Frame, Slabs};
-use super::{Conv, SLAB, Window};
+use super::{Conv, SLAB, Upstream, Window};
 use crate::nhwc::CHUNKS;
 use crate::scratch::with_scratch;
 use crate::share::{Shared, share};
@@ -63,22 +63,22 @@ impl ChannelwiseGradient {
         self.chunks() * self.sums()
     }
 
-    pub(super) fn run(&self, x: &[f32], dy: &[f32], dw: &mut [f32], scratch: &mut [f32]) {
+    pub(super) fn run(&self, x: &[f32], dy: Upstream<'_>, dw: &mut [f32], scratch: &mut [f32]) {
         let (x_len, dy_len) = (self.frame.image_len(), self.places[0] * self.places[1] * self.channels);
         assert_eq!(x.len(), self.batch * x_len, "size of the images");
-        assert_eq!(dy.len(), self.batch * dy_len, "size of the gradient");
         let scratch = &mut scratch[..self.scratch_len()];
         let shared = Shared::new(scratch);
         share(self.chunks(), |chunks| {
-            with_scratch(self.slabs.len(&self.frame), |framed| {
-                framed.fill(0.0);
+            with_scratch(dy.beside() + self.slabs.len(&self.frame), |work| {
+                work.fill(0.0);
+                let (beside, framed) = work.split_at_mut(dy.beside());
                 for chunk in chunks {
                     // SAFETY: each chunk comes to one thread, and has sums of its own.
                     let sums = unsafe { shared.slice(chunk * self.sums(), self.sums()) };
                     sums.fill(0.0);
                     let [first, end] = [chunk, chunk + 1].map(|chunk| chunk * self.batch / self.chunks());
                     for n in first..end {
-                        let (image, dy) = (&x[n * x_len..][..x_len], &dy[n * dy_len..][..dy_len]);
+                        let (image, dy) = (&x[n * x_len..][..x_len], dy.image(n, dy_len, beside));
                         for rows in (0..self.slabs.count()).map(|slab| self.slabs.rows_of(slab)) {
                             self.frame.fill(image, 0, self.channels, self.slabs.framed(&rows), framed);
                             self.add_rows(framed, &dy[rows.start * self.places[1] * self.channels..], rows.len(), sums);

@@ -42,10 +42,55 @@ impl Correlation {
         self.groups * self.blocks.packed_len()
     }
 
-    /// Computes all images of the result.
-    pub(super) fn run(&self, source: &[f32], packed: &[f32], result: &mut [f32], epilogue: Epilogue<'_>, old: Old) {
-        let channels = self.groups * self.blocks.channels;
+    /// Computes all images of the result. `after` is called with the number of each slab, counted over all images, and its
+    /// rows of the result, as soon as these are written.
+    pub(super) fn run(
+        &self,
+        source: &[f32],
+        packed: &[f32],
+        result: &mut [f32],
+        epilogue: Epilogue<'_>,
+        old: Old,
+        after: Option<&(dyn Fn(usize, &[f32]) + Sync)>,
+    ) {
         assert_eq!(source.len(), self.batch * self.frame.image_len(), "size of the source");
+        let items = self.batch * self.slabs.count();
+        // Where there are more threads than these, each takes some of the channels.
+        let parts = match after {
+            None => rayon::current_num_threads().div_ceil(items.max(1)).min(self.blocks.count()),
+            Some(_) => 1,
+        };
+        let job = self.job(packed, result, epilogue, old);
+        // Large weights are read once for several images.
+        let at_once = if self.packed_len() < LARGE_WEIGHTS {
+            1
+        } else {
+            IMAGES_AT_ONCE.min(items.div_ceil(2 * rayon::current_num_threads())).max(1)
+        };
+        share(items.div_ceil(at_once) * parts, |shares| {
+            with_scratch(at_once * self.framed_len(), |framed| {
+                framed.fill(0.0);
+                for share in shares {
+                    let (first, part) = (share / parts * at_once, share % parts);
+                    let slabs = first..items.min(first + at_once);
+                    job.slabs(slabs.clone(), |image| self.image(source, image), [part, parts], framed);
+                    if let Some(after) = after {
+                        slabs.for_each(|slab| after(slab, job.written(slab)));
+                    }
+                }
+            });
+        });
+    }
+
+    /// A run over a batch of images that come one by one.
+    pub(super) fn job<'a>(
+        &'a self,
+        packed: &'a [f32],
+        result: &'a mut [f32],
+        epilogue: Epilogue<'a>,
+        old: Old,
+    ) -> Job<'a> {
+        let channels = self.groups * self.blocks.channels;
         assert_eq!(packed.len(), self.packed_len(), "size of the weights");
         assert_eq!(result.len(), self.batch * self.result_len, "size of the result");
         assert!(epilogue.bias.is_none_or(|bias| bias.len() == channels), "size of the bias");
@@ -55,27 +100,16 @@ impl Correlation {
             Old::Added => result.start().cast_const(),
             Old::Dropped => epilogue.residual.map_or(std::ptr::null(), <[f32]>::as_ptr),
         };
-        let slabs = self.slabs.count();
-        let items = self.batch * slabs;
-        // Where there are more threads than these, each takes some of the channels.
-        let parts = rayon::current_num_threads().div_ceil(items.max(1)).min(self.blocks.count());
-        let job = Job { correlation: self, source, packed, result, residual: Place(residual), epilogue, parts };
-        // Large weights are read once for several images.
-        let at_once = if self.packed_len() < LARGE_WEIGHTS {
-            1
-        } else {
-            IMAGES_AT_ONCE.min(items.div_ceil(2 * rayon::current_num_threads())).max(1)
-        };
-        share(items.div_ceil(at_once) * parts, |shares| {
-            let len = if self.frame.is_bare() { 0 } else { self.slabs.len(&self.frame) };
-            with_scratch(at_once * len, |framed| {
-                framed.fill(0.0);
-                for share in shares {
-                    let (first, part) = (share / parts * at_once, share % parts);
-                    job.item(first..items.min(first + at_once), part, framed);
-                }
-            });
-        });
+        Job { correlation: self, packed, result, residual: Place(residual), epilogue }
+    }
+
+    /// Numbers that a framed slab takes; none where images have no frame.
+    pub(super) fn framed_len(&self) -> usize {
+        if self.frame.is_bare() { 0 } else { self.slabs.len(&self.frame) }
+    }
+
+    fn image<'a>(&self, source: &'a [f32], number: usize) -> &'a [f32] {
+        &source[number * self.frame.image_len()..][..self.frame.image_len()]
     }
 }
 
@@ -87,23 +121,32 @@ struct Place(*const f32);
 unsafe impl Sync for Place {}
 
 /// One run over a batch.
-struct Job<'a> {
+pub(super) struct Job<'a> {
     correlation: &'a Correlation,
-    source: &'a [f32],
     packed: &'a [f32],
     result: Shared<'a>,
     residual: Place,
     epilogue: Epilogue<'a>,
-    parts: usize,
 }
 
 impl Job<'_> {
-    /// Computes some slabs, counted over all images: the `part`th part of the channels.
-    fn item(&self, slabs: Range<usize>, part: usize, framed: &mut [f32]) {
+    /// Computes the image `number` of the result from that of the source.
+    pub(super) fn image(&self, number: usize, image: &[f32], framed: &mut [f32]) {
+        let count = self.correlation.slabs.count();
+        (number * count..(number + 1) * count).for_each(|slab| self.slabs(slab..slab + 1, |_| image, [0, 1], framed));
+    }
+
+    /// Computes some slabs, counted over all images: the `part`th of `parts` parts of the channels.
+    fn slabs<'a>(
+        &self,
+        slabs: Range<usize>,
+        image: impl Fn(usize) -> &'a [f32],
+        [part, parts]: [usize; 2],
+        framed: &mut [f32],
+    ) {
         let Correlation { frame, blocks, slabs: all, .. } = self.correlation;
         let place = |slab: usize| (slab / all.count(), all.rows_of(slab % all.count()));
-        let image = |number: usize| &self.source[number * frame.image_len()..][..frame.image_len()];
-        let len = if frame.is_bare() { 0 } else { all.len(frame) };
+        let len = self.correlation.framed_len();
         if len > 0 {
             for (slab, framed) in slabs.clone().zip(framed.chunks_exact_mut(len)) {
                 let (number, rows) = place(slab);
@@ -111,7 +154,7 @@ impl Job<'_> {
             }
         }
         for group in 0..self.correlation.groups {
-            for block in (part..blocks.count()).step_by(self.parts).map(|number| blocks.block(number)) {
+            for block in (part..blocks.count()).step_by(parts).map(|number| blocks.block(number)) {
                 for (at, slab) in slabs.clone().enumerate() {
                     let (number, rows) = place(slab);
                     let source = match len {
@@ -123,6 +166,15 @@ impl Job<'_> {
                 }
             }
         }
+    }
+
+    /// The rows of the result that a slab wrote, in a correlation of one sweep.
+    fn written(&self, slab: usize) -> &[f32] {
+        let Correlation { slabs: all, result_len, .. } = self.correlation;
+        let (number, rows) = (slab / all.count(), all.rows_of(slab % all.count()));
+        let row = result_len / all.rows;
+        // SAFETY: this item alone has written them, and nobody writes there any more.
+        unsafe { self.result.slice(number * result_len + rows.start * row, rows.len() * row) }
     }
 
     fn block(&self, image: usize, framed: *const f32, rows: Range<usize>, group: usize, block: Block) {

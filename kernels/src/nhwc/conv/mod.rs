@@ -21,6 +21,8 @@ use source::{Frame, Slabs};
 use sweep::{Pixels, Sweep, Tap};
 use weight_gradient::WeightGradient;
 
+pub use crate::matmul::Old;
+use crate::scratch::LINE;
 use crate::simd::Path;
 
 /// Where a window lies over an image. Two numbers are `[height, width]`.
@@ -67,15 +69,6 @@ pub struct Epilogue<'a> {
     pub residual: Option<&'a [f32]>,
     /// Whether negative numbers become zero.
     pub relu: bool,
-}
-
-/// What becomes of the numbers that a gradient is written over.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Old {
-    /// They are added to.
-    Added,
-    /// They are dropped.
-    Dropped,
 }
 
 impl Conv {
@@ -187,12 +180,82 @@ impl Convolution {
 
     /// The output `y`.
     pub fn forward(&self, x: &[f32], packed: &[f32], y: &mut [f32], epilogue: Epilogue<'_>) {
-        self.forward.run(x, packed, y, epilogue, Old::Dropped);
+        self.forward.run(x, packed, y, epilogue, Old::Dropped, None);
+    }
+
+    /// As [`Convolution::forward`]. `after` is called with each of [`Convolution::slabs`] slabs of `y`, by its number, which
+    /// is counted over all images, as soon as it is written: while it is in the cache.
+    pub fn forward_then(
+        &self,
+        x: &[f32],
+        packed: &[f32],
+        y: &mut [f32],
+        epilogue: Epilogue<'_>,
+        after: &(dyn Fn(usize, &[f32]) + Sync),
+    ) {
+        self.forward.run(x, packed, y, epilogue, Old::Dropped, Some(after));
+    }
+
+    /// Into how many slabs of rows the output of all images is divided. It depends on the sizes alone.
+    pub fn slabs(&self) -> usize {
+        self.conv.batch * self.forward.slabs.count()
     }
 
     /// The gradient at the input.
     pub fn input_gradient(&self, dy: &[f32], packed: &[f32], dx: &mut [f32], old: Old) {
-        self.input_gradient.run(dy, packed, dx, Epilogue::default(), old);
+        self.input_gradient.run(dy, packed, dx, Epilogue::default(), old, None);
+    }
+
+    /// Whether [`Convolution::gradients`] can be called: images are small enough to stay in the cache while both
+    /// gradients are computed, and the weight is not too large.
+    pub fn goes_by_images(&self) -> bool {
+        const CACHE: usize = 1 << 20;
+        let by_images = match &self.weight_gradient {
+            WeightWay::Dense(way) => way.goes_by_images(),
+            WeightWay::Channelwise(_) => true,
+        };
+        by_images && self.dy_len() * size_of::<f32>() <= CACHE
+    }
+
+    /// Both gradients of an image at a time. `gradient` writes that at an image's output, whose number it is given.
+    ///
+    /// # Panics
+    ///
+    /// If it [does not go by images](Convolution::goes_by_images).
+    pub fn gradients(
+        &self,
+        x: &[f32],
+        gradient: &(dyn Fn(usize, &mut [f32]) + Sync),
+        dx: Option<(&[f32], &mut [f32], Old)>,
+        dw: &mut [f32],
+        scratch: &mut [f32],
+    ) {
+        assert!(self.goes_by_images(), "a weight or image of this size");
+        let job = dx.map(|(packed, dx, old)| self.input_gradient.job(packed, dx, Epilogue::default(), old));
+        let framed_len = if job.is_some() { self.input_gradient.framed_len().next_multiple_of(LINE) } else { 0 };
+        // What the image's gradient at the output takes, and the frame of it.
+        let dy_len = self.dy_len().next_multiple_of(LINE);
+        let each = |number: usize, beside: &mut [f32]| {
+            let (dy, framed) = beside.split_at_mut(dy_len);
+            gradient(number, &mut dy[..self.dy_len()]);
+            if let Some(job) = &job {
+                job.image(number, &dy[..self.dy_len()], framed);
+            }
+        };
+        self.weight_way(x, Upstream::Made { each: &each, beside: dy_len + framed_len }, dw, scratch);
+    }
+
+    fn weight_way(&self, x: &[f32], dy: Upstream<'_>, dw: &mut [f32], scratch: &mut [f32]) {
+        match &self.weight_gradient {
+            WeightWay::Dense(way) => way.run(x, dy, dw, scratch),
+            WeightWay::Channelwise(way) => way.run(x, dy, dw, scratch),
+        }
+    }
+
+    /// Numbers of an image's output.
+    fn dy_len(&self) -> usize {
+        let [height, width] = self.conv.places();
+        height * width * self.conv.channels_out
     }
 
     /// Numbers that [`Convolution::weight_gradient`] computes with beside its arguments.
@@ -205,9 +268,37 @@ impl Convolution {
 
     /// The gradient at the weight, `[out, in / groups, kh, kw]`.
     pub fn weight_gradient(&self, x: &[f32], dy: &[f32], dw: &mut [f32], scratch: &mut [f32]) {
-        match &self.weight_gradient {
-            WeightWay::Dense(way) => way.run(x, dy, dw, scratch),
-            WeightWay::Channelwise(way) => way.run(x, dy, dw, scratch),
+        self.weight_way(x, Upstream::There(dy), dw, scratch);
+    }
+}
+
+/// The gradients at the output.
+#[derive(Clone, Copy)]
+enum Upstream<'a> {
+    /// Those of all images.
+    There(&'a [f32]),
+    /// Each image's is made as its turn comes.
+    Made {
+        /// Writes that of the image of this number to the first numbers of what is beside.
+        each: &'a (dyn Fn(usize, &mut [f32]) + Sync),
+        /// How many numbers that takes: a multiple of a line's.
+        beside: usize,
+    },
+}
+
+impl Upstream<'_> {
+    fn beside(&self) -> usize {
+        if let Upstream::Made { beside, .. } = self { *beside } else { 0 }
+    }
+
+    /// The gradient at the output of the image `number`, of `len` numbers.
+    fn image<'b>(&'b self, number: usize, len: usize, beside: &'b mut [f32]) -> &'b [f32] {
+        match self {
+            Upstream::There(all) => &all[number * len..][..len],
+            Upstream::Made { each, .. } => {
+                each(number, beside);
+                &beside[..len]
+            }
         }
     }
 }

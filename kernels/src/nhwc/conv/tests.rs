@@ -101,6 +101,17 @@ fn weight_gradient_of(conv: &Conv, data: &Data) -> Vec<f32> {
     dw
 }
 
+/// Both gradients as they are computed image by image; the one at the input is added to `dx`.
+fn gradients_of(conv: &Conv, data: &Data, mut dx: Vec<f32>) -> [Vec<f32>; 2] {
+    let kernel = Convolution::new(conv);
+    let mut packed = vec![f32::NAN; kernel.packed_transposed_len()];
+    kernel.pack_transposed(&data.w, &mut packed);
+    let (mut dw, mut scratch) = (vec![f32::NAN; data.w.len()], vec![f32::NAN; kernel.scratch_len()]);
+    let image = |number: usize, dy: &mut [f32]| dy.copy_from_slice(&data.dy[number * dy.len()..][..dy.len()]);
+    kernel.gradients(&data.x, &image, Some((&packed, &mut dx, Old::Added)), &mut dw, &mut scratch);
+    [dx, dw]
+}
+
 fn check(conv: &Conv) {
     let data = Data::of(conv);
     let (x, w) = (wide(&data.x), wide(&data.w));
@@ -118,10 +129,29 @@ fn check(conv: &Conv) {
     assert_close(&input_gradient_of(conv, &data, garbage, Old::Dropped), &dx, "input gradient");
     let before = numbers(x.len(), 6);
     let added: Vec<f64> = dx.iter().zip(&before).map(|(dx, before)| dx + f64::from(*before)).collect();
-    assert_close(&input_gradient_of(conv, &data, before, Old::Added), &added, "added input gradient");
+    assert_close(&input_gradient_of(conv, &data, before.clone(), Old::Added), &added, "added input gradient");
 
     let dw = naive_gradient(&w, &data.dy, |w| naive(conv, &x, w));
     assert_close(&weight_gradient_of(conv, &data), &dw, "weight gradient");
+    if Convolution::new(conv).goes_by_images() {
+        let found = gradients_of(conv, &data, before);
+        assert_close(&found[0], &added, "added input gradient of an image at a time");
+        assert_close(&found[1], &dw, "weight gradient of an image at a time");
+    }
+}
+
+#[test]
+fn slabs_are_told_once_they_are_written() {
+    let conv = plain(3, [20, 20], 70, 3, Path::chosen());
+    let (data, kernel) = (Data::of(&conv), Convolution::new(&conv));
+    let mut packed = vec![0.0; kernel.packed_len()];
+    kernel.pack(&data.w, &mut packed);
+    let mut y = vec![f32::NAN; data.dy.len()];
+    let told = std::sync::Mutex::new(vec![vec![]; kernel.slabs()]);
+    assert!(kernel.slabs() > 3);
+    let after = |slab: usize, rows: &[f32]| told.lock().unwrap()[slab].extend_from_slice(rows);
+    kernel.forward_then(&data.x, &packed, &mut y, Epilogue::default(), &after);
+    assert!(told.into_inner().unwrap().concat() == y && !y.iter().any(|y| y.is_nan()));
 }
 
 fn paths() -> impl Strategy<Value = Path> {

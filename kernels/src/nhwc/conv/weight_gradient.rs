@@ -14,7 +14,7 @@
 //! ```
 
 use super::source::{Frame, Slabs};
-use super::{Conv, Window};
+use super::{Conv, Upstream, Window};
 use crate::nhwc::CHUNKS;
 use crate::scratch::with_scratch;
 use crate::share::{Shared, share};
@@ -129,21 +129,24 @@ impl WeightGradient {
         if self.by_images { self.chunks() * self.sums() } else { self.sums() }
     }
 
-    pub(super) fn run(&self, x: &[f32], dy: &[f32], dw: &mut [f32], scratch: &mut [f32]) {
-        let places = self.places[0] * self.places[1];
+    pub(super) fn goes_by_images(&self) -> bool {
+        self.by_images
+    }
+
+    pub(super) fn run(&self, x: &[f32], dy: Upstream<'_>, dw: &mut [f32], scratch: &mut [f32]) {
         let image = self.frame.image[0] * self.frame.image[1] * self.channels_in[1];
         assert_eq!(x.len(), self.batch * image, "size of the images");
-        assert_eq!(dy.len(), self.batch * places * self.channels_out[1], "size of the gradient");
         let scratch = &mut scratch[..self.scratch_len()];
         let shared = Shared::new(scratch);
-        if self.by_images {
-            share(self.chunks(), |chunks| self.by_images(x, dy, shared, chunks));
-        } else {
-            let parts = self.groups * self.panels;
-            let strips = self.channels_out[0].div_ceil(STRIP);
-            let ranges =
-                if self.is_swapped { 1 } else { (2 * rayon::current_num_threads()).div_ceil(parts).min(strips) };
-            share(parts * ranges, |items| self.by_weights(x, dy, shared, items, ranges));
+        match dy {
+            Upstream::There(dy) if !self.by_images => {
+                let parts = self.groups * self.panels;
+                let strips = self.channels_out[0].div_ceil(STRIP);
+                let most = if self.is_swapped { 1 } else { strips };
+                let ranges = (2 * rayon::current_num_threads()).div_ceil(parts).min(most);
+                share(parts * ranges, |items| self.by_weights(x, dy, shared, items, ranges));
+            }
+            _ => share(self.chunks(), |chunks| self.by_images(x, dy, shared, chunks)),
         }
         self.collect(scratch, dw);
     }
@@ -270,11 +273,12 @@ struct Part<'a> {
 
 impl WeightGradient {
     /// The sums of some chunks of the batch.
-    fn by_images(&self, x: &[f32], dy: &[f32], sums: Shared<'_>, chunks: impl Iterator<Item = usize>) {
-        let (x_len, dy_len) = (x.len() / self.batch, dy.len() / self.batch);
+    fn by_images(&self, x: &[f32], dy: Upstream<'_>, sums: Shared<'_>, chunks: impl Iterator<Item = usize>) {
+        let (x_len, dy_len) = (x.len() / self.batch, self.places[0] * self.places[1] * self.channels_out[1]);
         let outer = self.channels_out[0];
-        with_scratch(self.work_len(outer), |work| {
+        with_scratch(dy.beside() + self.work_len(outer), |work| {
             work.fill(0.0);
+            let (beside, work) = work.split_at_mut(dy.beside());
             let (framed, strips) = work.split_at_mut(self.framed_len());
             for chunk in chunks {
                 // SAFETY: each chunk comes to one thread, and has sums of its own.
@@ -282,8 +286,8 @@ impl WeightGradient {
                 sums.fill(0.0);
                 let [first, end] = [chunk, chunk + 1].map(|chunk| chunk * self.batch / self.chunks());
                 for n in first..end {
+                    let (image, dy) = (&x[n * x_len..][..x_len], dy.image(n, dy_len, beside));
                     for (group, sums) in sums.chunks_exact_mut(self.sums_of_part()).enumerate() {
-                        let (image, dy) = (&x[n * x_len..][..x_len], &dy[n * dy_len..][..dy_len]);
                         let part = Part { image, dy, group, panel: 0, outs: [0, outer] };
                         self.add_image(part, framed, strips, sums);
                     }
@@ -294,7 +298,8 @@ impl WeightGradient {
 
     /// Some of the sums of the whole batch: those of a group and panel for one of `ranges` of the channels that come out.
     fn by_weights(&self, x: &[f32], dy: &[f32], sums: Shared<'_>, items: impl Iterator<Item = usize>, ranges: usize) {
-        let (x_len, dy_len) = (x.len() / self.batch, dy.len() / self.batch);
+        let (x_len, dy_len) = (x.len() / self.batch, self.places[0] * self.places[1] * self.channels_out[1]);
+        assert_eq!(dy.len(), self.batch * dy_len, "size of the gradient");
         let outer = self.channels_out[0];
         let strips = outer.div_ceil(STRIP);
         with_scratch(self.work_len(strips.div_ceil(ranges) * STRIP), |work| {

@@ -2,8 +2,9 @@
 
 use std::ops::Range;
 
-use niwaki_kernels::nhwc::batch_norm::{self as kernel, Channels};
+use niwaki_kernels::nhwc::batch_norm::{self as kernel, Channels, Gate};
 use niwaki_kernels::nhwc::conv::Old;
+use niwaki_kernels::nhwc::conv_norm::Upstream;
 use niwaki_kernels::simd::Path;
 
 use super::super::compile::{Compiler, Layout, Root, Target};
@@ -60,12 +61,31 @@ impl Norm {
         (&self.params, self.config.epsilon)
     }
 
+    /// Whether it takes the batch's own statistics.
+    pub(super) fn measures(&self) -> bool {
+        self.measured.is_some()
+    }
+
+    /// Where a batch's mean and variance go.
+    pub(super) fn moments(&self) -> [Room; 2] {
+        [self.mean, self.variance]
+    }
+
+    /// Measures `x`, if it does that, and normalises it.
     pub(super) fn forward(&self, run: &mut Run<'_>, x: Room, residual: Option<Room>, relu: bool, y: Room) {
+        if self.measures() {
+            let ([x], [mean, variance]) = run.memory.views([x], self.moments());
+            kernel::moments(self.path, x, mean, variance);
+        }
+        self.normalise(run, x, residual, relu, y);
+    }
+
+    /// Normalises `x`, whose moments are there if they are the batch's.
+    pub(super) fn normalise(&self, run: &mut Run<'_>, x: Room, residual: Option<Room>, relu: bool, y: Room) {
         let [weight, bias, running_mean, running_variance] = &self.params;
         let ([x, residual_numbers], [y, mean, variance, scale]) =
             run.memory.views([x, residual.unwrap_or(Room::NONE)], [y, self.mean, self.variance, self.scale]);
         if let Some(count) = self.measured {
-            kernel::moments(self.path, x, mean, variance);
             let momentum = run.momentum.unwrap_or(self.config.momentum);
             let correction = count as f64 / (count as f64 - 1.0);
             let statistics = [(running_mean, &*mean, 1.0), (running_variance, &*variance, correction)];
@@ -92,23 +112,62 @@ impl Norm {
         self.gradients = [0, 1].map(|i| compiler.param_gradient(&self.params[i]));
     }
 
-    /// From `d`, the gradient at `y`, in which what a ReLU holds back becomes zero, the gradients at the parameters; with
-    /// `goes_on`, the one at `x` is written over it.
-    pub(super) fn backward(&self, run: &mut Run<'_>, x: Room, y: Option<Room>, d: Room, goes_on: bool) {
+    /// From `d`, the gradient at `y`, those at weight and bias. Where the ReLU goes by outputs, what it holds back becomes
+    /// zero in `d`.
+    pub(super) fn sums(&self, run: &mut Run<'_>, x: Room, relu: Relu, d: Room) {
         let [weight, bias, ..] = &self.params;
-        let ([y_numbers, mean, scale], [x, d, dbias, dweight]) =
-            run.memory.views([y.unwrap_or(Room::NONE), self.mean, self.scale], [x, d, self.sums[0], self.sums[1]]);
+        let y = if let Relu::Outputs(y) = relu { y } else { Room::NONE };
+        let ([x, y, mean, scale], [d, dbias, dweight]) =
+            run.memory.views([x, y, self.mean, self.scale], [d, self.sums[0], self.sums[1]]);
         let by = Channels { mean, scale, weight: &run.params[weight.clone()], bias: &run.params[bias.clone()] };
-        kernel::sums(self.path, x, y.map(|_| y_numbers), d, by, [dbias, dweight]);
+        let gate = match relu {
+            Relu::None => Gate::Open,
+            Relu::Outputs(_) => Gate::Outputs(y),
+            Relu::Normalised => Gate::Normalised,
+        };
+        kernel::sums(self.path, x, gate, d, by, [dbias, dweight]);
         for (range, found) in self.gradients.iter().zip([&*dweight, &*dbias]) {
             if let Some(range) = range {
                 run.gradients[range.clone()].copy_from_slice(found);
             }
         }
-        if goes_on {
-            kernel::backward(self.path, x, d, by, self.measured.map(|_| [&*dbias, &*dweight]));
+    }
+
+    /// Writes the gradient at `x` over it.
+    pub(super) fn backward(&self, run: &mut Run<'_>, x: Room, relu: Relu, d: Room) {
+        let ([d, mean, scale, dbias, dweight], [x]) =
+            run.memory.views([d, self.mean, self.scale, self.sums[0], self.sums[1]], [x]);
+        let upstream = self.upstream(run.params, [mean, scale, dbias, dweight], relu);
+        kernel::backward(self.path, x, d, upstream.by, upstream.sums, upstream.gated);
+    }
+
+    /// Where the numbers are that [`Norm::upstream`] takes.
+    pub(super) fn kept(&self) -> [Room; 4] {
+        [self.mean, self.scale, self.sums[0], self.sums[1]]
+    }
+
+    /// What the gradient comes from, but for the values: `kept` are the numbers in [`Norm::kept`].
+    pub(super) fn upstream<'a>(&self, params: &'a [f32], kept: [&'a [f32]; 4], relu: Relu) -> Upstream<'a> {
+        let [weight, bias, ..] = &self.params;
+        let [mean, scale, dbias, dweight] = kept;
+        Upstream {
+            z: &[],
+            dy: &[],
+            by: Channels { mean, scale, weight: &params[weight.clone()], bias: &params[bias.clone()] },
+            sums: self.measured.map(|_| [dbias, dweight]),
+            gated: matches!(relu, Relu::Normalised),
         }
     }
+}
+
+/// What is behind a normalisation.
+#[derive(Debug, Clone, Copy)]
+pub(super) enum Relu {
+    None,
+    /// A ReLU with these outputs.
+    Outputs(Room),
+    /// A ReLU of the normalised numbers, to which nothing was added: what it held back is seen from them.
+    Normalised,
 }
 
 /// A batch normalisation that follows no convolution.
@@ -172,7 +231,11 @@ impl Layer for BatchNormLayer {
             add_to(run, self.norm.path, x, Target::Room(copy, Old::Dropped));
             x = copy;
         }
-        self.norm.backward(run, x, self.relu.then_some(self.y.1), backward.dy, backward.dx.is_some());
+        let relu = if self.relu { Relu::Outputs(self.y.1) } else { Relu::None };
+        self.norm.sums(run, x, relu, backward.dy);
+        if backward.dx.is_some() {
+            self.norm.backward(run, x, relu, backward.dy);
+        }
         add_to(run, self.norm.path, backward.dy, backward.residual);
         if let Some((room, target)) = backward.dx {
             add_to(run, self.norm.path, room, target);

@@ -10,12 +10,13 @@
 use std::ops::Range;
 
 use niwaki_kernels::nhwc::conv::{Conv, Convolution, Epilogue, Old, Window};
+use niwaki_kernels::nhwc::conv_norm::{self, Upstream};
 use niwaki_kernels::nhwc::{elementwise, sums};
 use niwaki_kernels::simd::Path;
 
 use super::super::compile::{Compiler, Flow, Layout, Root, Target};
 use super::super::{Mode, Uncovered};
-use super::batch_norm::Norm;
+use super::batch_norm::{Norm, Relu};
 use super::{Group, Layer, Room, Run, add_to, planar};
 use crate::graph::Node;
 use crate::graph::op::Conv2d;
@@ -34,6 +35,8 @@ struct ConvLayer {
     x: (Root, Room),
     /// What is normalised.
     z: Room,
+    /// The moments of its parts.
+    parts: Room,
     y: (Root, Room),
     residual: Option<(Root, Room)>,
     packed: Vec<f32>,
@@ -89,9 +92,14 @@ pub(super) fn add(compiler: &mut Compiler<'_>, node: &Node, config: &Conv2d, gro
         || compiler.needs_gradient(&x)
         || residual.as_ref().is_some_and(|flow| compiler.needs_gradient(flow));
     let y = compiler.output(output, dims, Layout::Images, needs);
+    let kernel = Convolution::new(&conv);
+    let parts = match &norm {
+        Some(norm) if norm.measures() => compiler.scratch(conv_norm::parts_len(&kernel, conv.channels_out)),
+        _ => Room::NONE,
+    };
     let place = |flow: &Flow| (flow.root, compiler.room(flow.root));
     let layer = ConvLayer {
-        conv: Convolution::new(&conv),
+        conv: kernel,
         path: conv.path,
         channels: conv.channels_out,
         weight: compiler.param(node.params[0]),
@@ -101,6 +109,7 @@ pub(super) fn add(compiler: &mut Compiler<'_>, node: &Node, config: &Conv2d, gro
         relu: group.relu,
         x: place(&x),
         z,
+        parts,
         y: place(&y),
         residual: residual.as_ref().map(place),
         packed: Vec::new(),
@@ -151,9 +160,15 @@ impl Layer for ConvLayer {
         let residual = self.residual.map(|(_, room)| room);
         match &self.norm {
             Some(norm) if !self.folded => {
-                let ([x], [z]) = run.memory.views([self.x.1], [self.z]);
-                self.conv.forward(x, &self.packed, z, Epilogue { bias, ..Epilogue::default() });
-                norm.forward(run, self.z, residual, self.relu, self.y.1);
+                let [mean, variance] = norm.moments();
+                let ([x], [z, parts, mean, variance]) =
+                    run.memory.views([self.x.1], [self.z, self.parts, mean, variance]);
+                let weights = (&self.packed[..], bias);
+                match norm.measures() {
+                    true => conv_norm::forward(self.path, &self.conv, x, weights, z, parts, [mean, variance]),
+                    false => self.conv.forward(x, &self.packed, z, Epilogue { bias, ..Epilogue::default() }),
+                }
+                norm.normalise(run, self.z, residual, self.relu, self.y.1);
             }
             _ => {
                 let ([x, added], [y]) = run.memory.views([self.x.1, residual.unwrap_or(Room::NONE)], [self.y.1]);
@@ -166,8 +181,8 @@ impl Layer for ConvLayer {
 
     fn plan_backward(&mut self, compiler: &mut Compiler<'_>) {
         let Some(dy) = compiler.incoming(self.y.0) else { return };
-        if self.relu {
-            compiler.keep(self.y.1);
+        if let Relu::Outputs(y) = self.relu() {
+            compiler.keep(y);
         }
         let dz = match &mut self.norm {
             Some(norm) => {
@@ -200,16 +215,22 @@ impl Layer for ConvLayer {
 
     fn backward(&self, run: &mut Run<'_>) {
         let Some(Backward { dy, dz, residual, weight, bias, scratch, dx }) = &self.backward else { return };
-        match &self.norm {
-            Some(norm) => {
-                let goes_on = weight.is_some() || bias.is_some() || dx.is_some();
-                norm.backward(run, self.z, self.relu.then_some(self.y.1), *dy, goes_on);
+        if let Some(norm) = &self.norm {
+            norm.sums(run, self.z, self.relu(), *dy);
+            if let (Some(weight), None) = (weight, bias)
+                && self.conv.goes_by_images()
+                // What is read image by image must not be written over.
+                && dx.is_none_or(|(room, _)| room != *dy)
+            {
+                add_to(run, self.path, *dy, *residual);
+                return self.backward_by_images(run, norm, weight);
             }
-            None if self.relu => {
-                let ([y], [dy]) = run.memory.views([self.y.1], [*dy]);
-                elementwise::relu_backward(self.path, y, dy);
+            if weight.is_some() || bias.is_some() || dx.is_some() {
+                norm.backward(run, self.z, self.relu(), *dy);
             }
-            None => {}
+        } else if self.relu {
+            let ([y], [dy]) = run.memory.views([self.y.1], [*dy]);
+            elementwise::relu_backward(self.path, y, dy);
         }
         add_to(run, self.path, *dy, *residual);
         if let Some(range) = weight {
@@ -224,5 +245,28 @@ impl Layer for ConvLayer {
             let ([dz], [dx]) = run.memory.views([*dz], [*room]);
             self.conv.input_gradient(dz, &self.packed_transposed, dx, *old);
         }
+    }
+}
+
+impl ConvLayer {
+    fn relu(&self) -> Relu {
+        match (self.relu, &self.norm, self.residual) {
+            (false, ..) => Relu::None,
+            (true, Some(_), None) => Relu::Normalised,
+            _ => Relu::Outputs(self.y.1),
+        }
+    }
+
+    /// The gradients at weight and input an image at a time, when the sums of the normalisation are there.
+    fn backward_by_images(&self, run: &mut Run<'_>, norm: &Norm, weight: &Range<usize>) {
+        let Some(Backward { dy, scratch, dx, .. }) = &self.backward else { return };
+        let [mean, scale, dbias, dweight] = norm.kept();
+        let room = dx.map_or(Room::NONE, |(room, _)| room);
+        let ([x, z, dy, mean, scale, dbias, dweight], [dx_numbers, scratch]) =
+            run.memory.views([self.x.1, self.z, *dy, mean, scale, dbias, dweight], [room, *scratch]);
+        let upstream = norm.upstream(run.params, [mean, scale, dbias, dweight], self.relu());
+        let dx = dx.map(|(_, old)| (&self.packed_transposed[..], dx_numbers, old));
+        let dw = &mut run.gradients[weight.clone()];
+        conv_norm::gradients(self.path, &self.conv, x, Upstream { z, dy, ..upstream }, dx, dw, scratch);
     }
 }

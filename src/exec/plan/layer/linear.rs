@@ -2,17 +2,22 @@
 
 use std::ops::Range;
 
-use niwaki_kernels::nhwc::conv::Old;
+use niwaki_kernels::nhwc::conv::{Conv, Convolution, Epilogue, Old, Window};
 use niwaki_kernels::nhwc::linear::Linear;
 use niwaki_kernels::nhwc::{elementwise, sums};
 
-use super::super::Uncovered;
 use super::super::compile::{Compiler, Layout, Root};
+use super::super::{Mode, Uncovered};
 use super::{Group, Layer, Room, Run};
 use crate::graph::Node;
 
+/// Rows that a thread takes at a time, at most.
+const ROWS: usize = 32;
+
 struct LinearLayer {
     linear: Linear,
+    /// Where weights are laid out once for many passes: the layer as a convolution of single pixels.
+    packed: Option<(Convolution, Vec<f32>)>,
     weight: Range<usize>,
     bias: Option<Range<usize>>,
     relu: bool,
@@ -41,8 +46,20 @@ pub(super) fn add(compiler: &mut Compiler<'_>, node: &Node, group: &Group) -> Re
     let dims = compiler.dims(output)?;
     let needs = compiler.trains(node) || compiler.needs_gradient(&x);
     let y = compiler.output(output, dims, Layout::Rows, needs);
+    let pixels = |width: usize| Conv {
+        batch: linear.batch / width,
+        image: [1, width],
+        channels_in: inner,
+        channels_out: outer,
+        window: Window { kernel: [1; 2], stride: [1; 2], padding: [0; 4], dilation: [1; 2] },
+        groups: 1,
+        path: compiler.path,
+    };
+    // A thread takes so many rows at a time.
+    let width = (1..=ROWS).rev().find(|width| linear.batch.is_multiple_of(*width)).unwrap_or(1);
     let layer = LinearLayer {
         linear,
+        packed: (compiler.mode == Mode::Eval).then(|| (Convolution::new(&pixels(width)), Vec::new())),
         weight: compiler.param(node.params[0]),
         bias: node.params.get(1).map(|id| compiler.param(*id)),
         relu: group.relu,
@@ -55,9 +72,19 @@ pub(super) fn add(compiler: &mut Compiler<'_>, node: &Node, group: &Group) -> Re
 }
 
 impl Layer for LinearLayer {
+    fn prepare(&mut self, params: &[f32]) {
+        if let Some((conv, packed)) = &mut self.packed {
+            packed.resize(conv.packed_len(), 0.0);
+            conv.pack(&params[self.weight.clone()], packed);
+        }
+    }
+
     fn forward(&self, run: &mut Run<'_>) {
         let ([x], [y]) = run.memory.views([self.x.1], [self.y.1]);
         let bias = self.bias.as_ref().map(|range| &run.params[range.clone()]);
+        if let Some((conv, packed)) = &self.packed {
+            return conv.forward(x, packed, y, Epilogue { bias, residual: None, relu: self.relu });
+        }
         self.linear.forward(x, &run.params[self.weight.clone()], bias, y, self.relu);
     }
 

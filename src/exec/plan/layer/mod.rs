@@ -12,6 +12,7 @@ mod layer_norm;
 mod linear;
 mod moves;
 mod pool;
+mod recurrent;
 mod softmax;
 
 use super::compile::{Compiler, Layout, Target, uncovered};
@@ -102,6 +103,8 @@ pub(super) fn add(compiler: &mut Compiler<'_>, node: &Node, group: &Group) -> Re
             compiler.alias(node.output(), x);
             Ok(())
         }
+        Op::Lstm(config) => recurrent::add_lstm(compiler, node, config),
+        Op::Gru(config) => recurrent::add_gru(compiler, node, config),
         Op::Concat(config) => moves::add_concat(compiler, node, config.axis),
         Op::Pad(_)
         | Op::Slice(_)

@@ -2,8 +2,9 @@
 
     OMP_NUM_THREADS=2 python benches/torch_cases.py [--filter PREFIX] [--list]
 
-The measuring rule is that of niwaki: two runs that do not count, then at least five, for a second or two, at most 300; the
-large cases three, and fewer where that takes more than ten seconds. Names that end in `_cl` are variants with PyTorch's channels-last layout.
+The measuring rule is that of niwaki: two runs that do not count, then at least five, for a second or two, at most 300;
+the large cases three, and fewer where that takes more than ten seconds. Names that end in `_cl` are variants with
+PyTorch's channels-last layout.
 """
 
 import argparse

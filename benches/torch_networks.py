@@ -99,7 +99,7 @@ def from_niwaki(tensors):
         layer, role = name.rsplit(".", 1)
         if layer.startswith("lstm"):
             # Input, output, forget, cell; PyTorch has input, forget, cell, output.
-            names = {"weight_ih": ["weight_ih_l0"], "weight_hh": ["weight_hh_l0"], "bias": ["bias_ih_l0", "bias_hh_l0"]}[role]
+            names = ["bias_ih_l0", "bias_hh_l0"] if role == "bias" else [f"{role}_l0"]
             for name, part in zip(names, tensor[0].chunk(len(names)), strict=True):
                 i, o, f, c = part.chunk(4)
                 result[f"{layer}.{name}"] = torch.cat([i, f, c, o])

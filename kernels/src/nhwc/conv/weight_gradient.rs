@@ -13,6 +13,8 @@
 //!   by weights   each thread has some of the sums and goes over all images: where the weight is large
 //! ```
 
+use rayon::prelude::*;
+
 use super::source::{Frame, Slabs};
 use super::{Conv, Upstream, Window};
 use crate::nhwc::CHUNKS;
@@ -153,15 +155,21 @@ impl WeightGradient {
 
     /// Adds the sums of the chunks and puts them in their places of the weight.
     fn collect(&self, scratch: &mut [f32], dw: &mut [f32]) {
+        // Numbers that one thread takes at least.
+        const PIECE: usize = 1 << 13;
         let (sums, others) = scratch.split_at_mut(self.sums());
-        for other in others.chunks_exact(sums.len()) {
-            sums.iter_mut().zip(other).for_each(|(sum, other)| *sum += other);
-        }
+        let len = sums.len();
+        sums.par_chunks_mut(PIECE).enumerate().for_each(|(piece, sums)| {
+            for other in others.chunks_exact(len) {
+                sums.iter_mut().zip(&other[piece * PIECE..]).for_each(|(sum, other)| *sum += other);
+            }
+        });
         let ([inner, _], [outer, _], [kh, kw]) = (self.channels_in, self.channels_out, self.kernel);
         let [numbers, rows] = self.sums_of_run();
         let (taps, width) = (kh * kw, self.frame.channels);
         let joins = self.runs.len() == kh;
-        for (out, dw) in dw.chunks_exact_mut(inner * taps).enumerate() {
+        let filters = dw.par_chunks_exact_mut(inner * taps).with_min_len((PIECE / (inner * taps)).max(1));
+        filters.enumerate().for_each(|(out, dw)| {
             let (group, out) = (out / outer, out % outer);
             for (channel, dw) in dw.chunks_exact_mut(taps).enumerate() {
                 let (panel, channel) = if self.panels > 1 { (channel / width, channel % width) } else { (0, channel) };
@@ -174,7 +182,7 @@ impl WeightGradient {
                     };
                 }
             }
-        }
+        });
     }
 
     /// Numbers of a strip: of some channels of `dy`, copied to lie together.

@@ -13,6 +13,9 @@
 //!   by weights   each thread has some of the sums and goes over all images: where the weight is large
 //! ```
 
+// Tiles are arrays that the compiler keeps in registers: it does where they are walked over by place.
+#![allow(clippy::needless_range_loop)]
+
 use rayon::prelude::*;
 
 use super::source::{Frame, Slabs};
@@ -213,6 +216,7 @@ impl WeightGradient {
         let [numbers, rows_of_run] = self.sums_of_run();
         let (pixel, strip) = if self.packs() { (STRIP, self.strip_len()) } else { (all_out, STRIP) };
         let tiles = Tiles {
+            path: self.path,
             single_steps: [self.places[1] * pixel, pixel],
             vector_steps: self.steps,
             width: self.places[1],
@@ -238,7 +242,7 @@ impl WeightGradient {
                 for (number, run) in self.runs.iter().enumerate().step_by(at_once) {
                     let sums = &mut sums[number * numbers * rows_of_run..];
                     // SAFETY: the places of these rows lie in the framed slab and in the gradient's image.
-                    unsafe { tiles.add(self.path, &x[*run..], singles, self.run, outer, rows.len(), sums) };
+                    unsafe { tiles.add(&x[*run..], singles, self.run, outer, rows.len(), sums) };
                 }
                 continue;
             }
@@ -247,7 +251,7 @@ impl WeightGradient {
                     let dy = &singles[(out - first) / STRIP * strip..];
                     let sums = &mut sums[self.sums_of_out(out - first) + number * numbers..];
                     // SAFETY: as above.
-                    unsafe { tiles.add(self.path, dy, &x[*run..], STRIP.min(end - out), self.run, rows.len(), sums) };
+                    unsafe { tiles.add(dy, &x[*run..], STRIP.min(end - out), self.run, rows.len(), sums) };
                 }
             }
         }
@@ -337,6 +341,7 @@ impl WeightGradient {
 /// Products of two factors, summed over the pixels of some rows. Two numbers are `[height, width]`.
 #[derive(Clone, Copy)]
 struct Tiles {
+    path: Path,
     /// Numbers from one pixel to the next of the factor that is read number by number.
     single_steps: [usize; 2],
     /// Numbers from one pixel to the next of the factor that is read in vectors.
@@ -360,17 +365,8 @@ impl Tiles {
     /// # Safety
     ///
     /// For `height` rows of pixels these numbers are in the slices, and `sums` has as many rows.
-    unsafe fn add(
-        &self,
-        path: Path,
-        singles: &[f32],
-        vectors: &[f32],
-        rows: usize,
-        run: usize,
-        height: usize,
-        sums: &mut [f32],
-    ) {
-        let lanes = path.lanes();
+    unsafe fn add(&self, singles: &[f32], vectors: &[f32], rows: usize, run: usize, height: usize, sums: &mut [f32]) {
+        let (path, lanes) = (self.path, self.path.lanes());
         let last_row = (self.runs[0] - 1) * self.runs[2] + (rows - 1) * self.to_next_row;
         assert!(sums.len() >= last_row + run.next_multiple_of(lanes), "room for the sums");
         let mut at = 0;
@@ -441,7 +437,7 @@ impl<const G: usize, const R: usize, const N: usize> Task for Rows<'_, G, R, N> 
     #[inline(always)]
     fn run<V: Vector>(self) {
         let Work { tiles, height, singles, vectors, last, rows, sums: to } = self.0;
-        let Tiles { single_steps, vector_steps, width, to_next_row, runs: [_, single_run, to_next_run] } = *tiles;
+        let Tiles { single_steps, vector_steps, width, to_next_row, runs: [_, single_run, to_next_run], .. } = *tiles;
         let last = V::first(last);
         for row in (0..rows).step_by(R) {
             // SAFETY: whoever made the work vouches for all places.

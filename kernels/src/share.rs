@@ -38,10 +38,15 @@ impl Awake {
     /// Keeps all other threads of the pool awake.
     pub fn new() -> Self {
         let over = Arc::new(AtomicBool::new(false));
-        let own = usize::from(rayon::current_thread_index().is_some());
-        for _ in own..rayon::current_num_threads() {
+        let owner = rayon::current_thread_index();
+        for _ in usize::from(owner.is_some())..rayon::current_num_threads() {
             let over = over.clone();
-            rayon::spawn(move || wait(&over));
+            rayon::spawn(move || {
+                // The thread whose work it is must not begin to wait for the end of it.
+                if owner.is_none() || rayon::current_thread_index() != owner {
+                    wait(&over);
+                }
+            });
         }
         Self { over }
     }

@@ -20,7 +20,6 @@ use crate::train::metrics;
 
 /// Measures and shows.
 pub fn run(args: &EvalArgs, output: Output) -> Result<(), Failure> {
-    crate::exec::compute_here();
     let task = Task {
         model: args.model.clone(),
         graph: args.graph.clone(),

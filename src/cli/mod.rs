@@ -46,6 +46,7 @@ use serde_json::json;
 use verbs::ApiVerb;
 
 use crate::api;
+use crate::exec;
 
 /// Does what the command line asks for.
 pub fn run(args: Args) -> ExitCode {
@@ -116,7 +117,10 @@ where
     let pressed = Arc::new(AtomicBool::new(false));
     let seen = pressed.clone();
     block_on(async move {
-        let mut work = tokio::task::spawn_blocking(move || work(&seen));
+        let mut work = tokio::task::spawn_blocking(move || {
+            exec::compute_here();
+            work(&seen)
+        });
         let done = tokio::select! {
             done = &mut work => done,
             _ = tokio::signal::ctrl_c() => {

@@ -62,7 +62,6 @@ pub fn run(args: &RunArgs, output: Output) -> Result<(), Failure> {
         let (cancelled, mut tell) = (|| asked().may_end(), |progress: &_| meter.update(progress));
         let mut run = Run { keep: Some(keep), ..Run::new(&cancelled, &mut tell) };
         let given = Given { model: upload.as_ref(), extra: &extra, data: &dataset };
-        crate::exec::compute_here();
         let report = crate::recipe::run::run(&recipe, &given, &out, &mut run);
         meter.finish();
         report.map_err(|error| match error {

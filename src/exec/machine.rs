@@ -22,8 +22,14 @@ pub fn threads() -> usize {
 }
 
 /// Makes the calling thread one of those that compute, where nothing was computed before in this process: then work is
-/// handed to the others without waking this one in between. It must be the thread that computes until the process ends.
+/// handed to the others without waking this one in between. It is the thread that computes from then on.
 pub fn compute_here() {
+    let asked = std::env::var("RAYON_NUM_THREADS").ok().and_then(|threads| threads.parse().ok());
+    let threads = asked.or_else(|| std::thread::available_parallelism().ok().map(usize::from)).unwrap_or(1);
+    // A pool that is this thread alone would leave nobody for work that others hand out.
+    if threads == 1 {
+        return;
+    }
     if let Err(error) = rayon::ThreadPoolBuilder::new().use_current_thread().build_global() {
         tracing::debug!(%error, "the threads that compute are there already");
     }

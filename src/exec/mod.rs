@@ -11,7 +11,7 @@
 //! numbers. Those that are trained come first in the buffers, frozen ones and running statistics behind them.
 //!
 //! There are two ways to compute, and [`Session::executor`] says which one a graph takes. Where all operators are covered
-//! and there is one input of samples, an execution plan is made ([`plan`]): kernels of our own, in memory that is laid out
+//! and there is one input of samples, an execution plan is made (`plan`): kernels of our own, in memory that is laid out
 //! before. All else is done by `kernels` over candle's tensors, operator by operator; the tape of a forward pass is the
 //! session's own, a list that is walked back in a loop, so that no graph is too deep. No candle type leaves this module.
 //!

@@ -2,8 +2,8 @@
 //!
 //! | | bits of precision | from `f32` |
 //! |---|---|---|
-//! | [`f16`] | 11 | [`f32_to_f16`], rounded to nearest, ties to even |
-//! | [`bf16`] | 8 | [`f32_to_bf16`], rounded to nearest, ties to even |
+//! | `f16` | 11 | [`f32_to_f16`], rounded to nearest, ties to even |
+//! | `bf16` | 8 | [`f32_to_bf16`], rounded to nearest, ties to even |
 //! | `i8` | 8 | [`int8`], by a scale |
 //!
 //! Every path gives the same bits as the `half` crate, also for what is no number: it stays none, and quiet. Large arrays

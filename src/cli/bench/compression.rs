@@ -56,7 +56,7 @@ fn decompositions([rows, cols]: [usize; 2]) -> [Case; 2] {
     // As many vectors as are asked for and no more, as the peer computes them.
     let sketch = Sketch { rank: RANK, more: 0, iterations: 2, seed: 1 };
     let three = Rule { least: 3, ..Rule::TWO_SECONDS };
-    let of = move |decompose: fn(&[f32], [usize; 2], Sketch) -> Result<Svd, Failure>| {
+    let of = move |decompose: Decompose| {
         move || Ok(Decomposed { a: normal(rows * cols, 1), shape: [rows, cols], sketch, decompose })
     };
     let all = of(|a, [rows, cols], _| Svd::thin(a, rows, cols).map_err(defect));
@@ -64,11 +64,14 @@ fn decompositions([rows, cols]: [usize; 2]) -> [Case; 2] {
     [Case::new(format!("svd_{rows}x{cols}"), all).by(three), Case::new(format!("rsvd{RANK}_{rows}x{cols}"), largest)]
 }
 
+/// Decomposes a matrix of these sizes.
+type Decompose = fn(&[f32], [usize; 2], Sketch) -> Result<Svd, Failure>;
+
 struct Decomposed {
     a: Vec<f32>,
     shape: [usize; 2],
     sketch: Sketch,
-    decompose: fn(&[f32], [usize; 2], Sketch) -> Result<Svd, Failure>,
+    decompose: Decompose,
 }
 
 impl Work for Decomposed {

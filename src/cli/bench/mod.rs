@@ -27,24 +27,24 @@ use super::failure::{Exit, Failure};
 use super::interruptible;
 use super::output::{Output, table};
 use super::progress::Meter;
+use crate::exec;
 use crate::recipe::run::Progress;
 use case::{Case, Remark};
 use measure::Timing;
 
 /// Measures the cases that were asked for and shows them.
 pub fn run(args: &BenchArgs, output: Output) -> Result<(), Failure> {
-    crate::exec::compute_here();
     let cases = chosen(all(), &args.filter)?;
     if args.list {
         let names: Vec<&str> = cases.iter().map(|case| case.name.as_str()).collect();
         output.answer(|| names.join("\n"), || json!(names));
         return Ok(());
     }
-    let head = format!("{} instructions, {} threads", Path::chosen().name(), rayon::current_num_threads());
-    if output.is_json() {
-        output.note(&head);
-    }
-    let results = interruptible(move |pressed| {
+    let (head, results) = interruptible(move |pressed| {
+        let head = format!("{} instructions, {} threads", Path::chosen().name(), exec::threads());
+        if output.is_json() {
+            output.note(&head);
+        }
         let mut meter = Meter::new(output);
         let mut results = Vec::new();
         for (done, case) in cases.iter().enumerate() {
@@ -57,7 +57,7 @@ pub fn run(args: &BenchArgs, output: Output) -> Result<(), Failure> {
             results.push(result);
         }
         meter.finish();
-        Ok(results)
+        Ok((head, results))
     })?;
     if !output.is_json() {
         let header = ["case", "ms", "least ms", "runs", "rate", "remark"];

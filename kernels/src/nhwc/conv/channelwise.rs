@@ -8,6 +8,9 @@
 //! registers over an image. Each of at most [`CHUNKS`] parts of the batch has sums of its own, which are added in their
 //! order.
 
+// Tiles are arrays that the compiler keeps in registers: it does where they are walked over by place.
+#![allow(clippy::needless_range_loop)]
+
 use super::source::{Frame, Slabs};
 use super::{Conv, SLAB, Upstream, Window};
 use crate::nhwc::CHUNKS;

@@ -8,17 +8,18 @@ use super::sweep::{End, Sweep};
 use super::{Epilogue, Old};
 use crate::scratch::with_scratch;
 use crate::share::{Shared, share};
-use crate::simd::Path;
 
 /// Slabs that weights are read once for.
 const IMAGES_AT_ONCE: usize = 4;
 /// Weights of so many numbers are worth being read for several images at once.
 const LARGE_WEIGHTS: usize = 1 << 17;
 
+/// Called with the number of a slab and its rows of the result.
+pub(super) type After<'a> = &'a (dyn Fn(usize, &[f32]) + Sync);
+
 /// See the [module documentation](self).
 #[derive(Debug, Clone)]
 pub(super) struct Correlation {
-    pub(super) path: Path,
     pub(super) batch: usize,
     pub(super) groups: usize,
     pub(super) frame: Frame,
@@ -51,7 +52,7 @@ impl Correlation {
         result: &mut [f32],
         epilogue: Epilogue<'_>,
         old: Old,
-        after: Option<&(dyn Fn(usize, &[f32]) + Sync)>,
+        after: Option<After<'_>>,
     ) {
         assert_eq!(source.len(), self.batch * self.frame.image_len(), "size of the source");
         let items = self.batch * self.slabs.count();
@@ -195,7 +196,7 @@ impl Job<'_> {
             unsafe {
                 let source = framed.wrapping_add(if *channelwise { block.first } else { group * group_in });
                 let result = self.result.start().add(at);
-                sweep.block(self.correlation.path, rows.clone(), source, weights.as_ptr(), result, block.channels, end);
+                sweep.block(rows.clone(), source, weights.as_ptr(), result, block.channels, end);
             }
         }
     }

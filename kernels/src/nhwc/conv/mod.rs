@@ -5,7 +5,7 @@
 //! ```
 //!
 //! There is no im2col: an image is copied into a frame of zeros that stays in the cache, and sums run over what lies
-//! together there ([`sweep`]). A thread takes an image at a time.
+//! together there (`sweep`). A thread takes an image at a time.
 
 mod blocks;
 mod channelwise;
@@ -331,11 +331,10 @@ fn forward(conv: &Conv) -> Correlation {
     let row_taps = (joins && stride[1] == 1).then_some(kw);
     let (taps, width) = (taps.collect(), blocks.block(0).width);
     let sweep = match channelwise {
-        true => Sweep::channelwise(&pixels, taps),
-        false => Sweep::new(&pixels, taps, row_taps, width, conv.path.lanes()),
+        true => Sweep::channelwise(&pixels, taps, conv.path),
+        false => Sweep::new(&pixels, taps, row_taps, width, conv.path),
     };
     Correlation {
-        path: conv.path,
         batch: conv.batch,
         groups,
         frame,
@@ -410,8 +409,8 @@ fn input_gradient(conv: &Conv) -> Correlation {
         };
         let (taps, width) = (taps.collect(), blocks.block(0).width);
         match channelwise {
-            true => Sweep::channelwise(&pixels, taps),
-            false => Sweep::new(&pixels, taps, joins.then_some(kw), width, conv.path.lanes()),
+            true => Sweep::channelwise(&pixels, taps, conv.path),
+            false => Sweep::new(&pixels, taps, joins.then_some(kw), width, conv.path),
         }
     };
     let sweeps: Vec<Sweep> = sweeps.map(sweep).collect();
@@ -419,7 +418,6 @@ fn input_gradient(conv: &Conv) -> Correlation {
     let seen = before[0] + furthest[0] as usize + 1;
     Correlation {
         slabs: Slabs::new(rows, 1, seen, &frame, 0, SLAB),
-        path: conv.path,
         batch: conv.batch,
         groups,
         frame,

@@ -9,6 +9,9 @@
 //! kernel are next to each other and pixels too, a number of the source that is loaded once serves all taps it is under
 //! ([`RowTiles`]); in general it is loaded once a tap ([`Tiles`]).
 
+// Tiles are arrays that the compiler keeps in registers: it does where they are walked over by place.
+#![allow(clippy::needless_range_loop)]
+
 use std::ops::Range;
 
 use crate::simd::{self, Path, Task, Vector};
@@ -34,6 +37,7 @@ struct Segment {
 /// Pixels of the result that are summed alike. See the [module documentation](self).
 #[derive(Debug, Clone)]
 pub(super) struct Sweep {
+    path: Path,
     /// Numbers of the source from one pixel to the next.
     step: usize,
     /// Numbers of the result from one pixel to the next.
@@ -79,14 +83,9 @@ const ROW_TILE: usize = 8;
 
 impl Sweep {
     /// The sums at `pixels`. `row` says that each tap is a row of so many, next to each other as the pixels are.
-    pub(super) fn new(
-        pixels: &Pixels,
-        taps: Vec<Tap>,
-        row: Option<usize>,
-        lanes_in_block: usize,
-        lanes: usize,
-    ) -> Self {
+    pub(super) fn new(pixels: &Pixels, taps: Vec<Tap>, row: Option<usize>, lanes_in_block: usize, path: Path) -> Self {
         let Pixels { count: [height, width], from, steps, to, result_steps } = *pixels;
+        let lanes = path.lanes();
         // Where there are few registers, two vectors a pixel leave room for half as many pixels.
         let most = if lanes_in_block > lanes && lanes < 16 { ROW_TILE / 2 } else { ROW_TILE };
         let row = row.filter(|taps| matches!(taps, 3 | 5) && width >= 4 && (most == ROW_TILE || width % 4 == 0));
@@ -118,12 +117,21 @@ impl Sweep {
                 x += pixels;
             }
         }
-        Self { step: steps[1], result_step: result_steps[1], taps, row, channelwise: false, segments, rows: height }
+        Self {
+            path,
+            step: steps[1],
+            result_step: result_steps[1],
+            taps,
+            row,
+            channelwise: false,
+            segments,
+            rows: height,
+        }
     }
 
     /// The sums at `pixels`, of each channel for itself: `source[pixel + tap, channel] * weight[tap, channel]`.
-    pub(super) fn channelwise(pixels: &Pixels, taps: Vec<Tap>) -> Self {
-        Self { channelwise: true, ..Self::new(pixels, taps, None, 0, 0) }
+    pub(super) fn channelwise(pixels: &Pixels, taps: Vec<Tap>, path: Path) -> Self {
+        Self { channelwise: true, ..Self::new(pixels, taps, None, 0, path) }
     }
 
     /// How many rows of pixels there are.
@@ -139,7 +147,6 @@ impl Sweep {
     /// `result` and the residual are in memory that nobody else writes to, and nobody else reads the result.
     pub(super) unsafe fn block(
         &self,
-        path: Path,
         rows: Range<usize>,
         source: *const f32,
         weights: *const f32,
@@ -151,7 +158,7 @@ impl Sweep {
             let in_row = segments.len() / self.rows;
             let segments = &segments[rows.start * in_row..rows.end.min(self.rows) * in_row];
             let work = Work { sweep: self, segments, source, weights, result, channels, end };
-            if channels <= path.lanes() { work.segments::<1>(path, *width) } else { work.segments::<2>(path, *width) }
+            if channels <= self.path.lanes() { work.segments::<1>(*width) } else { work.segments::<2>(*width) }
         }
     }
 }
@@ -170,7 +177,8 @@ struct Work<'a> {
 
 impl<'a> Work<'a> {
     /// All segments, which are of `width` pixels, with `N` vectors a pixel.
-    fn segments<const N: usize>(self, path: Path, width: usize) {
+    fn segments<const N: usize>(self, width: usize) {
+        let path = self.sweep.path;
         match (self.sweep.row, width) {
             (Some(3), 8) => self.row_tiles::<8, N, 3>(path),
             (Some(3), 7) => self.row_tiles::<7, N, 3>(path),

@@ -13,6 +13,11 @@
 //!   by weights   each thread has some of the sums and goes over all images: where the weight is large
 //! ```
 
+// Tiles are arrays that the compiler keeps in registers: it does where they are walked over by place.
+#![allow(clippy::needless_range_loop)]
+
+use rayon::prelude::*;
+
 use super::source::{Frame, Slabs};
 use super::{Conv, Upstream, Window};
 use crate::nhwc::CHUNKS;
@@ -153,15 +158,21 @@ impl WeightGradient {
 
     /// Adds the sums of the chunks and puts them in their places of the weight.
     fn collect(&self, scratch: &mut [f32], dw: &mut [f32]) {
+        // Numbers that one thread takes at least.
+        const PIECE: usize = 1 << 13;
         let (sums, others) = scratch.split_at_mut(self.sums());
-        for other in others.chunks_exact(sums.len()) {
-            sums.iter_mut().zip(other).for_each(|(sum, other)| *sum += other);
-        }
+        let len = sums.len();
+        sums.par_chunks_mut(PIECE).enumerate().for_each(|(piece, sums)| {
+            for other in others.chunks_exact(len) {
+                sums.iter_mut().zip(&other[piece * PIECE..]).for_each(|(sum, other)| *sum += other);
+            }
+        });
         let ([inner, _], [outer, _], [kh, kw]) = (self.channels_in, self.channels_out, self.kernel);
         let [numbers, rows] = self.sums_of_run();
         let (taps, width) = (kh * kw, self.frame.channels);
         let joins = self.runs.len() == kh;
-        for (out, dw) in dw.chunks_exact_mut(inner * taps).enumerate() {
+        let filters = dw.par_chunks_exact_mut(inner * taps).with_min_len((PIECE / (inner * taps)).max(1));
+        filters.enumerate().for_each(|(out, dw)| {
             let (group, out) = (out / outer, out % outer);
             for (channel, dw) in dw.chunks_exact_mut(taps).enumerate() {
                 let (panel, channel) = if self.panels > 1 { (channel / width, channel % width) } else { (0, channel) };
@@ -174,7 +185,7 @@ impl WeightGradient {
                     };
                 }
             }
-        }
+        });
     }
 
     /// Numbers of a strip: of some channels of `dy`, copied to lie together.
@@ -205,6 +216,7 @@ impl WeightGradient {
         let [numbers, rows_of_run] = self.sums_of_run();
         let (pixel, strip) = if self.packs() { (STRIP, self.strip_len()) } else { (all_out, STRIP) };
         let tiles = Tiles {
+            path: self.path,
             single_steps: [self.places[1] * pixel, pixel],
             vector_steps: self.steps,
             width: self.places[1],
@@ -230,7 +242,7 @@ impl WeightGradient {
                 for (number, run) in self.runs.iter().enumerate().step_by(at_once) {
                     let sums = &mut sums[number * numbers * rows_of_run..];
                     // SAFETY: the places of these rows lie in the framed slab and in the gradient's image.
-                    unsafe { tiles.add(self.path, &x[*run..], singles, self.run, outer, rows.len(), sums) };
+                    unsafe { tiles.add(&x[*run..], singles, self.run, outer, rows.len(), sums) };
                 }
                 continue;
             }
@@ -239,7 +251,7 @@ impl WeightGradient {
                     let dy = &singles[(out - first) / STRIP * strip..];
                     let sums = &mut sums[self.sums_of_out(out - first) + number * numbers..];
                     // SAFETY: as above.
-                    unsafe { tiles.add(self.path, dy, &x[*run..], STRIP.min(end - out), self.run, rows.len(), sums) };
+                    unsafe { tiles.add(dy, &x[*run..], STRIP.min(end - out), self.run, rows.len(), sums) };
                 }
             }
         }
@@ -329,6 +341,7 @@ impl WeightGradient {
 /// Products of two factors, summed over the pixels of some rows. Two numbers are `[height, width]`.
 #[derive(Clone, Copy)]
 struct Tiles {
+    path: Path,
     /// Numbers from one pixel to the next of the factor that is read number by number.
     single_steps: [usize; 2],
     /// Numbers from one pixel to the next of the factor that is read in vectors.
@@ -352,17 +365,8 @@ impl Tiles {
     /// # Safety
     ///
     /// For `height` rows of pixels these numbers are in the slices, and `sums` has as many rows.
-    unsafe fn add(
-        &self,
-        path: Path,
-        singles: &[f32],
-        vectors: &[f32],
-        rows: usize,
-        run: usize,
-        height: usize,
-        sums: &mut [f32],
-    ) {
-        let lanes = path.lanes();
+    unsafe fn add(&self, singles: &[f32], vectors: &[f32], rows: usize, run: usize, height: usize, sums: &mut [f32]) {
+        let (path, lanes) = (self.path, self.path.lanes());
         let last_row = (self.runs[0] - 1) * self.runs[2] + (rows - 1) * self.to_next_row;
         assert!(sums.len() >= last_row + run.next_multiple_of(lanes), "room for the sums");
         let mut at = 0;
@@ -433,7 +437,7 @@ impl<const G: usize, const R: usize, const N: usize> Task for Rows<'_, G, R, N> 
     #[inline(always)]
     fn run<V: Vector>(self) {
         let Work { tiles, height, singles, vectors, last, rows, sums: to } = self.0;
-        let Tiles { single_steps, vector_steps, width, to_next_row, runs: [_, single_run, to_next_run] } = *tiles;
+        let Tiles { single_steps, vector_steps, width, to_next_row, runs: [_, single_run, to_next_run], .. } = *tiles;
         let last = V::first(last);
         for row in (0..rows).step_by(R) {
             // SAFETY: whoever made the work vouches for all places.

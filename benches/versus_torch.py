@@ -26,6 +26,7 @@ def arguments():
     parser.add_argument("--rounds", type=int, default=3, metavar="N", help="how often each side is measured")
     parser.add_argument("--filter", action="append", default=[], metavar="PREFIX", help="cases whose names begin so")
     parser.add_argument("--threads", type=int, default=os.cpu_count(), metavar="N", help="threads of both sides")
+    parser.add_argument("--least", action="store_true", help="compare least times, not medians: for a machine in use")
     form = parser.add_mutually_exclusive_group()
     form.add_argument("--markdown", action="store_true", help="print a table for documents")
     form.add_argument("--json", action="store_true", help="print one JSON document")
@@ -34,7 +35,10 @@ def arguments():
 
 def niwaki(program, *words):
     """What `niwaki bench` prints."""
-    return subprocess.run([program, "bench", *words], check=True, stdout=subprocess.PIPE, text=True).stdout
+    done = subprocess.run([program, "bench", *words], capture_output=True, text=True)
+    if done.returncode:
+        raise SystemExit(done.stderr)
+    return done.stdout
 
 
 def ours(program, name):
@@ -45,31 +49,32 @@ def ours(program, name):
 
 
 class Result:
-    """A case and what was measured of it, one entry a round."""
+    """A case and what was measured of it, one entry a round. `time` is which of the times of a line counts."""
 
-    def __init__(self, name, variants):
+    def __init__(self, name, variants, time):
         self.name = name
         self.variants = variants
+        self.time = time
         self.ours, self.theirs = [], []
 
     def measure(self, program):
         self.ours.append(ours(program, self.name))
         if self.variants:
             lines = {suffix: case.measure() for suffix, case in self.variants.items()}
-            layout = min(lines, key=lambda suffix: lines[suffix]["ms"])
+            layout = min(lines, key=lambda suffix: lines[suffix][self.time])
             self.theirs.append(lines[layout] | {"layout": LAYOUTS[layout] if len(lines) > 1 else None})
 
     def ratios(self):
-        return [theirs["ms"] / ours["ms"] for ours, theirs in zip(self.ours, self.theirs)]
+        return [theirs[self.time] / ours[self.time] for ours, theirs in zip(self.ours, self.theirs)]
 
     def summary(self):
         """All of it over the rounds so far."""
-        found = {"name": self.name, "niwaki_ms": statistics.median(line["ms"] for line in self.ours)}
+        found = {"name": self.name, "niwaki_ms": statistics.median(line[self.time] for line in self.ours)}
         for key in ("mse", "executor"):
             if key in self.ours[-1]:
                 found[f"niwaki_{key}"] = self.ours[-1][key]
         if self.theirs:
-            found["torch_ms"] = statistics.median(line["ms"] for line in self.theirs)
+            found["torch_ms"] = statistics.median(line[self.time] for line in self.theirs)
             found["torch_layout"] = statistics.mode(line["layout"] for line in self.theirs)
             if "mse" in self.theirs[-1]:
                 found["torch_mse"] = self.theirs[-1]["mse"]
@@ -81,7 +86,7 @@ class Result:
         return found
 
 
-def results(names, cases):
+def results(names, cases, time):
     """Our cases with what they are compared with; that there is nothing of ours that the peer lacks is checked here."""
     theirs = {case.name: case for case in cases}
     found = []
@@ -89,7 +94,7 @@ def results(names, cases):
         variants = {suffix: theirs.pop(name + suffix) for suffix in LAYOUTS if name + suffix in theirs}
         if not variants and name != "peak_fma":
             raise SystemExit(f"torch_cases.py has no case {name}")
-        found.append(Result(name, variants))
+        found.append(Result(name, variants, time))
     if theirs:
         raise SystemExit(f"niwaki has no case {', '.join(theirs)}")
     return found
@@ -135,7 +140,7 @@ def main():
     torch.set_num_threads(args.threads)
     filters = [word for prefix in args.filter for word in ("--filter", prefix)]
     names = niwaki(args.niwaki, "--list", *filters).split()
-    measured = results(names, torch_cases.cases(args.filter))
+    measured = results(names, torch_cases.cases(args.filter), "min" if args.least else "ms")
     for round_ in range(args.rounds):
         for result in measured:
             result.measure(args.niwaki)

@@ -166,6 +166,22 @@ impl<'a> Shared<'a> {
         // SAFETY: they lie inside of what was borrowed, and the caller vouches for the rest.
         unsafe { std::slice::from_raw_parts_mut(self.start.add(at), len) }
     }
+
+    /// The `len` numbers from `at` on, to read.
+    ///
+    /// # Panics
+    ///
+    /// If there are not so many.
+    ///
+    /// # Safety
+    ///
+    /// Nobody writes to these numbers while the slice is there.
+    #[inline(always)]
+    pub unsafe fn read(self, at: usize, len: usize) -> &'a [f32] {
+        assert!(at <= self.len && len <= self.len - at, "{len} numbers from {at} on, of {}", self.len);
+        // SAFETY: they lie inside of what was borrowed, and the caller vouches that nobody writes.
+        unsafe { std::slice::from_raw_parts(self.start.add(at), len) }
+    }
 }
 
 #[cfg(test)]

@@ -7,10 +7,8 @@
 //! Products are those of the `gemm` crate, whose threads share out tiles of the result: within a tile, the order of the
 //! additions is the same for any number of them.
 
-use gemm::Parallelism;
-
-use super::conv::Old;
 use super::divide;
+use crate::matmul::{Matrix, Old, Threads, multiply};
 use crate::simd::{self, Path, Task, Vector};
 
 /// The sizes of a layer.
@@ -26,13 +24,6 @@ pub struct Linear {
     pub path: Path,
 }
 
-/// A matrix that lies in a slice.
-struct Matrix<'a> {
-    data: &'a [f32],
-    row_stride: usize,
-    column_stride: usize,
-}
-
 impl Linear {
     /// The output; `relu` makes negative numbers zero.
     pub fn forward(&self, x: &[f32], weight: &[f32], bias: Option<&[f32]>, y: &mut [f32], relu: bool) {
@@ -42,9 +33,8 @@ impl Linear {
         } else {
             Old::Dropped
         };
-        let x = Matrix { data: x, row_stride: self.inner, column_stride: 1 };
-        let turned = Matrix { data: weight, row_stride: 1, column_stride: self.inner };
-        multiply([self.batch, self.inner, self.outer], x, turned, y, old);
+        let (x, weight) = (Matrix::new(x, self.batch, self.inner), Matrix::new(weight, self.outer, self.inner));
+        multiply(y, x, weight.transposed(), old, Threads::All);
         if relu {
             divide::pieces(y, 1, |_, y| simd::run(self.path, Relu(y)));
         }
@@ -52,50 +42,14 @@ impl Linear {
 
     /// The gradient at the input.
     pub fn input_gradient(&self, dy: &[f32], weight: &[f32], dx: &mut [f32], old: Old) {
-        let dy = Matrix { data: dy, row_stride: self.outer, column_stride: 1 };
-        let weight = Matrix { data: weight, row_stride: self.inner, column_stride: 1 };
-        multiply([self.batch, self.outer, self.inner], dy, weight, dx, old);
+        let (dy, weight) = (Matrix::new(dy, self.batch, self.outer), Matrix::new(weight, self.outer, self.inner));
+        multiply(dx, dy, weight, old, Threads::All);
     }
 
     /// The gradient at the weight.
     pub fn weight_gradient(&self, x: &[f32], dy: &[f32], dw: &mut [f32], old: Old) {
-        let turned = Matrix { data: dy, row_stride: 1, column_stride: self.outer };
-        let x = Matrix { data: x, row_stride: self.inner, column_stride: 1 };
-        multiply([self.outer, self.batch, self.inner], turned, x, dw, old);
-    }
-}
-
-/// `out = a b`, or `out += a b`, for `a [m, k]`, `b [k, n]`, `out [m, n]`.
-fn multiply([m, k, n]: [usize; 3], a: Matrix<'_>, b: Matrix<'_>, out: &mut [f32], old: Old) {
-    let reaches = |matrix: &Matrix<'_>, rows: usize, columns: usize| {
-        (rows - 1) * matrix.row_stride + (columns - 1) * matrix.column_stride < matrix.data.len()
-    };
-    assert!(m * k * n > 0 && reaches(&a, m, k) && reaches(&b, k, n) && out.len() == m * n, "sizes of a product");
-    let added = old == Old::Added;
-    // SAFETY: all places of both matrices were checked to lie inside their slices, `out` has m * n numbers, is borrowed
-    // mutably and so overlaps neither, and strides are far below isize::MAX because the slices exist.
-    unsafe {
-        gemm::gemm(
-            m,
-            n,
-            k,
-            out.as_mut_ptr(),
-            1,
-            n as isize,
-            added,
-            a.data.as_ptr(),
-            a.column_stride as isize,
-            a.row_stride as isize,
-            b.data.as_ptr(),
-            b.column_stride as isize,
-            b.row_stride as isize,
-            if added { 1.0 } else { 0.0f32 },
-            1.0f32,
-            false,
-            false,
-            false,
-            Parallelism::Rayon(rayon::current_num_threads()),
-        );
+        let (x, dy) = (Matrix::new(x, self.batch, self.inner), Matrix::new(dy, self.batch, self.outer));
+        multiply(dw, dy.transposed(), x, old, Threads::All);
     }
 }
 

@@ -34,7 +34,6 @@
 mod gru;
 mod lstm;
 mod panels;
-mod shared;
 #[cfg(test)]
 mod testing;
 

@@ -3,11 +3,11 @@
 use rayon::prelude::*;
 
 use super::super::panels::{Layout, Product, Rows, Start, span};
-use super::super::shared::Shared;
 use super::super::{Weights, copy_rows, part};
 use super::cell::{Back, BackReset, BackStates};
 use super::{GATES, Gru, GruGradients, GruUpstream, SLOTS};
 use crate::matmul::{Matrix, Old, Threads, multiply};
+use crate::share::Shared;
 use crate::simd;
 
 impl Gru {
@@ -155,7 +155,7 @@ impl Pass<'_> {
             let output = shape.output_row(step, self.direction, sample) * h;
             let states = &self.states[row * h..][..span(count, stride * h, h)];
             // SAFETY: rows of this block's samples, which no other block touches; they are used in this step alone.
-            let gates = unsafe { self.slots.part(row * SLOTS * h, span(count, stride * SLOTS * h, SLOTS * h)) };
+            let gates = unsafe { self.slots.slice(row * SLOTS * h, span(count, stride * SLOTS * h, SLOTS * h)) };
             let dy = self.upstream.y.map(|dy| &dy[output..][..count * h]);
             let back = Back { count, hidden: h, gates, states, stride, d_state, sums };
             simd::run(path, BackStates { back, dy });
@@ -172,14 +172,14 @@ impl Pass<'_> {
             if let Some(dx) = self.dx {
                 let start = if self.direction == 0 { Start::Zero } else { Start::Old };
                 // SAFETY: as for `gates`.
-                let dx = unsafe { dx.part(row * features, span(count, stride * features, features)) };
+                let dx = unsafe { dx.slice(row * features, span(count, stride * features, features)) };
                 product(0, gates, 0, start, dx, stride * features, features);
             }
         }
         if let Some(first) = self.state {
             let place = (self.direction * shape.samples + sample) * h;
             // SAFETY: as for `gates`.
-            let first = unsafe { first.part(place, count * h) };
+            let first = unsafe { first.slice(place, count * h) };
             copy_rows(&d_state[..count * padded], padded, first, h, h);
         }
     }

@@ -3,10 +3,10 @@
 use rayon::prelude::*;
 
 use super::super::panels::{Layout, Product, Rows, Start, span};
-use super::super::shared::Shared;
 use super::super::{copy_rows, part};
 use super::cell::{Gates, Keep, States};
 use super::{Gru, GruOutputs, Packed, SLOTS};
+use crate::share::Shared;
 use crate::simd;
 
 pub(super) fn run(
@@ -83,7 +83,7 @@ impl Pass<'_> {
         if let Some([_, states]) = self.kept.as_ref().filter(|_| steps > 0) {
             let row = shape.row(shape.step_at(0, self.backwards), sample);
             // SAFETY: rows of this block's samples, which no other block touches.
-            let first = unsafe { states.part(row * h, states_len) };
+            let first = unsafe { states.slice(row * h, states_len) };
             copy_rows(&state[..count * padded], padded, first, stride * h, h);
         }
         // A product into the sums from a slot on.
@@ -112,11 +112,11 @@ impl Pass<'_> {
             // SAFETY: rows of this block's samples, which no other block touches; they are used in this step alone.
             let (y, kept) = unsafe {
                 let kept = self.kept.as_ref().map(|[gates, states]| Keep {
-                    gates: gates.part(row * SLOTS * h, span(count, stride * SLOTS * h, SLOTS * h)),
-                    states: next.map(|next| states.part(shape.row(next, sample) * h, states_len)),
+                    gates: gates.slice(row * SLOTS * h, span(count, stride * SLOTS * h, SLOTS * h)),
+                    states: next.map(|next| states.slice(shape.row(next, sample) * h, states_len)),
                     stride,
                 });
-                (self.y.part(output, count * h), kept)
+                (self.y.slice(output, count * h), kept)
             };
             let reset = (!self.gru.reset_after).then_some(&*reset);
             simd::run(path, States { count, hidden: h, z, reset, state, y, kept });
@@ -124,7 +124,7 @@ impl Pass<'_> {
         if let Some(last) = self.state {
             let place = (self.direction * shape.samples + sample) * h;
             // SAFETY: as above.
-            let last = unsafe { last.part(place, count * h) };
+            let last = unsafe { last.slice(place, count * h) };
             copy_rows(&state[..count * padded], padded, last, h, h);
         }
     }

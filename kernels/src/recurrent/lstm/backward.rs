@@ -3,11 +3,11 @@
 use rayon::prelude::*;
 
 use super::super::panels::{Layout, Product, Rows, Start, span};
-use super::super::shared::Shared;
 use super::super::{Weights, copy_rows, part};
 use super::cell::{Backward, Rows as CellRows};
 use super::{GATES, Kept, Lstm, LstmGradients, LstmState, LstmUpstream};
 use crate::matmul::{Matrix, Old, Threads, multiply};
+use crate::share::Shared;
 use crate::simd;
 
 impl Lstm {
@@ -158,7 +158,7 @@ impl Pass<'_> {
             };
             let output = shape.output_row(step, self.direction, sample) * h;
             // SAFETY: rows of this block's samples, which no other block touches; they are used in this step alone.
-            let dz = unsafe { self.kept.gates.part(row * gates, span(count, stride * gates, gates)) };
+            let dz = unsafe { self.kept.gates.slice(row * gates, span(count, stride * gates, gates)) };
             simd::run(
                 path,
                 Backward {
@@ -198,7 +198,7 @@ impl Pass<'_> {
                         rows,
                         start: if self.direction == 0 { Start::Zero } else { Start::Old },
                         // SAFETY: as for `dz`.
-                        out: unsafe { dx.part(row * features, span(count, stride * features, features)) },
+                        out: unsafe { dx.slice(row * features, span(count, stride * features, features)) },
                         out_stride: stride * features,
                         columns: features,
                     },
@@ -209,7 +209,7 @@ impl Pass<'_> {
             if let Some(first) = first {
                 let place = (self.direction * shape.samples + sample) * h;
                 // SAFETY: as for `dz`.
-                let first = unsafe { first.part(place, count * h) };
+                let first = unsafe { first.slice(place, count * h) };
                 copy_rows(&values[..count * padded], padded, first, h, h);
             }
         }

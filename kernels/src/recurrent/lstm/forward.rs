@@ -3,10 +3,10 @@
 use rayon::prelude::*;
 
 use super::super::panels::{Product, Rows, Start, span};
-use super::super::shared::Shared;
 use super::super::{Shape, copy_rows, part};
 use super::cell::{Forward, Keep};
 use super::{GATES, Kept, Lstm, LstmOutputs, LstmState, Packed};
+use crate::share::Shared;
 use crate::simd;
 
 pub(super) fn run(
@@ -92,7 +92,7 @@ impl Pass<'_> {
         let kept_len = span(count, stride * h, h);
         if let Some(kept) = self.kept.as_ref().filter(|_| steps > 0) {
             // SAFETY: rows of this block's samples, which no other block touches.
-            let first = unsafe { kept.states.part(kept_at(shape.step_at(0, self.backwards)) * h, kept_len) };
+            let first = unsafe { kept.states.slice(kept_at(shape.step_at(0, self.backwards)) * h, kept_len) };
             copy_rows(&state[..count * padded], padded, first, stride * h, h);
         }
         for time in 0..steps {
@@ -111,12 +111,12 @@ impl Pass<'_> {
             // SAFETY: rows of this block's samples, which no other block touches; they are used in this step alone.
             let (y, kept) = unsafe {
                 let kept = self.kept.as_ref().map(|kept| Keep {
-                    gates: kept.gates.part(row * GATES * h, span(count, stride * GATES * h, GATES * h)),
-                    cells: kept.cells.part(row * h, kept_len),
-                    states: next.map(|next| kept.states.part(kept_at(next) * h, kept_len)),
+                    gates: kept.gates.slice(row * GATES * h, span(count, stride * GATES * h, GATES * h)),
+                    cells: kept.cells.slice(row * h, kept_len),
+                    states: next.map(|next| kept.states.slice(kept_at(next) * h, kept_len)),
                     stride,
                 });
-                (self.y.part(output, count * h), kept)
+                (self.y.slice(output, count * h), kept)
             };
             simd::run(self.lstm.path, Forward { count, hidden: h, z, cell, state, y, kept });
         }
@@ -124,7 +124,7 @@ impl Pass<'_> {
             if let Some(last) = last {
                 let place = (self.direction * shape.samples + sample) * h;
                 // SAFETY: as above.
-                let last = unsafe { last.part(place, count * h) };
+                let last = unsafe { last.slice(place, count * h) };
                 copy_rows(&values[..count * padded], padded, last, h, h);
             }
         }

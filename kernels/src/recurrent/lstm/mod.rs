@@ -16,9 +16,9 @@ mod forward;
 mod tests;
 
 use super::panels::Layout;
-use super::shared::Shared;
 use super::{Shape, WeightGradients, Weights, part};
 use crate::matmul::Matrix;
+use crate::share::Shared;
 use crate::simd::Path;
 
 const GATES: usize = 4;

@@ -221,6 +221,20 @@ fn plain(batch: usize, channels: [usize; 2], image: usize, kernel: usize, path: 
 }
 
 #[test]
+fn kernels_of_every_size_have_weight_gradients_of_the_definition() {
+    // The channels that come out fill one to seven vectors: tiles of every width, for one, three and five runs.
+    for path in Path::ALL.into_iter().filter(|path| path.is_available()) {
+        for (vectors, kernel) in (1..=7).flat_map(|vectors| [1, 2, 3, 5].map(|kernel| (vectors, kernel))) {
+            let conv = plain(1, [2, vectors * path.lanes() - 1], 4, kernel, path);
+            let data = Data::of(&conv);
+            let (x, w) = (wide(&data.x), wide(&data.w));
+            let dw = naive_gradient(&w, &data.dy, |w| naive(&conv, &x, w));
+            assert_close(&weight_gradient_of(&conv, &data), &dw, &format!("{conv:?}: weight gradient"));
+        }
+    }
+}
+
+#[test]
 fn many_channels_give_the_sums_of_the_definition() {
     // Weights in several panels and strips: sums are linear, so one number of each gradient in a random direction tells.
     for path in Path::ALL.into_iter().filter(|path| path.is_available()) {

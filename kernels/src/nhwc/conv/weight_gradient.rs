@@ -372,8 +372,10 @@ impl Tiles {
         let mut at = 0;
         while at < run {
             let left = (run - at).div_ceil(lanes);
-            // Four vectors are better taken as two and two than as three and one.
-            let vectors_at_once = if left == 4 || left == 2 { 2 } else { left.min(3) };
+            // Four vectors are better taken as two and two than as three and one, and five runs of three fill the registers
+            // of few paths.
+            let takes_two = left == 4 || (self.runs[0] == 5 && path != Path::Avx512);
+            let vectors_at_once = left.min(if takes_two { 2 } else { 3 });
             let last = run - at - (vectors_at_once - 1) * lanes;
             let (singles, vectors, sums) = (singles.as_ptr(), vectors[at..].as_ptr(), sums[at..].as_mut_ptr());
             let tile = Work { tiles: self, height, singles, vectors, last, rows, sums };
@@ -416,6 +418,7 @@ impl<'a> Work<'a> {
             3 => tiles!(3: 9 4 2 1),
             _ => tiles!(1: 16 8 4 2 1),
         }
+        assert_eq!(self.rows, 0, "rows that no tile took");
     }
 
     /// Takes as many of the first rows off as make up tiles of `size`.

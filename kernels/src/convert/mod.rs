@@ -16,7 +16,7 @@ use half::slice::HalfFloatSliceExt;
 use half::{bf16, f16};
 use rayon::prelude::*;
 
-use crate::simd::{Path, Task, Vector, run, stream};
+use crate::simd::{Path, Task, Vector, prefetch, run, stream};
 #[cfg(target_arch = "x86_64")]
 use crate::x86;
 
@@ -25,6 +25,9 @@ const CHUNK: usize = 1 << 18;
 
 /// Numbers that are converted before they are written, so few that they stay in the cache next to the processor.
 const BLOCK: usize = 2048;
+
+/// Bytes of a line of the cache.
+const LINE: usize = 64;
 
 /// As many bytes as this are written past the caches.
 const LARGE: usize = 16 << 20;
@@ -67,6 +70,8 @@ where
     from.par_chunks(CHUNK).zip(to.par_chunks_mut(CHUNK)).for_each(|(from, to)| {
         let mut block = [B::zeroed(); BLOCK];
         for (from, to) in from.chunks(BLOCK).zip(to.chunks_mut(BLOCK)) {
+            let next = from.as_ptr_range().end;
+            (0..BLOCK).step_by(LINE / size_of::<A>()).for_each(|at| prefetch(next.wrapping_add(at)));
             let block = &mut block[..from.len()];
             some(from, block);
             stream(block, to);

@@ -24,7 +24,7 @@ use rayon::prelude::*;
 use crate::simd::{Path, Task, Vector, run, stream};
 use bracket::Bracket;
 use sift::Sifted;
-pub(crate) use sift::{Block, Counts};
+pub(crate) use sift::{AHEAD, Block, Counts};
 
 /// Numbers that one task looks at.
 const CHUNK: usize = 1 << 18;

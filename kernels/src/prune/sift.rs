@@ -2,12 +2,15 @@
 
 use super::bracket::Bracket;
 use super::{BLOCK, magnitude};
-use crate::simd::{Path, Task, Vector, fence, run, stream};
+use crate::simd::{Path, Task, Vector, fence, prefetch, run, stream};
 #[cfg(target_arch = "x86_64")]
 use crate::x86;
 
 /// Numbers that are asked together whether one of them is inside.
 const GROUP: usize = 32;
+
+/// How far ahead of the numbers that are looked at others are asked for: a page of memory.
+pub(crate) const AHEAD: usize = 1024;
 
 /// Bytes of a line of the cache.
 const LINE: usize = 64;
@@ -109,6 +112,8 @@ impl Task for Block<'_> {
         }
         let mut found = 0;
         for (place, group) in (start..).step_by(GROUP).zip(values.chunks(GROUP)) {
+            prefetch(group.as_ptr().wrapping_add(AHEAD));
+            prefetch(group.as_ptr().wrapping_add(AHEAD + GROUP / 2));
             let mut any = 0u32;
             for value in group {
                 let m = magnitude(*value);

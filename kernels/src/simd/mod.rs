@@ -23,7 +23,7 @@ mod stream;
 use std::sync::OnceLock;
 
 pub use portable::Portable;
-pub use stream::{fence, stream};
+pub use stream::{fence, prefetch, stream};
 
 #[cfg(target_arch = "x86_64")]
 use crate::x86;

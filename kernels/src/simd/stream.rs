@@ -26,6 +26,16 @@ pub fn stream<T: Pod>(from: &[T], to: &mut [T]) {
     to.copy_from_slice(from);
 }
 
+/// Asks for the line of the cache that holds this place, which may be any, before it is read: a processor that sees a walk
+/// through memory does so by itself, but only to the end of a page.
+#[inline(always)]
+pub fn prefetch<T>(at: *const T) {
+    #[cfg(target_arch = "x86_64")]
+    x86::prefetch(at);
+    #[cfg(not(target_arch = "x86_64"))]
+    let _ = at;
+}
+
 /// Makes what was written past the caches visible before anything that is written later.
 pub fn fence() {
     #[cfg(target_arch = "x86_64")]

@@ -2,8 +2,8 @@
 
 use std::arch::x86_64::*;
 
-use super::has_avx512;
-use crate::prune::{Block, Counts};
+use super::{has_avx512, prefetch};
+use crate::prune::{AHEAD, Block, Counts};
 
 /// Sifts the numbers of a block. It writes past the caches if `out` is on a boundary of 64 bytes; then a
 /// [`fence`](super::fence) must follow.
@@ -46,6 +46,7 @@ unsafe fn sift<const WRITE: bool>(block: Block<'_>) -> Counts {
         let there = if values.len() - at >= 16 { 0xffff } else { (1 << (values.len() - at)) - 1 };
         // SAFETY: only lanes inside of `values` are read.
         let value = unsafe { _mm512_maskz_loadu_epi32(there, values.as_ptr().add(at).cast()) };
+        prefetch(values.as_ptr().wrapping_add(at + AHEAD));
         let m = _mm512_and_si512(value, magnitude);
         let above_low = _mm512_mask_cmpgt_epu32_mask(there, m, low);
         let between = _mm512_mask_cmplt_epu32_mask(above_low, m, high);

@@ -21,6 +21,13 @@ pub fn stream(from: &[u8], to: &mut [u8]) {
     tail.copy_from_slice(from_tail);
 }
 
+/// Asks for the line of the cache that holds this place. It may be any place.
+#[inline(always)]
+pub fn prefetch<T>(at: *const T) {
+    // SAFETY: every processor of this architecture has the instruction, and it reads nothing.
+    unsafe { _mm_prefetch::<_MM_HINT_T0>(at.cast()) };
+}
+
 /// Makes what was written past the caches visible before anything that is written later.
 pub fn fence() {
     // SAFETY: every processor of this architecture has the instruction, and it touches no memory.

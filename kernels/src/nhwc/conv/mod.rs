@@ -14,7 +14,7 @@ mod source;
 mod sweep;
 mod weight_gradient;
 
-use blocks::Blocks;
+use blocks::{Blocks, Order};
 use channelwise::ChannelwiseGradient;
 use correlation::Correlation;
 use source::{Frame, Slabs};
@@ -161,21 +161,15 @@ impl Convolution {
     /// Lays the weight `[out, in / groups, kh, kw]` out for [`Convolution::forward`].
     pub fn pack(&self, weight: &[f32], packed: &mut [f32]) {
         let (inner, taps) = (self.conv.group_in(), self.conv.taps());
-        self.forward.blocks.pack(weight, packed, |out, place| {
-            // Where each channel is for itself, `inner` is 1 and `out` counts all of them.
-            let (tap, channel) = (place / inner, place % inner);
-            (out * inner + channel) * taps + tap
-        });
+        let order = Order { taps, is_turned: false, inner, to_next: taps, to_next_channel: inner * taps };
+        self.forward.blocks.pack(weight, packed, &order);
     }
 
     /// Lays the weight out for [`Convolution::input_gradient`].
     pub fn pack_transposed(&self, weight: &[f32], packed: &mut [f32]) {
         let (inner, outer, taps) = (self.conv.group_in(), self.conv.group_out(), self.conv.taps());
-        let is_channelwise = self.conv.is_channelwise();
-        self.input_gradient.blocks.pack(weight, packed, |channel, place| {
-            let (tap, out) = (taps - 1 - place / outer, place % outer);
-            if is_channelwise { channel * taps + tap } else { (out * inner + channel) * taps + tap }
-        });
+        let order = Order { taps, is_turned: true, inner: outer, to_next: inner * taps, to_next_channel: taps };
+        self.input_gradient.blocks.pack(weight, packed, &order);
     }
 
     /// The output `y`.

@@ -171,18 +171,21 @@ impl WeightGradient {
         let [numbers, rows] = self.sums_of_run();
         let (taps, width) = (kh * kw, self.frame.channels);
         let joins = self.runs.len() == kh;
+        // From the sum of one channel to that of the next.
+        let to_next = if self.is_swapped { numbers } else { 1 };
         let filters = dw.par_chunks_exact_mut(inner * taps).with_min_len((PIECE / (inner * taps)).max(1));
         filters.enumerate().for_each(|(out, dw)| {
             let (group, out) = (out / outer, out % outer);
-            for (channel, dw) in dw.chunks_exact_mut(taps).enumerate() {
-                let (panel, channel) = if self.panels > 1 { (channel / width, channel % width) } else { (0, channel) };
+            for (panel, dw) in dw.chunks_mut(width.min(inner) * taps).enumerate() {
                 let part = &sums[(group * self.panels + panel) * self.sums_of_part()..];
-                for (tap, dw) in dw.iter_mut().enumerate() {
-                    let (run, place) = if joins { (tap / kw, tap % kw * width + channel) } else { (tap, channel) };
-                    *dw = match self.is_swapped {
-                        true => part[(run * rows + place) * numbers + out],
-                        false => part[self.sums_of_out(out) + run * numbers + place],
+                for tap in 0..taps {
+                    let (run, place) = if joins { (tap / kw, tap % kw * width) } else { (tap, 0) };
+                    let first = match self.is_swapped {
+                        true => (run * rows + place) * numbers + out,
+                        false => self.sums_of_out(out) + run * numbers + place,
                     };
+                    let sums = part[first..].iter().step_by(to_next);
+                    dw[tap..].iter_mut().step_by(taps).zip(sums).for_each(|(dw, sum)| *dw = *sum);
                 }
             }
         });

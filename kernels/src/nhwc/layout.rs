@@ -4,31 +4,52 @@
 
 use super::conv::Old;
 use super::divide;
-
-/// A side of the square in which numbers are moved: as many lines of memory stay at hand.
-const TILE: usize = 16;
+use crate::simd::{self, MOST_LANES, Path, Task, Vector};
 
 /// Writes each sample `[rows, columns]` of `from` as `[columns, rows]`.
-pub fn transpose(from: &[f32], to: &mut [f32], [rows, columns]: [usize; 2], old: Old) {
-    let sample = rows * columns;
+pub fn transpose(from: &[f32], to: &mut [f32], sizes: [usize; 2], old: Old) {
+    let sample = sizes[0] * sizes[1];
     divide::pieces(to, sample, |first, to| {
         let from = &from[first * sample..][..to.len()];
         for (from, to) in from.chunks_exact(sample).zip(to.chunks_exact_mut(sample)) {
-            match old {
-                Old::Dropped => one(from, to, [rows, columns], |to, from| *to = from),
-                Old::Added => one(from, to, [rows, columns], |to, from| *to += from),
-            }
+            simd::run(Path::chosen(), Sample { from, to, sizes, old });
         }
     });
 }
 
-#[inline(always)]
-fn one(from: &[f32], to: &mut [f32], [rows, columns]: [usize; 2], put: impl Fn(&mut f32, f32)) {
-    for start in (0..columns).step_by(TILE) {
-        let end = (start + TILE).min(columns);
-        for (row, from) in from.chunks_exact(columns).enumerate() {
-            let to = to[start * rows..end * rows].iter_mut().skip(row).step_by(rows);
-            to.zip(&from[start..end]).for_each(|(to, from)| put(to, *from));
+struct Sample<'a> {
+    from: &'a [f32],
+    to: &'a mut [f32],
+    sizes: [usize; 2],
+    old: Old,
+}
+
+impl Task for Sample<'_> {
+    type Output = ();
+
+    #[inline(always)]
+    fn run<V: Vector>(self) {
+        let Self { from, to, sizes: [rows, columns], old } = self;
+        for column in (0..columns).step_by(V::LANES) {
+            let width = V::LANES.min(columns - column);
+            for row in (0..rows).step_by(V::LANES) {
+                let height = V::LANES.min(rows - row);
+                let mut square = [V::zero(); MOST_LANES];
+                for (i, vector) in square.iter_mut().take(height).enumerate() {
+                    let from = &from[(row + i) * columns + column..][..width];
+                    // SAFETY: the slice has as many numbers as the mask has lanes.
+                    *vector = unsafe { V::load_first(from.as_ptr(), V::first(width)) };
+                }
+                V::transpose(&mut square);
+                for (i, vector) in square.iter().take(width).enumerate() {
+                    let (to, mask) = (&mut to[(column + i) * rows + row..][..height], V::first(height));
+                    // SAFETY: as above.
+                    unsafe {
+                        let old = if old == Old::Added { V::load_first(to.as_ptr(), mask) } else { V::zero() };
+                        vector.add(old).store_first(to.as_mut_ptr(), mask);
+                    }
+                }
+            }
         }
     }
 }

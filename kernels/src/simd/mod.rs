@@ -221,6 +221,38 @@ pub trait Vector: Copy {
 
     /// The sum of the lanes: by halves, so in an order of its own for each width.
     fn sum(self) -> f32;
+
+    /// Exchanges rows and columns of the first `LANES` vectors.
+    ///
+    /// # Panics
+    ///
+    /// If there are fewer.
+    fn transpose(rows: &mut [Self; MOST_LANES]);
+}
+
+/// Lanes of the widest vector.
+pub const MOST_LANES: usize = 16;
+
+/// Writes `rows` times `columns` numbers, at most as many as a vector has of each, with rows and columns exchanged. From the
+/// beginning of a row to that of the next it is `from.1` numbers, and in the result `to.1`.
+///
+/// # Safety
+///
+/// These numbers can be read and written.
+#[inline(always)]
+pub unsafe fn transpose<V: Vector>(from: (*const f32, usize), to: (*mut f32, usize), rows: usize, columns: usize) {
+    let (in_row, in_column) = (V::first(columns), V::first(rows));
+    let mut square = [V::zero(); MOST_LANES];
+    // SAFETY: the caller vouches for both.
+    unsafe {
+        for (row, vector) in square.iter_mut().take(rows).enumerate() {
+            *vector = V::load_first(from.0.add(row * from.1), in_row);
+        }
+        V::transpose(&mut square);
+        for (column, vector) in square.iter().take(columns).enumerate() {
+            vector.store_first(to.0.add(column * to.1), in_column);
+        }
+    }
 }
 
 #[cfg(test)]

@@ -1,6 +1,6 @@
 //! Vectors without any special instructions. The compiler makes of these loops what the processor has at least.
 
-use super::Vector;
+use super::{MOST_LANES, Vector};
 
 /// Eight numbers.
 #[derive(Clone, Copy)]
@@ -129,5 +129,15 @@ impl Vector for Portable {
     fn sum(self) -> f32 {
         let [a, b, c, d, e, f, g, h] = self.0;
         ((a + e) + (c + g)) + ((b + f) + (d + h))
+    }
+
+    #[inline(always)]
+    fn transpose(rows: &mut [Self; MOST_LANES]) {
+        let from = *rows;
+        for (i, row) in rows.iter_mut().enumerate().take(8) {
+            for (j, number) in row.0.iter_mut().enumerate() {
+                *number = from[j].0[i];
+            }
+        }
     }
 }

@@ -2,7 +2,7 @@
 
 use std::arch::x86_64::*;
 
-use crate::simd::{Task, Vector};
+use crate::simd::{MOST_LANES, Task, Vector};
 
 /// Whether this processor has the instructions.
 pub fn has_avx2() -> bool {
@@ -171,6 +171,28 @@ impl Vector for Avx2 {
             let halves = _mm_add_ps(_mm256_castps256_ps128(self.0), _mm256_extractf128_ps::<1>(self.0));
             let pairs = _mm_add_ps(halves, _mm_movehl_ps(halves, halves));
             _mm_cvtss_f32(_mm_add_ss(pairs, _mm_movehdup_ps(pairs)))
+        }
+    }
+
+    #[inline(always)]
+    fn transpose(rows: &mut [Self; MOST_LANES]) {
+        // SAFETY: the instructions are there (see above).
+        unsafe {
+            // Squares of four within the halves first: `fours[4 i + j]` has the columns j and 4 + j of the rows from 4 i on.
+            let mut fours = [_mm256_setzero_ps(); 8];
+            for i in 0..2 {
+                let [a, b, c, d] = [0, 1, 2, 3].map(|row| rows[4 * i + row].0);
+                let (low, high) = (_mm256_unpacklo_ps(a, b), _mm256_unpackhi_ps(a, b));
+                let (low_next, high_next) = (_mm256_unpacklo_ps(c, d), _mm256_unpackhi_ps(c, d));
+                fours[4 * i] = _mm256_shuffle_ps::<0x44>(low, low_next);
+                fours[4 * i + 1] = _mm256_shuffle_ps::<0xee>(low, low_next);
+                fours[4 * i + 2] = _mm256_shuffle_ps::<0x44>(high, high_next);
+                fours[4 * i + 3] = _mm256_shuffle_ps::<0xee>(high, high_next);
+            }
+            for j in 0..4 {
+                rows[j].0 = _mm256_permute2f128_ps::<0x20>(fours[j], fours[4 + j]);
+                rows[4 + j].0 = _mm256_permute2f128_ps::<0x31>(fours[j], fours[4 + j]);
+            }
         }
     }
 }

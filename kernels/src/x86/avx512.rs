@@ -3,7 +3,7 @@
 use std::arch::x86_64::*;
 use std::sync::LazyLock;
 
-use crate::simd::{Task, Vector};
+use crate::simd::{MOST_LANES, Task, Vector};
 
 /// Whether this processor has the instructions.
 #[inline]
@@ -186,5 +186,33 @@ impl Vector for Avx512 {
     fn sum(self) -> f32 {
         // SAFETY: the instructions are there (see above).
         unsafe { _mm512_reduce_add_ps(self.0) }
+    }
+
+    #[inline(always)]
+    fn transpose(rows: &mut [Self; MOST_LANES]) {
+        // SAFETY: the instructions are there (see above).
+        unsafe {
+            // Squares of four within the quarters first: `fours[4 i + j]` has the columns j, 4 + j, 8 + j and 12 + j of the
+            // rows from 4 i on.
+            let mut fours = [_mm512_setzero_ps(); 16];
+            for i in 0..4 {
+                let [a, b, c, d] = [0, 1, 2, 3].map(|row| rows[4 * i + row].0);
+                let (low, high) = (_mm512_unpacklo_ps(a, b), _mm512_unpackhi_ps(a, b));
+                let (low_next, high_next) = (_mm512_unpacklo_ps(c, d), _mm512_unpackhi_ps(c, d));
+                fours[4 * i] = _mm512_shuffle_ps::<0x44>(low, low_next);
+                fours[4 * i + 1] = _mm512_shuffle_ps::<0xee>(low, low_next);
+                fours[4 * i + 2] = _mm512_shuffle_ps::<0x44>(high, high_next);
+                fours[4 * i + 3] = _mm512_shuffle_ps::<0xee>(high, high_next);
+            }
+            for j in 0..4 {
+                let [a, b, c, d] = [0, 1, 2, 3].map(|i| fours[4 * i + j]);
+                let (even, odd) = (_mm512_shuffle_f32x4::<0x88>(a, b), _mm512_shuffle_f32x4::<0xdd>(a, b));
+                let (even_next, odd_next) = (_mm512_shuffle_f32x4::<0x88>(c, d), _mm512_shuffle_f32x4::<0xdd>(c, d));
+                rows[j].0 = _mm512_shuffle_f32x4::<0x88>(even, even_next);
+                rows[4 + j].0 = _mm512_shuffle_f32x4::<0x88>(odd, odd_next);
+                rows[8 + j].0 = _mm512_shuffle_f32x4::<0xdd>(even, even_next);
+                rows[12 + j].0 = _mm512_shuffle_f32x4::<0xdd>(odd, odd_next);
+            }
+        }
     }
 }

@@ -22,7 +22,8 @@ const CLUSTERS: usize = 16;
 const RANK: usize = 64;
 
 /// - `kth_100m`: the 80 millionth smallest magnitude of 100 million numbers
-/// - `prune_100m`: the same numbers with zeros in the places of the 80 million smallest, in memory that is fresh each time
+/// - `prune_100m`: the same numbers with zeros in the places of the 80 million smallest, in memory that is there;
+///   `prune_100m_fresh`: in memory that is fresh each time
 /// - `f16_100m_reused`: 100 million numbers in half precision, in memory that is there
 /// - `kmeans_10m`: 16 clusters of 10 million numbers, from centroids that are spread evenly, and the cluster of each number
 /// - `svd_MxN`: all singular values and vectors; `rsvd64_MxN`: about the 64 largest, with two power iterations
@@ -34,6 +35,12 @@ pub fn cases() -> Vec<Case> {
         })
     });
     let prune = Case::new("prune_100m", || {
+        let (a, mut pruned) = (normal(NUMBERS, 1), vec![0.0; NUMBERS]);
+        Ok(move || {
+            zero_smallest(PRUNED, &[&a], &mut [&mut pruned]);
+        })
+    });
+    let fresh = Case::new("prune_100m_fresh", || {
         let a = normal(NUMBERS, 1);
         Ok(move || {
             let mut pruned = vec![0.0; NUMBERS];
@@ -45,8 +52,9 @@ pub fn cases() -> Vec<Case> {
         let (a, mut halves) = (normal(NUMBERS, 1), vec![f16::ZERO; NUMBERS]);
         Ok(move || f32_to_f16(&a, &mut halves))
     });
-    let on_numbers = [kth.by(Rule::THREE_RUNS), prune.by(Rule::THREE_RUNS), half.by(Rule::TWO_SECONDS)];
-    let mut cases: Vec<Case> = on_numbers.into_iter().map(|case| case.of(NUMBERS, "numbers")).collect();
+    let three = [kth, prune, fresh].map(|case| case.by(Rule::THREE_RUNS));
+    let on_numbers = three.into_iter().chain([half.by(Rule::TWO_SECONDS)]);
+    let mut cases: Vec<Case> = on_numbers.map(|case| case.of(NUMBERS, "numbers")).collect();
     cases.push(Case::new("kmeans_10m", Clustered::new).of(CLUSTERED, "numbers").by(Rule::THREE_RUNS));
     cases.extend([[1024, 1024], [4096, 1024]].into_iter().flat_map(decompositions));
     cases

@@ -1,5 +1,6 @@
 //! Training steps and inference of small networks, as a recipe does them.
 
+use niwaki_kernels::prune::zero_smallest;
 use serde_json::json;
 
 use super::case::{Case, Remark, Work};
@@ -23,12 +24,15 @@ const NETWORKS: [(&str, &str, usize); 4] = [
 ];
 
 /// `train_NAME`: a forward pass, the softmax cross entropy, a backward pass and a step of SGD with momentum 0.9. `infer_NAME`:
-/// a forward pass for the outputs alone.
+/// a forward pass for the outputs alone. `pruned90_NAME`: the same, with zero in the place of the nine tenths of all parameters
+/// that are smallest; not of recurrent networks, for which zeros make no difference.
 pub fn cases() -> Vec<Case> {
     let of_network = |(name, spec, samples): (&str, &'static str, usize)| {
         let train = Case::new(format!("train_{name}"), move || Trained::new(spec, samples)).by(Rule::TWO_SECONDS);
         let infer = Case::new(format!("infer_{name}"), move || Inferred::new(spec, samples));
-        [train, infer].map(|case| case.of(samples, "samples"))
+        let pruned = Case::new(format!("pruned90_{name}"), move || Inferred::new(spec, samples).map(Inferred::pruned));
+        let cases = [Some(train), Some(infer), (name != "lstm").then_some(pruned)];
+        cases.into_iter().flatten().map(move |case| case.of(samples, "samples"))
     };
     NETWORKS.into_iter().flat_map(of_network).collect()
 }
@@ -75,6 +79,13 @@ impl Inferred {
     fn new(spec: &str, samples: usize) -> Result<Self, Failure> {
         let (session, inputs) = session(spec, samples)?;
         Ok(Self { session, inputs, samples })
+    }
+
+    fn pruned(mut self) -> Self {
+        let (params, _) = self.session.buffers_mut();
+        let all = params.to_vec();
+        zero_smallest(all.len() / 10 * 9, &[&all], &mut [params]);
+        self
     }
 }
 

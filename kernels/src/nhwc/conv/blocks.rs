@@ -2,6 +2,8 @@
 
 use rayon::prelude::*;
 
+use crate::simd::{self, MOST_LANES, Path, Task, Vector};
+
 /// The channels of a group, in blocks.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Blocks {
@@ -45,7 +47,7 @@ impl Blocks {
 
     /// Lays out the weights of all groups: for each block, the weights of its channels by tap and number of the source.
     /// Lanes without a channel get zeros.
-    pub(super) fn pack(&self, weight: &[f32], packed: &mut [f32], order: &Order) {
+    pub(super) fn pack(&self, path: Path, weight: &[f32], packed: &mut [f32], order: Order) {
         assert_eq!(order.taps * order.inner, self.taps, "weights of a channel");
         let groups = weight.par_chunks_exact(self.channels * self.taps);
         groups.zip(packed.par_chunks_exact_mut(self.packed_len())).for_each(|(weight, packed)| {
@@ -54,40 +56,66 @@ impl Blocks {
                 if block.channels < block.width {
                     packed.fill(0.0);
                 }
-                order.pack(&weight[block.first * order.to_next_channel..], packed, block);
+                let weight = &weight[block.first * order.to_next_channel..];
+                simd::run(path, Pack { order, weight, packed, block });
             });
         });
     }
 }
 
-/// Where weights are in a network's order: all numbers are places from one to the next.
+/// Where weights are in a network's order.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Order {
-    /// How many taps there are.
+    /// How many taps there are. Their weights are next to each other.
     pub(super) taps: usize,
     /// Whether the first tap is the network's last one.
     pub(super) is_turned: bool,
     /// Numbers of the source under a tap.
     pub(super) inner: usize,
-    /// From the weight under one of these to that under the next. Taps are next to each other.
+    /// From the weight under one of these to that under the next.
     pub(super) to_next: usize,
     /// From a channel of the result to the next.
     pub(super) to_next_channel: usize,
 }
 
-impl Order {
-    fn pack(&self, weight: &[f32], packed: &mut [f32], block: Block) {
-        let Self { taps, is_turned, inner, to_next, to_next_channel } = *self;
-        // What is read lies together, and what is written stays in the cache.
-        let at_once = if to_next > to_next_channel { 1 } else { 16 };
-        for first in (0..inner).step_by(at_once) {
-            let count = at_once.min(inner - first);
-            for lane in 0..block.channels {
-                for tap in 0..taps {
-                    let at = lane * to_next_channel + first * to_next + if is_turned { taps - 1 - tap } else { tap };
-                    let to = packed[(tap * inner + first) * block.width + lane..].iter_mut().step_by(block.width);
-                    let from = weight[at..].iter().step_by(to_next);
-                    to.zip(from).take(count).for_each(|(to, from)| *to = *from);
+/// The layout of a block.
+struct Pack<'a> {
+    order: Order,
+    weight: &'a [f32],
+    packed: &'a mut [f32],
+    block: Block,
+}
+
+impl Task for Pack<'_> {
+    type Output = ();
+
+    #[inline(always)]
+    fn run<V: Vector>(self) {
+        let Self { order: Order { taps, is_turned, inner, to_next, to_next_channel }, weight, packed, block } = self;
+        if to_next_channel == 1 {
+            for (weight, packed) in weight.chunks(to_next).zip(packed.chunks_exact_mut(block.width)) {
+                packed[..block.channels].copy_from_slice(&weight[..block.channels]);
+            }
+            return;
+        }
+        // A channel's weights, in runs of numbers that lie together.
+        let (runs, len) = if to_next > to_next_channel { (inner, taps) } else { (1, inner * taps) };
+        for (run, start) in (0..runs).flat_map(|run| (0..len).step_by(V::LANES).map(move |start| (run, start))) {
+            let columns = V::LANES.min(len - start);
+            for lane in (0..block.channels).step_by(V::LANES) {
+                let rows = V::LANES.min(block.channels - lane);
+                let mut square = [V::zero(); MOST_LANES];
+                for (row, vector) in square.iter_mut().take(rows).enumerate() {
+                    let from = &weight[(lane + row) * to_next_channel + run * to_next + start..][..columns];
+                    // SAFETY: the slice has as many numbers as the mask has lanes.
+                    *vector = unsafe { V::load_first(from.as_ptr(), V::first(columns)) };
+                }
+                V::transpose(&mut square);
+                for (number, vector) in (run * taps + start..).zip(square.iter().take(columns)) {
+                    let tap = if is_turned { taps - 1 - number % taps } else { number % taps };
+                    let to = &mut packed[(tap * inner + number / taps) * block.width + lane..][..rows];
+                    // SAFETY: as above.
+                    unsafe { vector.store_first(to.as_mut_ptr(), V::first(rows)) };
                 }
             }
         }

@@ -11,6 +11,7 @@ mod blocks;
 mod channelwise;
 mod correlation;
 mod source;
+mod sparse;
 mod sweep;
 mod weight_gradient;
 
@@ -18,6 +19,7 @@ use blocks::{Blocks, Order};
 use channelwise::ChannelwiseGradient;
 use correlation::Correlation;
 use source::{Frame, Slabs};
+pub use sparse::Sparse;
 use sweep::{Pixels, Sweep, Tap};
 use weight_gradient::WeightGradient;
 
@@ -162,14 +164,19 @@ impl Convolution {
     pub fn pack(&self, weight: &[f32], packed: &mut [f32]) {
         let (inner, taps) = (self.conv.group_in(), self.conv.taps());
         let order = Order { taps, is_turned: false, inner, to_next: taps, to_next_channel: inner * taps };
-        self.forward.blocks.pack(weight, packed, &order);
+        self.forward.blocks.pack(self.conv.path, weight, packed, order);
     }
 
     /// Lays the weight out for [`Convolution::input_gradient`].
     pub fn pack_transposed(&self, weight: &[f32], packed: &mut [f32]) {
         let (inner, outer, taps) = (self.conv.group_in(), self.conv.group_out(), self.conv.taps());
         let order = Order { taps, is_turned: true, inner: outer, to_next: inner * taps, to_next_channel: taps };
-        self.input_gradient.blocks.pack(weight, packed, &order);
+        self.input_gradient.blocks.pack(self.conv.path, weight, packed, order);
+    }
+
+    /// The same output from the weights that are not zero, if there are so few that it is faster.
+    pub fn sparse(&self, weight: &[f32]) -> Option<Sparse> {
+        Sparse::new(&self.conv, weight)
     }
 
     /// The output `y`.

@@ -9,7 +9,7 @@
 
 use std::ops::Range;
 
-use niwaki_kernels::nhwc::conv::{Conv, Convolution, Epilogue, Old, Window};
+use niwaki_kernels::nhwc::conv::{Conv, Convolution, Epilogue, Old, Sparse, Window};
 use niwaki_kernels::nhwc::conv_norm::{self, Upstream};
 use niwaki_kernels::nhwc::{elementwise, sums};
 use niwaki_kernels::simd::Path;
@@ -39,10 +39,38 @@ struct ConvLayer {
     parts: Room,
     y: (Root, Room),
     residual: Option<(Root, Room)>,
-    packed: Vec<f32>,
+    weights: Weights,
     packed_transposed: Vec<f32>,
     folded_bias: Vec<f32>,
+    /// Whether weights stay as they are for many passes.
+    stays: bool,
     backward: Option<Backward>,
+}
+
+/// A weight laid out for a forward pass.
+#[derive(Default)]
+pub(super) struct Weights {
+    packed: Vec<f32>,
+    /// Where most weights are zero: then there are no others.
+    sparse: Option<Sparse>,
+}
+
+impl Weights {
+    /// Lays out a weight. One that stays for many passes is looked through for zeros.
+    pub(super) fn lay_out(&mut self, conv: &Convolution, weight: &[f32], stays: bool) {
+        self.sparse = if stays { conv.sparse(weight) } else { None };
+        if self.sparse.is_none() {
+            self.packed.resize(conv.packed_len(), 0.0);
+            conv.pack(weight, &mut self.packed);
+        }
+    }
+
+    pub(super) fn forward(&self, conv: &Convolution, x: &[f32], y: &mut [f32], epilogue: Epilogue<'_>) {
+        match &self.sparse {
+            Some(sparse) => sparse.forward(x, y, epilogue),
+            None => conv.forward(x, &self.packed, y, epilogue),
+        }
+    }
 }
 
 struct Backward {
@@ -112,9 +140,10 @@ pub(super) fn add(compiler: &mut Compiler<'_>, node: &Node, config: &Conv2d, gro
         parts,
         y: place(&y),
         residual: residual.as_ref().map(place),
-        packed: Vec::new(),
+        weights: Weights::default(),
         packed_transposed: Vec::new(),
         folded_bias: Vec::new(),
+        stays: compiler.mode == Mode::Eval,
         backward: None,
     };
     compiler.push(layer);
@@ -134,7 +163,7 @@ impl ConvLayer {
         for (filter, scale) in weight.chunks_exact_mut(filter).zip(&scales) {
             filter.iter_mut().for_each(|w| *w *= scale);
         }
-        self.conv.pack(&weight, &mut self.packed);
+        self.weights.lay_out(&self.conv, &weight, self.stays);
         let bias = |channel: usize| self.bias.as_ref().map_or(0.0, |range| own(range)[channel]);
         let moved = |c: usize| (bias(c) - own(mean)[c]) * scales[c] + own(beta)[c];
         self.folded_bias = (0..self.channels).map(moved).collect();
@@ -143,11 +172,10 @@ impl ConvLayer {
 
 impl Layer for ConvLayer {
     fn prepare(&mut self, params: &[f32]) {
-        self.packed.resize(self.conv.packed_len(), 0.0);
         if self.folded {
             self.fold(params);
         } else {
-            self.conv.pack(&params[self.weight.clone()], &mut self.packed);
+            self.weights.lay_out(&self.conv, &params[self.weight.clone()], self.stays);
         }
         if self.backward.as_ref().is_some_and(|backward| backward.dx.is_some()) {
             self.packed_transposed.resize(self.conv.packed_transposed_len(), 0.0);
@@ -163,10 +191,10 @@ impl Layer for ConvLayer {
                 let [mean, variance] = norm.moments();
                 let ([x], [z, parts, mean, variance]) =
                     run.memory.views([self.x.1], [self.z, self.parts, mean, variance]);
-                let weights = (&self.packed[..], bias);
+                let weights = (&self.weights.packed[..], bias);
                 match norm.measures() {
                     true => conv_norm::forward(self.path, &self.conv, x, weights, z, parts, [mean, variance]),
-                    false => self.conv.forward(x, &self.packed, z, Epilogue { bias, ..Epilogue::default() }),
+                    false => self.weights.forward(&self.conv, x, z, Epilogue { bias, ..Epilogue::default() }),
                 }
                 norm.normalise(run, self.z, residual, self.relu, self.y.1);
             }
@@ -174,7 +202,7 @@ impl Layer for ConvLayer {
                 let ([x, added], [y]) = run.memory.views([self.x.1, residual.unwrap_or(Room::NONE)], [self.y.1]);
                 let bias = if self.folded { Some(&self.folded_bias[..]) } else { bias };
                 let epilogue = Epilogue { bias, residual: residual.map(|_| added), relu: self.relu };
-                self.conv.forward(x, &self.packed, y, epilogue);
+                self.weights.forward(&self.conv, x, y, epilogue);
             }
         }
     }

@@ -8,16 +8,17 @@ use niwaki_kernels::nhwc::{elementwise, sums};
 
 use super::super::compile::{Compiler, Layout, Root};
 use super::super::{Mode, Uncovered};
+use super::conv::Weights;
 use super::{Group, Layer, Room, Run};
 use crate::graph::Node;
 
 /// Rows that a thread takes at a time, at most.
-const ROWS: usize = 32;
+const ROWS: usize = 64;
 
 struct LinearLayer {
     linear: Linear,
     /// Where weights are laid out once for many passes: the layer as a convolution of single pixels.
-    packed: Option<(Convolution, Vec<f32>)>,
+    packed: Option<(Convolution, Weights)>,
     weight: Range<usize>,
     bias: Option<Range<usize>>,
     relu: bool,
@@ -56,10 +57,11 @@ pub(super) fn add(compiler: &mut Compiler<'_>, node: &Node, group: &Group) -> Re
         path: compiler.path,
     };
     // A thread takes so many rows at a time.
-    let width = (1..=ROWS).rev().find(|width| linear.batch.is_multiple_of(*width)).unwrap_or(1);
+    let most = ROWS.min(linear.batch.div_ceil(2));
+    let width = (1..=most).rev().find(|width| linear.batch.is_multiple_of(*width)).unwrap_or(1);
     let layer = LinearLayer {
         linear,
-        packed: (compiler.mode == Mode::Eval).then(|| (Convolution::new(&pixels(width)), Vec::new())),
+        packed: (compiler.mode == Mode::Eval).then(|| (Convolution::new(&pixels(width)), Weights::default())),
         weight: compiler.param(node.params[0]),
         bias: node.params.get(1).map(|id| compiler.param(*id)),
         relu: group.relu,
@@ -73,17 +75,16 @@ pub(super) fn add(compiler: &mut Compiler<'_>, node: &Node, group: &Group) -> Re
 
 impl Layer for LinearLayer {
     fn prepare(&mut self, params: &[f32]) {
-        if let Some((conv, packed)) = &mut self.packed {
-            packed.resize(conv.packed_len(), 0.0);
-            conv.pack(&params[self.weight.clone()], packed);
+        if let Some((conv, weights)) = &mut self.packed {
+            weights.lay_out(conv, &params[self.weight.clone()], true);
         }
     }
 
     fn forward(&self, run: &mut Run<'_>) {
         let ([x], [y]) = run.memory.views([self.x.1], [self.y.1]);
         let bias = self.bias.as_ref().map(|range| &run.params[range.clone()]);
-        if let Some((conv, packed)) = &self.packed {
-            return conv.forward(x, packed, y, Epilogue { bias, residual: None, relu: self.relu });
+        if let Some((conv, weights)) = &self.packed {
+            return weights.forward(conv, x, y, Epilogue { bias, residual: None, relu: self.relu });
         }
         self.linear.forward(x, &run.params[self.weight.clone()], bias, y, self.relu);
     }

@@ -9,6 +9,7 @@ PyTorch's channels-last layout.
 
 import argparse
 import dataclasses
+import functools
 import json
 import os
 import time
@@ -23,6 +24,7 @@ import torch
 import torch.fx.experimental.optimization
 from torch import nn
 from torch.nn import functional as F
+from torch.nn.utils import prune
 from torch_networks import NETWORKS
 
 WARM_UPS = 2
@@ -147,8 +149,13 @@ def networks():
             if suffix and name != "resnet20":
                 continue
 
-            def made(build=build, shape=shape, layout=layout):
+            def made(build=build, shape=shape, layout=layout, pruned=0.0):
                 model, x = build(), torch.randn(shape)
+                if pruned:
+                    weights = [(m, "weight") for m in model.modules() if isinstance(m, (nn.Conv2d, nn.Linear))]
+                    prune.global_unstructured(weights, pruning_method=prune.L1Unstructured, amount=pruned)
+                    for module, parameter in weights:
+                        prune.remove(module, parameter)
                 if len(shape) == 4:
                     model, x = model.to(memory_format=layout), x.contiguous(memory_format=layout)
                 return model, x
@@ -165,8 +172,8 @@ def networks():
 
                 return step
 
-            def infer(made=made, folds=name == "resnet20"):
-                model, x = made()
+            def infer(made=made, folds=name == "resnet20", pruned=0.0):
+                model, x = made(pruned=pruned)
                 model.eval()
                 if folds:  # batch normalisations are worked into the convolutions, as niwaki does
                     model = torch.fx.experimental.optimization.fuse(model)
@@ -179,6 +186,8 @@ def networks():
 
             yield Case(f"train_{name}{suffix}", train, shape[0], budget=2.0)
             yield Case(f"infer_{name}{suffix}", infer, shape[0])
+            if name != "lstm":
+                yield Case(f"pruned90_{name}{suffix}", functools.partial(infer, pruned=0.9), shape[0])
 
 
 def compression():
@@ -188,7 +197,11 @@ def compression():
         a = torch.randn(numbers)
         return lambda: torch.kthvalue(a.abs(), pruned)
 
-    def prune():
+    def pruning():
+        a, out = torch.randn(numbers), torch.empty(numbers)
+        return lambda: torch.mul(a, a.abs() > torch.kthvalue(a.abs(), pruned)[0], out=out)
+
+    def pruning_fresh():
         a = torch.randn(numbers)
         return lambda: a * (a.abs() > torch.kthvalue(a.abs(), pruned)[0])
 
@@ -197,7 +210,8 @@ def compression():
         return lambda: out.copy_(a)
 
     yield Case("kth_100m", kth, numbers, budget=0, least=3)
-    yield Case("prune_100m", prune, numbers, budget=0, least=3)
+    yield Case("prune_100m", pruning, numbers, budget=0, least=3)
+    yield Case("prune_fresh_100m", pruning_fresh, numbers, budget=0, least=3)
     yield Case("f16_100m_reused", half, numbers, budget=2)
     yield Case("kmeans_10m", kmeans, 10_000_000, budget=0, least=3)
     for rows in (1024, 4096):

@@ -22,6 +22,14 @@ pub(crate) fn share(count: usize, work: impl Fn(Parts<'_>) + Sync) {
     });
 }
 
+/// Parts that a thread should have: what one that is late or slower holds up is no more than a part.
+const PARTS: usize = 8;
+
+/// Into how many parts each of `items` should be divided so that all threads have enough of them.
+pub(crate) fn parts_of_each(items: usize) -> usize {
+    (PARTS * rayon::current_num_threads()).div_ceil(items.max(1))
+}
+
 /// How often a thread looks for work before it rests: a millisecond, about.
 const SPINS: u32 = 20_000;
 

@@ -23,7 +23,7 @@ const RANK: usize = 64;
 
 /// - `kth_100m`: the 80 millionth smallest magnitude of 100 million numbers
 /// - `prune_100m`: the same numbers with zeros in the places of the 80 million smallest, in memory that is there;
-///   `prune_100m_fresh`: in memory that is fresh each time
+///   `prune_fresh_100m`: in memory that is fresh each time
 /// - `f16_100m_reused`: 100 million numbers in half precision, in memory that is there
 /// - `kmeans_10m`: 16 clusters of 10 million numbers, from centroids that are spread evenly, and the cluster of each number
 /// - `svd_MxN`: all singular values and vectors; `rsvd64_MxN`: about the 64 largest, with two power iterations
@@ -40,7 +40,7 @@ pub fn cases() -> Vec<Case> {
             zero_smallest(PRUNED, &[&a], &mut [&mut pruned]);
         })
     });
-    let fresh = Case::new("prune_100m_fresh", || {
+    let fresh = Case::new("prune_fresh_100m", || {
         let a = normal(NUMBERS, 1);
         Ok(move || {
             let mut pruned = vec![0.0; NUMBERS];

@@ -93,8 +93,8 @@ impl Task for Pack<'_> {
     fn run<V: Vector>(self) {
         let Self { order: Order { taps, is_turned, inner, to_next, to_next_channel }, weight, packed, block } = self;
         if to_next_channel == 1 {
-            for (weight, packed) in weight.chunks(to_next).zip(packed.chunks_exact_mut(block.width)) {
-                packed[..block.channels].copy_from_slice(&weight[..block.channels]);
+            for (number, packed) in packed.chunks_exact_mut(block.width).enumerate() {
+                packed[..block.channels].copy_from_slice(&weight[number * to_next..][..block.channels]);
             }
             return;
         }

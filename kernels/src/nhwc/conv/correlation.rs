@@ -7,12 +7,15 @@ use super::source::{Frame, Slabs};
 use super::sweep::{End, Sweep};
 use super::{Epilogue, Old};
 use crate::scratch::with_scratch;
-use crate::share::{Shared, share};
+use crate::share::{Shared, parts_of_each, share};
 
 /// Slabs that weights are read once for.
 const IMAGES_AT_ONCE: usize = 4;
 /// Weights of so many numbers are worth being read for several images at once.
 const LARGE_WEIGHTS: usize = 1 << 17;
+
+/// Numbers that a sum goes over, from which on it takes much longer than reading them.
+const MANY_TAPS: usize = 512;
 
 /// Called with the number of a slab and its rows of the result.
 pub(super) type After<'a> = &'a (dyn Fn(usize, &[f32]) + Sync);
@@ -56,17 +59,20 @@ impl Correlation {
     ) {
         assert_eq!(source.len(), self.batch * self.frame.image_len(), "size of the source");
         let items = self.batch * self.slabs.count();
-        // Where there are more threads than these, each takes some of the channels.
+        // Where there are few of these, each is divided by channels; the source is read for each part then.
         let parts = match after {
-            None => rayon::current_num_threads().div_ceil(items.max(1)).min(self.blocks.count()),
+            None if self.blocks.taps < MANY_TAPS => rayon::current_num_threads().div_ceil(items.max(1)),
+            None => parts_of_each(items),
             Some(_) => 1,
         };
+        let parts = parts.min(self.blocks.count());
         let job = self.job(packed, result, epilogue, old);
         // Large weights are read once for several images.
-        let at_once = if self.packed_len() < LARGE_WEIGHTS {
-            1
-        } else {
-            IMAGES_AT_ONCE.min(items.div_ceil(2 * rayon::current_num_threads())).max(1)
+        let at_once = match self.packed_len() < LARGE_WEIGHTS {
+            true => 1,
+            false => {
+                (1..=IMAGES_AT_ONCE).rev().find(|at_once| parts_of_each(items.div_ceil(*at_once)) <= parts).unwrap_or(1)
+            }
         };
         share(items.div_ceil(at_once) * parts, |shares| {
             with_scratch(at_once * self.framed_len(), |framed| {

@@ -22,7 +22,7 @@ use super::source::{Frame, Slabs};
 use super::{Conv, Upstream, Window};
 use crate::nhwc::CHUNKS;
 use crate::scratch::with_scratch;
-use crate::share::{Shared, share};
+use crate::share::{Shared, parts_of_each, share};
 use crate::simd::{self, Path, Task, Vector};
 
 /// Channels of an image that are framed at once: with more, pixels would lie so far apart that they share places of the
@@ -148,7 +148,7 @@ impl WeightGradient {
                 let parts = self.groups * self.panels;
                 let strips = self.channels_out[0].div_ceil(STRIP);
                 let most = if self.is_swapped { 1 } else { strips };
-                let ranges = (2 * rayon::current_num_threads()).div_ceil(parts).min(most);
+                let ranges = parts_of_each(parts).min(most);
                 share(parts * ranges, |items| self.by_weights(x, dy, shared, items, ranges));
             }
             _ => share(self.chunks(), |chunks| self.by_images(x, dy, shared, chunks)),

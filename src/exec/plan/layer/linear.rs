@@ -14,17 +14,29 @@ use crate::graph::Node;
 
 /// Rows that a thread takes at a time, at most.
 const ROWS: usize = 64;
+/// For so many rows it is worth while to lay out a weight that changes with each step.
+const MANY_ROWS: usize = 32;
 
 struct LinearLayer {
     linear: Linear,
-    /// Where weights are laid out once for many passes: the layer as a convolution of single pixels.
-    packed: Option<(Convolution, Weights)>,
+    packed: Option<Packed>,
     weight: Range<usize>,
     bias: Option<Range<usize>>,
     relu: bool,
     x: (Root, Room),
     y: (Root, Room),
     backward: Option<Backward>,
+}
+
+/// The layer as a convolution of single pixels, with its weight laid out: faster than a product of matrices where that is
+/// done for many rows.
+struct Packed {
+    conv: Convolution,
+    weights: Weights,
+    /// For the gradient at the input, where there is one.
+    transposed: Vec<f32>,
+    /// Whether the weight stays as it is for many passes.
+    stays: bool,
 }
 
 struct Backward {
@@ -47,21 +59,14 @@ pub(super) fn add(compiler: &mut Compiler<'_>, node: &Node, group: &Group) -> Re
     let dims = compiler.dims(output)?;
     let needs = compiler.trains(node) || compiler.needs_gradient(&x);
     let y = compiler.output(output, dims, Layout::Rows, needs);
-    let pixels = |width: usize| Conv {
-        batch: linear.batch / width,
-        image: [1, width],
-        channels_in: inner,
-        channels_out: outer,
-        window: Window { kernel: [1; 2], stride: [1; 2], padding: [0; 4], dilation: [1; 2] },
-        groups: 1,
-        path: compiler.path,
-    };
-    // A thread takes so many rows at a time.
-    let most = ROWS.min(linear.batch.div_ceil(2));
-    let width = (1..=most).rev().find(|width| linear.batch.is_multiple_of(*width)).unwrap_or(1);
+    let stays = compiler.mode == Mode::Eval;
+    let packed = (stays || linear.batch >= MANY_ROWS).then(|| {
+        let conv = Convolution::new(&pixels(&linear));
+        Packed { conv, weights: Weights::default(), transposed: Vec::new(), stays }
+    });
     let layer = LinearLayer {
         linear,
-        packed: (compiler.mode == Mode::Eval).then(|| (Convolution::new(&pixels(width)), Weights::default())),
+        packed,
         weight: compiler.param(node.params[0]),
         bias: node.params.get(1).map(|id| compiler.param(*id)),
         relu: group.relu,
@@ -73,17 +78,36 @@ pub(super) fn add(compiler: &mut Compiler<'_>, node: &Node, group: &Group) -> Re
     Ok(())
 }
 
+/// Rows as images of one row of pixels, at least two where there are so many.
+fn pixels(linear: &Linear) -> Conv {
+    let most = ROWS.min(linear.batch.div_ceil(2));
+    let width = (1..=most).rev().find(|width| linear.batch.is_multiple_of(*width)).unwrap_or(1);
+    Conv {
+        batch: linear.batch / width,
+        image: [1, width],
+        channels_in: linear.inner,
+        channels_out: linear.outer,
+        window: Window { kernel: [1; 2], stride: [1; 2], padding: [0; 4], dilation: [1; 2] },
+        groups: 1,
+        path: linear.path,
+    }
+}
+
 impl Layer for LinearLayer {
     fn prepare(&mut self, params: &[f32]) {
-        if let Some((conv, weights)) = &mut self.packed {
-            weights.lay_out(conv, &params[self.weight.clone()], true);
+        let Some(Packed { conv, weights, transposed, stays }) = &mut self.packed else { return };
+        let weight = &params[self.weight.clone()];
+        weights.lay_out(conv, weight, *stays);
+        if self.backward.as_ref().is_some_and(|backward| backward.dx.is_some()) {
+            transposed.resize(conv.packed_transposed_len(), 0.0);
+            conv.pack_transposed(weight, transposed);
         }
     }
 
     fn forward(&self, run: &mut Run<'_>) {
         let ([x], [y]) = run.memory.views([self.x.1], [self.y.1]);
         let bias = self.bias.as_ref().map(|range| &run.params[range.clone()]);
-        if let Some((conv, weights)) = &self.packed {
+        if let Some(Packed { conv, weights, .. }) = &self.packed {
             return weights.forward(conv, x, y, Epilogue { bias, residual: None, relu: self.relu });
         }
         self.linear.forward(x, &run.params[self.weight.clone()], bias, y, self.relu);
@@ -118,7 +142,10 @@ impl Layer for LinearLayer {
             sums::columns(self.linear.path, dy, &mut run.gradients[range.clone()]);
         }
         if let Some((_, old)) = dx {
-            self.linear.input_gradient(dy, &run.params[self.weight.clone()], dx_numbers, *old);
+            match &self.packed {
+                Some(packed) => packed.conv.input_gradient(dy, &packed.transposed, dx_numbers, *old),
+                None => self.linear.input_gradient(dy, &run.params[self.weight.clone()], dx_numbers, *old),
+            }
         }
     }
 }

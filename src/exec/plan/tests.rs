@@ -248,6 +248,28 @@ fn the_networks_that_are_built_in_run_by_plan() {
 }
 
 #[test]
+fn networks_with_few_weights_left_give_what_candle_gives() {
+    for spec in ["mlp:input=200,hidden=300-100,classes=10", "lenet5", "resnet-cifar-20"] {
+        let mut graph = filled(preset::build(spec).unwrap(), 3);
+        let mut edit = graph.edit();
+        for id in edit.graph().param_ids().collect::<Vec<_>>() {
+            let data = &edit.graph().param(id).data;
+            let (shape, mut values) = (data.shape().to_vec(), data.to_f32().unwrap());
+            if shape.len() > 1 {
+                values.iter_mut().enumerate().filter(|(i, _)| i % 13 > 0).for_each(|(_, value)| *value = 0.0);
+                edit.set_param(id, TensorData::from_f32(shape, &values).unwrap());
+            }
+        }
+        edit.commit().unwrap();
+        let batch = 40;
+        let x = numbers(batch * graph.input_shape().iter().product::<usize>(), 5);
+        let [planned, other] =
+            both(&graph, &HashSet::new()).map(|mut session| session.forward(&x, batch, Mode::Eval, &[]).unwrap());
+        assert!(distance(&planned.outputs[0], &other.outputs[0]) < 1e-5, "{spec}");
+    }
+}
+
+#[test]
 fn a_plan_gives_the_same_bits_for_any_number_of_threads() {
     for graph in networks().into_iter().chain([filled(preset::build("resnet-cifar-8").unwrap(), 6)]) {
         let run = |threads: usize| {

@@ -91,10 +91,13 @@ impl Layer {
     }
 
     fn backward(&mut self) {
-        if let Some(dx) = &mut self.dx {
-            self.kernel.pack_transposed(&self.weight, &mut self.transposed);
-            self.kernel.input_gradient(&self.dy, &self.transposed, dx, Old::Dropped);
+        let Self { kernel, x, weight, dy, dx, transposed, dw, scratch, .. } = self;
+        match dx {
+            Some(dx) => {
+                kernel.pack_transposed(weight, transposed);
+                kernel.both_gradients(x, dy, (transposed, dx, Old::Dropped), dw, scratch);
+            }
+            None => kernel.weight_gradient(x, dy, dw, scratch),
         }
-        self.kernel.weight_gradient(&self.x, &self.dy, &mut self.dw, &mut self.scratch);
     }
 }

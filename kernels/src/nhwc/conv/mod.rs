@@ -246,6 +246,25 @@ impl Convolution {
         self.weight_way(x, Upstream::Made { each: &each, beside: dy_len + framed_len }, dw, scratch);
     }
 
+    /// Both gradients, with each image's gradient at the output read once where that can be.
+    pub fn both_gradients(
+        &self,
+        x: &[f32],
+        dy: &[f32],
+        (packed, dx, old): (&[f32], &mut [f32], Old),
+        dw: &mut [f32],
+        scratch: &mut [f32],
+    ) {
+        if !self.goes_by_images() {
+            self.input_gradient(dy, packed, dx, old);
+            return self.weight_gradient(x, dy, dw, scratch);
+        }
+        let job = self.input_gradient.job(packed, dx, Epilogue::default(), old);
+        let each = |number: usize, dy: &[f32], framed: &mut [f32]| job.image(number, dy, framed);
+        let beside = self.input_gradient.framed_len().next_multiple_of(LINE);
+        self.weight_way(x, Upstream::Passing { all: dy, each: &each, beside }, dw, scratch);
+    }
+
     fn weight_way(&self, x: &[f32], dy: Upstream<'_>, dw: &mut [f32], scratch: &mut [f32]) {
         match &self.weight_gradient {
             WeightWay::Dense(way) => way.run(x, dy, dw, scratch),
@@ -278,6 +297,15 @@ impl Convolution {
 enum Upstream<'a> {
     /// Those of all images.
     There(&'a [f32]),
+    /// Those of all images, and each is used for something else, too, while it is at hand.
+    Passing {
+        /// Those of all images.
+        all: &'a [f32],
+        /// Uses that of the image of this number, and what is beside.
+        each: &'a (dyn Fn(usize, &[f32], &mut [f32]) + Sync),
+        /// As below.
+        beside: usize,
+    },
     /// Each image's is made as its turn comes.
     Made {
         /// Writes that of the image of this number to the first numbers of what is beside.
@@ -289,13 +317,21 @@ enum Upstream<'a> {
 
 impl Upstream<'_> {
     fn beside(&self) -> usize {
-        if let Upstream::Made { beside, .. } = self { *beside } else { 0 }
+        match self {
+            Upstream::There(_) => 0,
+            Upstream::Passing { beside, .. } | Upstream::Made { beside, .. } => *beside,
+        }
     }
 
     /// The gradient at the output of the image `number`, of `len` numbers.
     fn image<'b>(&'b self, number: usize, len: usize, beside: &'b mut [f32]) -> &'b [f32] {
         match self {
             Upstream::There(all) => &all[number * len..][..len],
+            Upstream::Passing { all, each, .. } => {
+                let image = &all[number * len..][..len];
+                each(number, image, beside);
+                image
+            }
             Upstream::Made { each, .. } => {
                 each(number, beside);
                 &beside[..len]

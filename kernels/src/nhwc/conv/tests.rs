@@ -112,6 +112,16 @@ fn gradients_of(conv: &Conv, data: &Data, mut dx: Vec<f32>) -> [Vec<f32>; 2] {
     [dx, dw]
 }
 
+/// Both gradients at once; the one at the input is added to `dx`.
+fn both_gradients_of(conv: &Conv, data: &Data, mut dx: Vec<f32>) -> [Vec<f32>; 2] {
+    let kernel = Convolution::new(conv);
+    let mut packed = vec![f32::NAN; kernel.packed_transposed_len()];
+    kernel.pack_transposed(&data.w, &mut packed);
+    let (mut dw, mut scratch) = (vec![f32::NAN; data.w.len()], vec![f32::NAN; kernel.scratch_len()]);
+    kernel.both_gradients(&data.x, &data.dy, (&packed, &mut dx, Old::Added), &mut dw, &mut scratch);
+    [dx, dw]
+}
+
 fn check(conv: &Conv) {
     let data = Data::of(conv);
     let (x, w) = (wide(&data.x), wide(&data.w));
@@ -133,6 +143,9 @@ fn check(conv: &Conv) {
 
     let dw = naive_gradient(&w, &data.dy, |w| naive(conv, &x, w));
     assert_close(&weight_gradient_of(conv, &data), &dw, "weight gradient");
+    let found = both_gradients_of(conv, &data, before.clone());
+    assert_close(&found[0], &added, "added input gradient beside that of the weight");
+    assert_close(&found[1], &dw, "weight gradient beside that of the input");
     if Convolution::new(conv).goes_by_images() {
         let found = gradients_of(conv, &data, before);
         assert_close(&found[0], &added, "added input gradient of an image at a time");

@@ -261,17 +261,20 @@ impl Layer for ConvLayer {
             elementwise::relu_backward(self.path, y, dy);
         }
         add_to(run, self.path, *dy, *residual);
-        if let Some(range) = weight {
-            let ([x, dz], [scratch]) = run.memory.views([self.x.1, *dz], [*scratch]);
-            self.conv.weight_gradient(x, dz, &mut run.gradients[range.clone()], scratch);
-        }
         if let Some(range) = bias {
             let ([dz], []) = run.memory.views([*dz], []);
             sums::columns(self.path, dz, &mut run.gradients[range.clone()]);
         }
-        if let Some((room, old)) = dx {
-            let ([dz], [dx]) = run.memory.views([*dz], [*room]);
-            self.conv.input_gradient(dz, &self.packed_transposed, dx, *old);
+        let room = dx.map_or(Room::NONE, |(room, _)| room);
+        let x = if weight.is_some() { self.x.1 } else { Room::NONE };
+        let ([x, dz], [dx_numbers, scratch]) = run.memory.views([x, *dz], [room, *scratch]);
+        let dx = dx.map(|(_, old)| (&self.packed_transposed[..], dx_numbers, old));
+        let dw = weight.as_ref().map(|range| &mut run.gradients[range.clone()]);
+        match (dw, dx) {
+            (Some(dw), Some(dx)) => self.conv.both_gradients(x, dz, dx, dw, scratch),
+            (Some(dw), None) => self.conv.weight_gradient(x, dz, dw, scratch),
+            (None, Some((packed, dx, old))) => self.conv.input_gradient(dz, packed, dx, old),
+            (None, None) => {}
         }
     }
 }

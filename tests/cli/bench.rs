@@ -5,7 +5,7 @@ use serde_json::Value;
 use super::{Scratch, text};
 
 /// Every case but those of convolutions; `benches/torch_cases.py` has the same names.
-const CASES: [&str; 23] = [
+const CASES: [&str; 27] = [
     "peak_fma",
     "copy_100m",
     "matmul_1024x1024x1024",
@@ -15,14 +15,18 @@ const CASES: [&str; 23] = [
     "matmul_64x128x512",
     "train_mlp",
     "infer_mlp",
+    "pruned90_mlp",
     "train_lenet5",
     "infer_lenet5",
+    "pruned90_lenet5",
     "train_resnet20",
     "infer_resnet20",
+    "pruned90_resnet20",
     "train_lstm",
     "infer_lstm",
     "kth_100m",
     "prune_100m",
+    "prune_fresh_100m",
     "f16_100m_reused",
     "kmeans_10m",
     "svd_1024x1024",

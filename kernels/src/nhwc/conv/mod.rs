@@ -292,6 +292,9 @@ impl Convolution {
     }
 }
 
+/// Called with the number of an image, the image, and what is beside.
+type EachImage<'a> = &'a (dyn Fn(usize, &[f32], &mut [f32]) + Sync);
+
 /// The gradients at the output.
 #[derive(Clone, Copy)]
 enum Upstream<'a> {
@@ -302,7 +305,7 @@ enum Upstream<'a> {
         /// Those of all images.
         all: &'a [f32],
         /// Uses that of the image of this number, and what is beside.
-        each: &'a (dyn Fn(usize, &[f32], &mut [f32]) + Sync),
+        each: EachImage<'a>,
         /// As below.
         beside: usize,
     },

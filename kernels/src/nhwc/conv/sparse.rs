@@ -31,7 +31,7 @@ const COST: f64 = 3.0;
 /// What a number takes that goes in or out, whose layout changes, in the same unit.
 const MOVE: f64 = 40.0;
 
-/// See the [module documentation](self).
+/// A convolution made ready from the weights that are not zero: pixels lie in the lanes of its vectors, not channels.
 #[derive(Debug, Clone)]
 pub struct Sparse {
     conv: Conv,

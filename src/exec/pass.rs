@@ -165,7 +165,7 @@ fn reshaped(x: &Tensor, shape: &[usize]) -> Result<Tensor> {
 }
 
 /// Whether the numbers that come out are numbers that went in, or 0: there is nothing to round.
-fn hands_on(op: &Op) -> bool {
+pub(super) fn hands_on(op: &Op) -> bool {
     match op {
         Op::Activation(Activation::Relu) | Op::MaxPool2d(_) | Op::MaxPool1d(_) | Op::Slice(_) | Op::Flatten => true,
         Op::Pad(Pad { fill, .. }) => *fill == Fill::Value(0.0),

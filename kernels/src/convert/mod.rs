@@ -56,6 +56,39 @@ pub fn bf16_to_f32(from: &[bf16], to: &mut [f32]) {
     convert(from, to, |from, to| run(Path::chosen(), OfBf16 { from, to }));
 }
 
+/// Rounds numbers to those that there are in `f16`.
+pub fn round_to_f16(values: &mut [f32]) {
+    round_through::<f16>(
+        values,
+        |from, to| to_f16(Path::chosen(), from, to),
+        |from, to| of_f16(Path::chosen(), from, to),
+    );
+}
+
+/// Rounds numbers to those that there are in `bf16`.
+pub fn round_to_bf16(values: &mut [f32]) {
+    let (to, of) = (
+        |from: &[f32], to: &mut [bf16]| run(Path::chosen(), ToBf16 { from, to }),
+        |from: &[bf16], to: &mut [f32]| run(Path::chosen(), OfBf16 { from, to }),
+    );
+    round_through(values, to, of);
+}
+
+fn round_through<H: Zeroable + Copy>(
+    values: &mut [f32],
+    to: impl Fn(&[f32], &mut [H]) + Sync,
+    of: impl Fn(&[H], &mut [f32]) + Sync,
+) {
+    values.par_chunks_mut(CHUNK).for_each(|values| {
+        let mut half = [H::zeroed(); BLOCK];
+        for values in values.chunks_mut(BLOCK) {
+            let half = &mut half[..values.len()];
+            to(values, half);
+            of(half, values);
+        }
+    });
+}
+
 /// Converts some numbers after the other, on all threads where there are many.
 fn convert<A, B>(from: &[A], to: &mut [B], some: impl Fn(&[A], &mut [B]) + Sync)
 where
@@ -216,6 +249,17 @@ mod tests {
             bf16_to_f32(&bf16s, &mut back);
             assert!(back.iter().zip(&bf16s).all(|(back, from)| from.to_f32() == *back));
         }
+    }
+
+    #[test]
+    fn numbers_are_rounded_where_they_are_as_on_their_way_to_half_precision_and_back() {
+        let singles = singles();
+        let (mut f16s, mut bf16s) = (singles.clone(), singles.clone());
+        round_to_f16(&mut f16s);
+        round_to_bf16(&mut bf16s);
+        let through = |of: fn(f32) -> f32| singles.iter().map(|value| of(*value)).collect::<Vec<_>>();
+        assert_eq!(bits(&f16s), bits(&through(|value| f16::from_f32(value).to_f32())));
+        assert_eq!(bits(&bf16s), bits(&through(|value| bf16::from_f32(value).to_f32())));
     }
 
     proptest! {

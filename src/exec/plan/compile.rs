@@ -6,9 +6,10 @@ use std::ops::Range;
 use niwaki_kernels::nhwc::conv::Old;
 use niwaki_kernels::simd::Path;
 
+use super::super::pass::hands_on;
 use super::super::{Mode, Session};
 use super::fuse::{self, Group};
-use super::layer::{self, Layer, convert::Convert};
+use super::layer::{self, Layer, convert::Convert, round::Round};
 use super::memory::{Room, Rooms};
 use super::{Door, Key, Plan, Uncovered};
 use crate::graph::dim::Sizes;
@@ -68,6 +69,8 @@ pub(super) struct Compiler<'a> {
     layers: Vec<Box<dyn Layer>>,
     /// Where the gradients of parameters begin that some layer writes.
     written: HashSet<usize>,
+    /// Values of half precision that are still as they came in.
+    raw: HashSet<ValueId>,
     pub(super) measures: bool,
 }
 
@@ -135,7 +138,7 @@ pub(in crate::exec) fn compile(session: &Session, key: Key) -> Result<Plan, Unco
 impl<'a> Compiler<'a> {
     fn new(session: &'a Session, key: &Key) -> Result<Self, Uncovered> {
         let refused = |why: &str| Err(Uncovered(why.into()));
-        if session.activations != DType::F32 || session.types.iter().any(|ty| ty.dtype != DType::F32) {
+        if session.types.iter().any(|ty| ty.dtype != DType::F32) {
             return refused("values of other number formats than F32");
         }
         if session.inputs.len() != 1 {
@@ -157,6 +160,7 @@ impl<'a> Compiler<'a> {
             now: 0,
             layers: Vec::new(),
             written: HashSet::new(),
+            raw: HashSet::from([session.inputs[0].id]),
             measures: false,
         })
     }
@@ -179,8 +183,34 @@ impl<'a> Compiler<'a> {
 
     fn add_group(&mut self, group: &Group) -> Result<(), Uncovered> {
         let node = &self.session.nodes[group.node];
-        layer::add(self, node, group)
-            .map_err(|Uncovered(why)| Uncovered(format!("node '{}' ({}): {why}", node.name, node.op.name())))
+        let refused = |Uncovered(why)| Uncovered(format!("node '{}' ({}): {why}", node.name, node.op.name()));
+        let roots = self.roots.len();
+        layer::add(self, node, group).map_err(refused)?;
+        if self.session.activations == DType::F32 {
+            return Ok(());
+        }
+        let (outputs, is_raw) = (&self.session.nodes[group.last].outputs, self.raw.contains(&node.inputs[0]));
+        if !hands_on(&node.op) {
+            return outputs.iter().try_for_each(|value| self.round(*value, roots, is_raw)).map_err(refused);
+        }
+        if is_raw {
+            self.raw.extend(outputs);
+        }
+        Ok(())
+    }
+
+    /// Rounds a value that the layer at work has made. A root before that number is an input of the layer, which others may
+    /// read, too: there is nothing to do if it is rounded already.
+    fn round(&mut self, value: ValueId, first_root: usize, is_raw: bool) -> Result<(), Uncovered> {
+        let Some(root) = self.flow(value).map(|flow| flow.root) else { return Ok(()) };
+        if root.0 >= first_root {
+            let room = self.room(root);
+            self.keep(room);
+            self.push(Round { room, to: self.session.activations });
+        } else if is_raw {
+            return Err(Uncovered("numbers of the input that are rounded where others read them".into()));
+        }
+        Ok(())
     }
 
     /// The shape of a value, which is known but for the number of samples.

@@ -6,12 +6,15 @@
 //!   linear layer ─ ReLU
 //! ```
 //!
+//! Where values are in half precision, only the ReLU is taken: the others would compute with numbers that are not rounded.
+//!
 //! A value between two of them is never written, so nobody else may read it: it has one reader and is neither an output
 //! nor tapped. The group is computed where its last node stands.
 
 use super::super::Session;
 use crate::graph::op::{Activation, Binary};
 use crate::graph::{Op, ValueId};
+use crate::tensor::DType;
 
 /// Nodes that are computed together.
 #[derive(Debug, PartialEq)]
@@ -66,10 +69,11 @@ pub(super) fn groups(session: &Session, taps: &[ValueId]) -> Vec<Group> {
         };
         let is_conv = matches!(node.op, Op::Conv2d(_) | Op::Conv1d(_));
         let is_norm = matches!(node.op, Op::BatchNorm(_));
-        if is_conv {
+        let is_exact = session.activations == DType::F32;
+        if is_conv && is_exact {
             group.norm = take(&mut group, &|n| matches!(nodes[n].op, Op::BatchNorm(_)));
         }
-        if is_conv || is_norm {
+        if (is_conv || is_norm) && is_exact {
             let own = nodes[group.last].output();
             let other = |sum: usize| nodes[sum].inputs.iter().copied().find(|value| *value != own);
             let same = |other: ValueId| session.types[other.index()] == session.types[own.index()];

@@ -13,7 +13,7 @@ use crate::graph::op::{
 };
 use crate::graph::{Graph, Op, ParamId, ValueId, arbitrary, preset};
 use crate::seed;
-use crate::tensor::TensorData;
+use crate::tensor::{DType, TensorData};
 
 fn numbers(n: usize, seed: u64) -> Vec<f32> {
     let mut rng = seed::stream(seed, "plan-test");
@@ -266,6 +266,31 @@ fn networks_with_few_weights_left_give_what_candle_gives() {
         let [planned, other] =
             both(&graph, &HashSet::new()).map(|mut session| session.forward(&x, batch, Mode::Eval, &[]).unwrap());
         assert!(distance(&planned.outputs[0], &other.outputs[0]) < 1e-5, "{spec}");
+    }
+}
+
+#[test]
+fn values_in_half_precision_are_rounded_as_candle_does() {
+    for mut graph in networks().into_iter().chain([filled(preset::build("resnet-cifar-8").unwrap(), 6)]) {
+        for half in [DType::F16, DType::BF16] {
+            let mut edit = graph.edit();
+            edit.set_activations(half);
+            edit.commit().unwrap();
+            let [mut planned, mut other] = both(&graph, &HashSet::new());
+            assert_eq!(planned.executor(), &Executor::Plan, "{}", graph.name());
+            let x = numbers(3 * graph.input_shape().iter().product::<usize>(), 5);
+            let [found, expected] =
+                [&mut planned, &mut other].map(|session| session.forward(&x, 3, Mode::Eval, &[]).unwrap());
+            // A number between two of half precision may go either way, and what follows with it.
+            let last_bit = if half == DType::F16 { 1e-3 } else { 1e-2 };
+            for (found, expected) in found.outputs.iter().zip(&expected.outputs) {
+                let rounded = TensorData::from_f32(vec![found.len()], found).and_then(|t| t.to_float(half)).unwrap();
+                assert_eq!(&rounded.to_f32().unwrap(), found);
+                assert!(distance(found, expected) < 4.0 * last_bit, "{}: {}", graph.name(), distance(found, expected));
+            }
+            let [found, expected] = [&mut planned, &mut other].map(|session| step(session, &graph, 3, &[], 7));
+            assert!(distance(&found.1, &expected.1) < 0.1, "{}: {}", graph.name(), distance(&found.1, &expected.1));
+        }
     }
 }
 

@@ -13,6 +13,7 @@ mod linear;
 mod moves;
 mod pool;
 mod recurrent;
+pub(super) mod round;
 mod softmax;
 
 use super::compile::{Compiler, Layout, Target, uncovered};

@@ -26,8 +26,8 @@ pub(super) fn of(
     if prunes && result.macs == baseline.macs {
         let zeros = 100.0 * (1.0 - result.nonzero_params as f64 / result.params.max(1) as f64);
         warnings.push(format!(
-            "{zeros:.1} % of the parameters are zero. Zeros alone are not compression: the file stores them and the \
-             network multiplies by them as before."
+            "{zeros:.1} % of the parameters are zero. Zeros alone are not compression: the file stores them, and \
+             most programs multiply by them as before."
         ));
     }
     if result.bytes >= baseline.bytes && !recipe.steps.is_empty() {

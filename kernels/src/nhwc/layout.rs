@@ -17,6 +17,16 @@ pub fn transpose(from: &[f32], to: &mut [f32], sizes: [usize; 2], old: Old) {
     });
 }
 
+/// Copies numbers, on all threads where there are many.
+///
+/// # Panics
+///
+/// If the lengths differ.
+pub fn copy(from: &[f32], to: &mut [f32]) {
+    assert_eq!(from.len(), to.len(), "as many numbers as go there");
+    divide::pieces(to, 1, |first, to| to.copy_from_slice(&from[first..][..to.len()]));
+}
+
 struct Sample<'a> {
     from: &'a [f32],
     to: &'a mut [f32],

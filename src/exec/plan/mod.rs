@@ -101,7 +101,7 @@ impl Plan {
         let ([], [to]) = run.memory.views([], [self.input.room]);
         match self.input.turned {
             Some([pixels, channels]) => layout::transpose(x, to, [channels, pixels], Old::Dropped),
-            None => to.copy_from_slice(x),
+            None => layout::copy(x, to),
         }
         self.layers.iter().for_each(|layer| layer.forward(&mut run));
         let mut read = |doors: &[Door]| doors.iter().map(|door| door.read(&mut run.memory)).collect();

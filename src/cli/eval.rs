@@ -35,6 +35,9 @@ pub fn run(args: &EvalArgs, output: Output) -> Result<(), Failure> {
     if measured.ends_in_softmax {
         output.note(format!("note: {SOFTMAX}"));
     }
+    if !measured.loss.is_finite() {
+        output.note("warning: outputs are infinite or no numbers for some samples, which count as wrong");
+    }
     output.answer(|| measured.text(), || measured.to_json());
     output.next([format!("niwaki inspect {}", args.model.display())]);
     Ok(())

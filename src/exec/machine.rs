@@ -24,13 +24,16 @@ pub fn threads() -> usize {
 /// Makes the calling thread one of those that compute, where nothing was computed before in this process: then work is
 /// handed to the others without waking this one in between. It is the thread that computes from then on.
 pub fn compute_here() {
+    // As many a processor: more would only wait for each other.
+    const MOST: usize = 4;
+    let there = std::thread::available_parallelism().map_or(1, usize::from);
     let asked = std::env::var("RAYON_NUM_THREADS").ok().and_then(|threads| threads.parse().ok());
-    let threads = asked.or_else(|| std::thread::available_parallelism().ok().map(usize::from)).unwrap_or(1);
+    let threads = asked.filter(|threads| *threads > 0).unwrap_or(there).min(MOST * there);
     // A pool that is this thread alone would leave nobody for work that others hand out.
     if threads == 1 {
         return;
     }
-    if let Err(error) = rayon::ThreadPoolBuilder::new().use_current_thread().build_global() {
+    if let Err(error) = rayon::ThreadPoolBuilder::new().num_threads(threads).use_current_thread().build_global() {
         tracing::debug!(%error, "the threads that compute are there already");
     }
 }

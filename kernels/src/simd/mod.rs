@@ -77,13 +77,21 @@ impl Path {
     pub fn chosen() -> Self {
         static CHOSEN: OnceLock<Path> = OnceLock::new();
         *CHOSEN.get_or_init(|| {
-            let Ok(asked) = std::env::var(PATH_VARIABLE) else { return Self::best() };
-            let named = Path::ALL.into_iter().find(|path| path.name() == asked && path.is_available());
-            named.unwrap_or_else(|| {
-                let best = Self::best();
-                tracing::warn!(asked, taken = best.name(), "{PATH_VARIABLE} names no instructions of this processor");
-                best
-            })
+            let asked = std::env::var(PATH_VARIABLE).unwrap_or_default();
+            let is_asked = |path: &Path| asked.eq_ignore_ascii_case(path.name());
+            let there = Path::ALL.into_iter().filter(|path| path.is_available());
+            if let Some(named) = there.clone().find(is_asked) {
+                return named;
+            }
+            let best = Self::best();
+            if !asked.is_empty() {
+                let there = there.map(Path::name).collect::<Vec<_>>().join(", ");
+                let (is_known, taken) = (Path::ALL.iter().any(is_asked), best.name());
+                let why =
+                    if is_known { "this processor lacks the instructions" } else { "there are no such instructions" };
+                tracing::warn!(asked, taken, there, "{PATH_VARIABLE}: {why}");
+            }
+            best
         })
     }
 

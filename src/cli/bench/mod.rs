@@ -41,7 +41,10 @@ pub fn run(args: &BenchArgs, output: Output) -> Result<(), Failure> {
         return Ok(());
     }
     let (head, results) = interruptible(move |pressed| {
-        let head = format!("{} instructions, {} threads", Path::chosen().name(), exec::threads());
+        let head = match exec::threads() {
+            1 => format!("{} instructions, one thread", Path::chosen().name()),
+            threads => format!("{} instructions, {threads} threads", Path::chosen().name()),
+        };
         if output.is_json() {
             output.note(&head);
         }
@@ -73,11 +76,13 @@ fn all() -> Vec<Case> {
 
 /// The cases whose names begin with one of `prefixes`; all where there is none.
 fn chosen(mut cases: Vec<Case>, prefixes: &[String]) -> Result<Vec<Case>, Failure> {
-    cases.retain(|case| prefixes.is_empty() || prefixes.iter().any(|prefix| case.name.starts_with(prefix)));
-    if cases.is_empty() {
-        let message = format!("no case begins with {}", prefixes.join(" or "));
+    let matches = |prefix: &String| cases.iter().any(|case| case.name.starts_with(prefix));
+    let useless: Vec<&str> = prefixes.iter().filter(|prefix| !matches(prefix)).map(String::as_str).collect();
+    if !useless.is_empty() {
+        let message = format!("no case begins with {}", useless.join(" or "));
         return Err(Failure::new(Exit::Invalid, "NO_CASE", message).hint("niwaki bench --list"));
     }
+    cases.retain(|case| prefixes.is_empty() || prefixes.iter().any(|prefix| case.name.starts_with(prefix)));
     Ok(cases)
 }
 

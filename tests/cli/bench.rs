@@ -94,6 +94,16 @@ fn the_table_says_which_instructions_and_how_many_threads_computed() {
 }
 
 #[test]
+fn far_too_many_threads_are_not_made() {
+    let scratch = Scratch::new();
+    let output = scratch.command(&["bench", "--filter", "matmul_64x"]).env("RAYON_NUM_THREADS", "100000").output();
+    let table = text(&output.unwrap().stdout);
+    let threads = table.split(&[',', ' ']).find_map(|word| word.parse::<usize>().ok());
+    let most = 4 * std::thread::available_parallelism().unwrap().get();
+    assert!(threads.is_some_and(|threads| threads <= most), "{table}");
+}
+
+#[test]
 fn a_filter_that_no_case_has_is_exit_code_2() {
     assert_eq!(Scratch::new().error(2, &["bench", "--filter", "matmull"])["reason"], "NO_CASE");
 }

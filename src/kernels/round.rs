@@ -5,10 +5,8 @@
 //! al. 2013, the straight-through estimator). That of the staircase is zero nearly everywhere.
 
 use candle_core::{Error, Result, Tensor};
-use half::slice::HalfFloatSliceExt;
-use half::{bf16, f16};
+use niwaki_kernels::convert::{round_to_bf16, round_to_f16};
 
-use super::map::map_chunks;
 use super::{needs_gradient, tensor, with_slice};
 use crate::tensor::DType;
 
@@ -16,23 +14,18 @@ const OP: &str = "round";
 
 /// `x` rounded to the numbers that `dtype` has: `F16` or `BF16`, or `F32`, which has them all.
 pub fn round(x: &Tensor, dtype: DType) -> Result<Tensor> {
-    let to: fn(&mut [f32], &[f32]) = match dtype {
+    let to = match dtype {
         DType::F32 => return Ok(x.clone()),
-        DType::F16 => through::<f16>,
-        DType::BF16 => through::<bf16>,
+        DType::F16 => round_to_f16,
+        DType::BF16 => round_to_bf16,
         other => return Err(Error::Msg(format!("{OP}: values do not pass through {other}"))),
     };
-    tensor(with_slice(OP, x, |x| map_chunks(x, to))?, x.shape(), needs_gradient(x))
-}
-
-/// Writes `x` as it is after a conversion to `H` and back. Conversions of whole slices use the processor's own.
-fn through<H: Copy + Default>(y: &mut [f32], x: &[f32])
-where
-    [H]: HalfFloatSliceExt,
-{
-    let mut half = vec![H::default(); x.len()];
-    half.convert_from_f32_slice(x);
-    half.convert_to_f32_slice(y);
+    let rounded = |x: &[f32]| {
+        let mut y = x.to_vec();
+        to(&mut y);
+        y
+    };
+    tensor(with_slice(OP, x, rounded)?, x.shape(), needs_gradient(x))
 }
 
 #[cfg(test)]

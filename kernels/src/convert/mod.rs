@@ -58,27 +58,15 @@ pub fn bf16_to_f32(from: &[bf16], to: &mut [f32]) {
 
 /// Rounds numbers to those that there are in `f16`.
 pub fn round_to_f16(values: &mut [f32]) {
-    round_through::<f16>(
-        values,
-        |from, to| to_f16(Path::chosen(), from, to),
-        |from, to| of_f16(Path::chosen(), from, to),
-    );
+    round_through(values, f32_to_f16, f16_to_f32);
 }
 
 /// Rounds numbers to those that there are in `bf16`.
 pub fn round_to_bf16(values: &mut [f32]) {
-    let (to, of) = (
-        |from: &[f32], to: &mut [bf16]| run(Path::chosen(), ToBf16 { from, to }),
-        |from: &[bf16], to: &mut [f32]| run(Path::chosen(), OfBf16 { from, to }),
-    );
-    round_through(values, to, of);
+    round_through(values, f32_to_bf16, bf16_to_f32);
 }
 
-fn round_through<H: Zeroable + Copy>(
-    values: &mut [f32],
-    to: impl Fn(&[f32], &mut [H]) + Sync,
-    of: impl Fn(&[H], &mut [f32]) + Sync,
-) {
+fn round_through<H: Zeroable + Copy>(values: &mut [f32], to: fn(&[f32], &mut [H]), of: fn(&[H], &mut [f32])) {
     values.par_chunks_mut(CHUNK).for_each(|values| {
         let mut half = [H::zeroed(); BLOCK];
         for values in values.chunks_mut(BLOCK) {

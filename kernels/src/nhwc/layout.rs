@@ -4,7 +4,7 @@
 
 use super::conv::Old;
 use super::divide;
-use crate::simd::{self, MOST_LANES, Path, Task, Vector};
+use crate::simd::{self, Path, Task, Vector};
 
 /// Writes each sample `[rows, columns]` of `from` as `[columns, rows]`.
 pub fn transpose(from: &[f32], to: &mut [f32], sizes: [usize; 2], old: Old) {
@@ -44,16 +44,10 @@ impl Task for Sample<'_> {
             let width = V::LANES.min(columns - column);
             for row in (0..rows).step_by(V::LANES) {
                 let height = V::LANES.min(rows - row);
-                let mut square = [V::zero(); MOST_LANES];
-                for (i, vector) in square.iter_mut().take(height).enumerate() {
-                    let from = &from[(row + i) * columns + column..][..width];
-                    // SAFETY: the slice has as many numbers as the mask has lanes.
-                    *vector = unsafe { V::load_first(from.as_ptr(), V::first(width)) };
-                }
-                V::transpose(&mut square);
+                let square = simd::columns::<V>(&from[row * columns + column..], columns, height, width);
                 for (i, vector) in square.iter().take(width).enumerate() {
                     let (to, mask) = (&mut to[(column + i) * rows + row..][..height], V::first(height));
-                    // SAFETY: as above.
+                    // SAFETY: the slice has as many numbers as the mask has lanes.
                     unsafe {
                         let old = if old == Old::Added { V::load_first(to.as_ptr(), mask) } else { V::zero() };
                         vector.add(old).store_first(to.as_mut_ptr(), mask);

@@ -241,26 +241,22 @@ pub trait Vector: Copy {
 /// Lanes of the widest vector.
 pub const MOST_LANES: usize = 16;
 
-/// Writes `rows` times `columns` numbers, at most as many as a vector has of each, with rows and columns exchanged. From the
-/// beginning of a row to that of the next it is `from.1` numbers, and in the result `to.1`.
+/// The columns of a matrix, at most `LANES` of them and of its rows, of which one begins every `step` numbers. Where there are
+/// fewer, the last vectors and the last lanes are zero.
 ///
-/// # Safety
+/// # Panics
 ///
-/// These numbers can be read and written.
+/// If the matrix is not in `from`, or too large.
 #[inline(always)]
-pub unsafe fn transpose<V: Vector>(from: (*const f32, usize), to: (*mut f32, usize), rows: usize, columns: usize) {
-    let (in_row, in_column) = (V::first(columns), V::first(rows));
-    let mut square = [V::zero(); MOST_LANES];
-    // SAFETY: the caller vouches for both.
-    unsafe {
-        for (row, vector) in square.iter_mut().take(rows).enumerate() {
-            *vector = V::load_first(from.0.add(row * from.1), in_row);
-        }
-        V::transpose(&mut square);
-        for (column, vector) in square.iter().take(columns).enumerate() {
-            vector.store_first(to.0.add(column * to.1), in_column);
-        }
+pub fn columns<V: Vector>(from: &[f32], step: usize, rows: usize, columns: usize) -> [V; MOST_LANES] {
+    assert!(rows <= V::LANES && columns <= V::LANES && (rows == 0 || (rows - 1) * step + columns <= from.len()));
+    let (mut square, mask) = ([V::zero(); MOST_LANES], V::first(columns));
+    for (row, vector) in square.iter_mut().take(rows).enumerate() {
+        // SAFETY: as many numbers as the mask has lanes are there, as was checked just now.
+        *vector = unsafe { V::load_first(from.as_ptr().add(row * step), mask) };
     }
+    V::transpose(&mut square);
+    square
 }
 
 #[cfg(test)]

@@ -41,10 +41,11 @@ pub fn run(args: &BenchArgs, output: Output) -> Result<(), Failure> {
         return Ok(());
     }
     let (head, results) = interruptible(move |pressed| {
-        let head = match exec::threads() {
-            1 => format!("{} instructions, one thread", Path::chosen().name()),
-            threads => format!("{} instructions, {threads} threads", Path::chosen().name()),
+        let threads = match exec::threads() {
+            1 => "one thread".into(),
+            threads => format!("{threads} threads"),
         };
+        let head = format!("{} instructions, {threads}", Path::chosen().name());
         if output.is_json() {
             output.note(&head);
         }

@@ -2,7 +2,7 @@
 
 use rayon::prelude::*;
 
-use crate::simd::{self, MOST_LANES, Path, Task, Vector};
+use crate::simd::{self, Path, Task, Vector};
 
 /// The channels of a group, in blocks.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -104,17 +104,12 @@ impl Task for Pack<'_> {
             let columns = V::LANES.min(len - start);
             for lane in (0..block.channels).step_by(V::LANES) {
                 let rows = V::LANES.min(block.channels - lane);
-                let mut square = [V::zero(); MOST_LANES];
-                for (row, vector) in square.iter_mut().take(rows).enumerate() {
-                    let from = &weight[(lane + row) * to_next_channel + run * to_next + start..][..columns];
-                    // SAFETY: the slice has as many numbers as the mask has lanes.
-                    *vector = unsafe { V::load_first(from.as_ptr(), V::first(columns)) };
-                }
-                V::transpose(&mut square);
+                let from = &weight[lane * to_next_channel + run * to_next + start..];
+                let square = simd::columns::<V>(from, to_next_channel, rows, columns);
                 for (number, vector) in (run * taps + start..).zip(square.iter().take(columns)) {
                     let tap = if is_turned { taps - 1 - number % taps } else { number % taps };
                     let to = &mut packed[(tap * inner + number / taps) * block.width + lane..][..rows];
-                    // SAFETY: as above.
+                    // SAFETY: the slice has as many numbers as the mask has lanes.
                     unsafe { vector.store_first(to.as_mut_ptr(), V::first(rows)) };
                 }
             }

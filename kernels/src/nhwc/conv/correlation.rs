@@ -100,8 +100,7 @@ impl Correlation {
         let channels = self.groups * self.blocks.channels;
         assert_eq!(packed.len(), self.packed_len(), "size of the weights");
         assert_eq!(result.len(), self.batch * self.result_len, "size of the result");
-        assert!(epilogue.bias.is_none_or(|bias| bias.len() == channels), "size of the bias");
-        assert!(epilogue.residual.is_none_or(|residual| residual.len() == result.len()), "size of the residual");
+        epilogue.check(channels, result.len());
         let result = Shared::new(result);
         let residual = match old {
             Old::Added => result.start().cast_const(),

@@ -73,6 +73,14 @@ pub struct Epilogue<'a> {
     pub relu: bool,
 }
 
+impl Epilogue<'_> {
+    /// Checks the sizes for so many channels and numbers that come out.
+    fn check(&self, channels: usize, result: usize) {
+        assert!(self.bias.is_none_or(|bias| bias.len() == channels), "size of the bias");
+        assert!(self.residual.is_none_or(|residual| residual.len() == result), "size of the residual");
+    }
+}
+
 impl Conv {
     /// Size of an image that comes out.
     pub fn places(&self) -> [usize; 2] {

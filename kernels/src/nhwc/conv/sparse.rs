@@ -16,10 +16,11 @@
 use std::ops::Range;
 
 use super::source::{Frame, Slabs};
+use super::sweep::{End, write};
 use super::{Conv, Epilogue};
 use crate::scratch::with_scratch;
 use crate::share::{Shared, share};
-use crate::simd::{self, MOST_LANES, Task, Vector};
+use crate::simd::{self, Task, Vector};
 
 /// Vectors of places that are summed at once: as many as waste little time on places behind the last pixel.
 const VECTORS: [usize; 3] = [4, 2, 1];
@@ -59,11 +60,11 @@ impl Sparse {
     /// pixel, in one group, and with few enough weights that are not zero.
     pub fn new(conv: &Conv, weight: &[f32]) -> Option<Self> {
         let window = conv.window;
-        let nonzero = weight.iter().filter(|w| **w != 0.0).count();
         let found = Self::unweighted(conv)?;
+        let nonzero = weight.iter().filter(|w| **w != 0.0).count();
         let pixels = conv.places().map(|count| count as f64);
         // Multiplications for a pixel, as many at once as a vector has lanes.
-        let dense = weight.len().div_ceil(conv.channels_out) * conv.channels_out.next_multiple_of(conv.path.lanes());
+        let dense = weight.len() / conv.channels_out * conv.channels_out.next_multiple_of(conv.path.lanes());
         let moved = MOVE * (conv.channels_in + conv.channels_out) as f64 * pixels[0] * pixels[1];
         let sparse = nonzero as f64 * found.cost(found.vectors) * found.slabs.count() as f64;
         if sparse + moved > dense as f64 * pixels[0] * pixels[1] {
@@ -124,8 +125,7 @@ impl Sparse {
         let (image_len, row) = (self.frame.image_len(), width * channels_out);
         assert_eq!(x.len(), batch * image_len, "size of the images");
         assert_eq!(y.len(), batch * height * row, "size of the result");
-        assert!(epilogue.bias.is_none_or(|bias| bias.len() == channels_out), "size of the bias");
-        assert!(epilogue.residual.is_none_or(|residual| residual.len() == y.len()), "size of the residual");
+        epilogue.check(channels_out, y.len());
         let result = Shared::new(y);
         let count = self.slabs.count();
         let (planes_len, sums_len) = (self.conv.channels_in * self.plane, channels_out * self.vectors * path.lanes());
@@ -206,11 +206,12 @@ impl Slab<'_> {
                         }
                         continue;
                     };
-                    // SAFETY: these pixels and channels lie in the image, and their places in the planes.
-                    unsafe {
-                        let from = self.image.as_ptr().add((y * width + x) * channels + channel);
-                        let planes = self.planes.as_mut_ptr().add(channel * plane + to + x);
-                        simd::transpose::<V>((from, channels), (planes, *plane), pixels, lanes);
+                    let from = &self.image[(y * width + x) * channels + channel..];
+                    let square = simd::columns::<V>(from, channels, pixels, lanes);
+                    for (channel, numbers) in (channel..).zip(square.iter().take(lanes)) {
+                        let to = &mut self.planes[channel * plane + to + x..][..pixels];
+                        // SAFETY: the slice has as many numbers as the mask has lanes.
+                        unsafe { numbers.store_first(to.as_mut_ptr(), V::first(pixels)) };
                     }
                 }
             }
@@ -250,36 +251,24 @@ impl Slab<'_> {
     fn put<V: Vector, const N: usize>(&mut self, first: usize, places: Range<usize>) {
         let channels = self.of.conv.channels_out;
         let (width, across) = (self.of.width(), self.of.conv.places()[1]);
+        let rows = self.rows.len();
+        assert!(self.y.len() == rows * across * channels && places.end <= self.of.span(rows));
         for channel in (0..channels).step_by(V::LANES) {
             let lanes = V::LANES.min(channels - channel);
             let mask = V::first(lanes);
-            let mut square = [V::zero(); MOST_LANES];
-            for (lane, row) in square.iter_mut().take(lanes).enumerate() {
-                let at = (channel + lane) * N * V::LANES + first;
-                // SAFETY: a vector of sums, of a channel that there is, is read.
-                *row = unsafe { V::load(self.sums[at..at + V::LANES].as_ptr()) };
-            }
-            V::transpose(&mut square);
-            for (place, sum) in places.clone().zip(&square) {
-                let (y, x) = (place / width, place % width);
-                if x >= across {
-                    continue;
-                }
-                let (at, mut sum) = ((y * across + x) * channels + channel, *sum);
-                let to = &mut self.y[at..at + lanes];
-                // SAFETY: the lanes of the mask are channels that there are, of this pixel.
-                unsafe {
-                    if let Some(bias) = self.epilogue.bias {
-                        sum = sum.add(V::load_first(bias[channel..channel + lanes].as_ptr(), mask));
-                    }
-                    if let Some(residual) = self.epilogue.residual {
-                        sum = sum.add(V::load_first(residual[at..at + lanes].as_ptr(), mask));
-                    }
-                    if self.epilogue.relu {
-                        sum = sum.relu();
-                    }
-                    sum.store_first(to.as_mut_ptr(), mask);
-                }
+            let tile = N * V::LANES;
+            let square = simd::columns::<V>(&self.sums[channel * tile + first..], tile, lanes, places.len());
+            let end = End {
+                bias: self.epilogue.bias.map_or(std::ptr::null(), |bias| bias[channel..].as_ptr()),
+                residual: self.epilogue.residual.map_or(std::ptr::null(), |residual| residual[channel..].as_ptr()),
+                relu: self.epilogue.relu,
+            };
+            let y = self.y[channel..].as_mut_ptr();
+            for (place, sum) in places.clone().zip(&square).filter(|(place, _)| place % width < across) {
+                let pixel = (place / width * across + place % width) * channels;
+                // SAFETY: the lanes of the mask are channels that there are, of this pixel; the epilogue has their numbers, as
+                // was checked when the run began.
+                unsafe { write([*sum], y, pixel, [mask], end) };
             }
         }
     }

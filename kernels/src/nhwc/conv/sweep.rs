@@ -384,7 +384,13 @@ impl<const G: usize, const P: usize, const N: usize, const K: usize> Task for Ro
 ///
 /// The lanes of `masks` can be written at `result + to`, and read there of a residual and of a bias from its start.
 #[inline(always)]
-unsafe fn write<V: Vector, const N: usize>(sums: [V; N], result: *mut f32, to: usize, masks: [V::Mask; N], end: End) {
+pub(super) unsafe fn write<V: Vector, const N: usize>(
+    sums: [V; N],
+    result: *mut f32,
+    to: usize,
+    masks: [V::Mask; N],
+    end: End,
+) {
     for v in 0..N {
         let mut sum = sums[v];
         // SAFETY: as the caller vouches.

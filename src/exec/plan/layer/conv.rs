@@ -9,7 +9,7 @@
 
 use std::ops::Range;
 
-use niwaki_kernels::nhwc::conv::{Conv, Convolution, Epilogue, Old, Sparse, Window};
+use niwaki_kernels::nhwc::conv::{Conv, Convolution, Epilogue, Old, Window};
 use niwaki_kernels::nhwc::conv_norm::{self, Upstream};
 use niwaki_kernels::nhwc::{elementwise, sums};
 use niwaki_kernels::simd::Path;
@@ -17,6 +17,7 @@ use niwaki_kernels::simd::Path;
 use super::super::compile::{Compiler, Flow, Layout, Root, Target};
 use super::super::{Mode, Uncovered};
 use super::batch_norm::{Norm, Relu};
+use super::weights::Weights;
 use super::{Group, Layer, Room, Run, add_to, planar};
 use crate::graph::Node;
 use crate::graph::op::Conv2d;
@@ -40,37 +41,8 @@ struct ConvLayer {
     y: (Root, Room),
     residual: Option<(Root, Room)>,
     weights: Weights,
-    packed_transposed: Vec<f32>,
     folded_bias: Vec<f32>,
-    /// Whether weights stay as they are for many passes.
-    stays: bool,
     backward: Option<Backward>,
-}
-
-/// A weight laid out for a forward pass.
-#[derive(Default)]
-pub(super) struct Weights {
-    packed: Vec<f32>,
-    /// Where most weights are zero: then there are no others.
-    sparse: Option<Sparse>,
-}
-
-impl Weights {
-    /// Lays out a weight. One that stays for many passes is looked through for zeros.
-    pub(super) fn lay_out(&mut self, conv: &Convolution, weight: &[f32], stays: bool) {
-        self.sparse = if stays { conv.sparse(weight) } else { None };
-        if self.sparse.is_none() {
-            self.packed.resize(conv.packed_len(), 0.0);
-            conv.pack(weight, &mut self.packed);
-        }
-    }
-
-    pub(super) fn forward(&self, conv: &Convolution, x: &[f32], y: &mut [f32], epilogue: Epilogue<'_>) {
-        match &self.sparse {
-            Some(sparse) => sparse.forward(x, y, epilogue),
-            None => conv.forward(x, &self.packed, y, epilogue),
-        }
-    }
 }
 
 struct Backward {
@@ -140,10 +112,8 @@ pub(super) fn add(compiler: &mut Compiler<'_>, node: &Node, config: &Conv2d, gro
         parts,
         y: place(&y),
         residual: residual.as_ref().map(place),
-        weights: Weights::default(),
-        packed_transposed: Vec::new(),
+        weights: Weights::new(compiler.mode),
         folded_bias: Vec::new(),
-        stays: compiler.mode == Mode::Eval,
         backward: None,
     };
     compiler.push(layer);
@@ -163,7 +133,7 @@ impl ConvLayer {
         for (filter, scale) in weight.chunks_exact_mut(filter).zip(&scales) {
             filter.iter_mut().for_each(|w| *w *= scale);
         }
-        self.weights.lay_out(&self.conv, &weight, self.stays);
+        self.weights.lay_out(&self.conv, &weight);
         let bias = |channel: usize| self.bias.as_ref().map_or(0.0, |range| own(range)[channel]);
         let moved = |c: usize| (bias(c) - own(mean)[c]) * scales[c] + own(beta)[c];
         self.folded_bias = (0..self.channels).map(moved).collect();
@@ -175,11 +145,10 @@ impl Layer for ConvLayer {
         if self.folded {
             self.fold(params);
         } else {
-            self.weights.lay_out(&self.conv, &params[self.weight.clone()], self.stays);
+            self.weights.lay_out(&self.conv, &params[self.weight.clone()]);
         }
         if self.backward.as_ref().is_some_and(|backward| backward.dx.is_some()) {
-            self.packed_transposed.resize(self.conv.packed_transposed_len(), 0.0);
-            self.conv.pack_transposed(&params[self.weight.clone()], &mut self.packed_transposed);
+            self.weights.lay_out_transposed(&self.conv, &params[self.weight.clone()]);
         }
     }
 
@@ -191,7 +160,7 @@ impl Layer for ConvLayer {
                 let [mean, variance] = norm.moments();
                 let ([x], [z, parts, mean, variance]) =
                     run.memory.views([self.x.1], [self.z, self.parts, mean, variance]);
-                let weights = (&self.weights.packed[..], bias);
+                let weights = (self.weights.packed(), bias);
                 match norm.measures() {
                     true => conv_norm::forward(self.path, &self.conv, x, weights, z, parts, [mean, variance]),
                     false => self.weights.forward(&self.conv, x, z, Epilogue { bias, ..Epilogue::default() }),
@@ -268,7 +237,7 @@ impl Layer for ConvLayer {
         let room = dx.map_or(Room::NONE, |(room, _)| room);
         let x = if weight.is_some() { self.x.1 } else { Room::NONE };
         let ([x, dz], [dx_numbers, scratch]) = run.memory.views([x, *dz], [room, *scratch]);
-        let dx = dx.map(|(_, old)| (&self.packed_transposed[..], dx_numbers, old));
+        let dx = dx.map(|(_, old)| (self.weights.transposed(), dx_numbers, old));
         let dw = weight.as_ref().map(|range| &mut run.gradients[range.clone()]);
         match (dw, dx) {
             (Some(dw), Some(dx)) => self.conv.both_gradients(x, dz, dx, dw, scratch),
@@ -296,7 +265,7 @@ impl ConvLayer {
         let ([x, z, dy, mean, scale, dbias, dweight], [dx_numbers, scratch]) =
             run.memory.views([self.x.1, self.z, *dy, mean, scale, dbias, dweight], [room, *scratch]);
         let upstream = norm.upstream(run.params, [mean, scale, dbias, dweight], self.relu());
-        let dx = dx.map(|(_, old)| (&self.packed_transposed[..], dx_numbers, old));
+        let dx = dx.map(|(_, old)| (self.weights.transposed(), dx_numbers, old));
         let dw = &mut run.gradients[weight.clone()];
         conv_norm::gradients(self.path, &self.conv, x, Upstream { z, dy, ..upstream }, dx, dw, scratch);
     }

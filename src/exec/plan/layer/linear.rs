@@ -8,7 +8,7 @@ use niwaki_kernels::nhwc::{elementwise, sums};
 
 use super::super::compile::{Compiler, Layout, Root};
 use super::super::{Mode, Uncovered};
-use super::conv::Weights;
+use super::weights::Weights;
 use super::{Group, Layer, Room, Run};
 use crate::graph::Node;
 
@@ -19,24 +19,15 @@ const MANY_ROWS: usize = 32;
 
 struct LinearLayer {
     linear: Linear,
-    packed: Option<Packed>,
+    /// The layer as a convolution of single pixels, with its weight laid out: faster than a product of matrices where that is
+    /// done for many rows.
+    packed: Option<(Convolution, Weights)>,
     weight: Range<usize>,
     bias: Option<Range<usize>>,
     relu: bool,
     x: (Root, Room),
     y: (Root, Room),
     backward: Option<Backward>,
-}
-
-/// The layer as a convolution of single pixels, with its weight laid out: faster than a product of matrices where that is
-/// done for many rows.
-struct Packed {
-    conv: Convolution,
-    weights: Weights,
-    /// For the gradient at the input, where there is one.
-    transposed: Vec<f32>,
-    /// Whether the weight stays as it is for many passes.
-    stays: bool,
 }
 
 struct Backward {
@@ -59,11 +50,8 @@ pub(super) fn add(compiler: &mut Compiler<'_>, node: &Node, group: &Group) -> Re
     let dims = compiler.dims(output)?;
     let needs = compiler.trains(node) || compiler.needs_gradient(&x);
     let y = compiler.output(output, dims, Layout::Rows, needs);
-    let stays = compiler.mode == Mode::Eval;
-    let packed = (stays || linear.batch >= MANY_ROWS).then(|| {
-        let conv = Convolution::new(&pixels(&linear));
-        Packed { conv, weights: Weights::default(), transposed: Vec::new(), stays }
-    });
+    let pays = compiler.mode == Mode::Eval || linear.batch >= MANY_ROWS;
+    let packed = pays.then(|| (Convolution::new(&pixels(&linear)), Weights::new(compiler.mode)));
     let layer = LinearLayer {
         linear,
         packed,
@@ -95,19 +83,18 @@ fn pixels(linear: &Linear) -> Conv {
 
 impl Layer for LinearLayer {
     fn prepare(&mut self, params: &[f32]) {
-        let Some(Packed { conv, weights, transposed, stays }) = &mut self.packed else { return };
+        let Some((conv, weights)) = &mut self.packed else { return };
         let weight = &params[self.weight.clone()];
-        weights.lay_out(conv, weight, *stays);
+        weights.lay_out(conv, weight);
         if self.backward.as_ref().is_some_and(|backward| backward.dx.is_some()) {
-            transposed.resize(conv.packed_transposed_len(), 0.0);
-            conv.pack_transposed(weight, transposed);
+            weights.lay_out_transposed(conv, weight);
         }
     }
 
     fn forward(&self, run: &mut Run<'_>) {
         let ([x], [y]) = run.memory.views([self.x.1], [self.y.1]);
         let bias = self.bias.as_ref().map(|range| &run.params[range.clone()]);
-        if let Some(Packed { conv, weights, .. }) = &self.packed {
+        if let Some((conv, weights)) = &self.packed {
             return weights.forward(conv, x, y, Epilogue { bias, residual: None, relu: self.relu });
         }
         self.linear.forward(x, &run.params[self.weight.clone()], bias, y, self.relu);
@@ -143,7 +130,7 @@ impl Layer for LinearLayer {
         }
         if let Some((_, old)) = dx {
             match &self.packed {
-                Some(packed) => packed.conv.input_gradient(dy, &packed.transposed, dx_numbers, *old),
+                Some((conv, weights)) => conv.input_gradient(dy, weights.transposed(), dx_numbers, *old),
                 None => self.linear.input_gradient(dy, &run.params[self.weight.clone()], dx_numbers, *old),
             }
         }

@@ -15,6 +15,7 @@ mod pool;
 mod recurrent;
 pub(super) mod round;
 mod softmax;
+mod weights;
 
 use super::compile::{Compiler, Layout, Target, uncovered};
 use super::fuse::Group;

@@ -54,7 +54,7 @@ impl Database {
     async fn open_as_it_is(url: &str) -> Result<Self, StoreError> {
         sqlx::any::install_default_drivers();
         let engine = if url.starts_with("postgres") { Engine::Postgres } else { Engine::Sqlite };
-        let pool = AnyPoolOptions::new()
+        let pool = kept_open(engine, AnyPoolOptions::new())
             .max_connections(MAX_CONNECTIONS)
             .acquire_timeout(ACQUIRE_TIMEOUT)
             .after_connect(move |connection, _| {
@@ -182,6 +182,18 @@ fn is_database(path: &Path) -> Result<(), StoreError> {
 fn url_of(path: &Path) -> String {
     let path = path.to_string_lossy().replace('%', "%25").replace('?', "%3F").replace('#', "%23");
     format!("sqlite://{path}?mode=rwc")
+}
+
+/// Whether and when connections are opened and closed. Those to SQLite are all opened at once and stay: a caller that goes
+/// away takes the connection with it that is being opened or tested for him, and SQLite keeps the file of a closed connection
+/// open while there are others (POSIX gives up all locks of a process with any of its handles), so that files would add up.
+fn kept_open(engine: Engine, options: AnyPoolOptions) -> AnyPoolOptions {
+    match engine {
+        Engine::Sqlite => {
+            options.min_connections(MAX_CONNECTIONS).test_before_acquire(false).idle_timeout(None).max_lifetime(None)
+        }
+        Engine::Postgres => options,
+    }
 }
 
 fn settings(engine: Engine) -> &'static [&'static str] {

@@ -4,9 +4,6 @@ use std::process::{Child, Command, Stdio};
 
 use super::*;
 
-/// Handles that the database may open at any time: eight connections with three files each.
-pub const DATABASE: usize = 24;
-
 /// A server process. It is killed when this is dropped.
 pub struct Service {
     pub channel: Channel,

@@ -1,8 +1,11 @@
 """niwaki's built-in networks in PyTorch, with the names that their parameters have in niwaki.
 
 `load` takes niwaki's parameters over; an LSTM's differ in their form: niwaki keeps those of both directions in one tensor,
-the gates in the order input, output, forget, cell, and both biases in a row, as ONNX has it.
+the gates in the order input, output, forget, cell, and both biases in a row, as ONNX has it. Queries, keys and values of
+attention are three layers in niwaki and one in PyTorch.
 """
+
+import re
 
 import torch
 from torch import nn
@@ -83,13 +86,35 @@ class Lstm(nn.Module):
         return self.fc(self.lstm1(x)[0][:, -1])
 
 
+class Transformer(nn.Module):
+    """64 steps of 32 channels, two blocks of 128 units with 4 heads, the mean of the states to ten classes."""
+
+    def __init__(self):
+        super().__init__()
+        self.embed, self.fc = nn.Linear(32, 128), nn.Linear(128, 10)
+        block = nn.TransformerEncoderLayer(128, 4, 512, 0.0, "gelu", batch_first=True, norm_first=True)
+        self.blocks = nn.TransformerEncoder(block, 2, nn.LayerNorm(128), enable_nested_tensor=False)
+        # Sines and cosines in turn (Vaswani et al. 2017).
+        angle = torch.arange(64)[:, None] / 10000 ** (torch.arange(0, 128, 2, dtype=torch.float64) / 128)
+        places = torch.stack([angle.sin(), angle.cos()], 2).flatten(1)
+        self.register_buffer("places", places.float(), persistent=False)
+
+    def forward(self, x):
+        return self.fc(self.blocks(self.embed(x) + self.places).mean(1))
+
+
 # A network, and the shape of a batch.
 NETWORKS = {
     "mlp": (Mlp, (128, 784)),
     "lenet5": (LeNet5, (128, 1, 28, 28)),
     "resnet20": (ResNet20, (128, 3, 32, 32)),
     "lstm": (Lstm, (64, 100, 64)),
+    "transformer": (Transformer, (32, 64, 32)),
 }
+
+
+# Layers of a transformer's block whose names differ.
+BLOCK_PARTS = {"out": "self_attn.out_proj", "fc1": "linear1", "fc2": "linear2"}
 
 
 def from_niwaki(tensors):
@@ -97,7 +122,19 @@ def from_niwaki(tensors):
     result = {}
     for name, tensor in tensors.items():
         layer, role = name.rsplit(".", 1)
-        if layer.startswith("lstm"):
+        block = re.fullmatch(r"block(\d+)\.(\w+)", layer)
+        if role == "value":
+            continue  # a constant
+        if block:
+            start, part = f"blocks.layers.{int(block[1]) - 1}", block[2]
+            if part == "q":
+                parts = [tensors[f"block{block[1]}.{other}.{role}"] for other in "qkv"]
+                result[f"{start}.self_attn.in_proj_{role}"] = torch.cat(parts)
+            elif part not in ("k", "v"):
+                result[f"{start}.{BLOCK_PARTS.get(part, part)}.{role}"] = tensor
+        elif layer == "norm":
+            result[f"blocks.norm.{role}"] = tensor
+        elif layer.startswith("lstm"):
             # Input, output, forget, cell; PyTorch has input, forget, cell, output.
             names = ["bias_ih_l0", "bias_hh_l0"] if role == "bias" else [f"{role}_l0"]
             for name, part in zip(names, tensor[0].chunk(len(names)), strict=True):

@@ -1,4 +1,4 @@
-//! One pass forwards and backwards of each of four networks, written down for another judge: `.ci/oracles/gradients` lets
+//! One pass forwards and backwards of each of five networks, written down for another judge: `.ci/oracles/gradients` lets
 //! PyTorch do the same and compares.
 //!
 //! ```text
@@ -32,11 +32,12 @@ use rand::Rng;
 const SEED: u64 = 1;
 
 /// A name, a built-in network and the samples of a batch.
-const NETWORKS: [(&str, &str, usize); 4] = [
+const NETWORKS: [(&str, &str, usize); 5] = [
     ("mlp", "mlp:input=784,hidden=300-100,classes=10", 128),
     ("lenet5", "lenet5", 128),
     ("resnet20", "resnet-cifar-20:shortcut=conv", 17),
     ("lstm", "lstm:input=100x64,hidden=128,classes=10,padding=none", 32),
+    ("transformer", "transformer:input=64x32,width=128,heads=4,layers=2,classes=10", 16),
 ];
 
 fn main() -> Result<(), Box<dyn Error>> {

@@ -43,8 +43,6 @@ pub(super) fn way(node: &Node, inputs: &[&Held], params: &[&Held], context: &Con
     let kernel = match &node.op {
         Op::Linear if biased => kernels::linear_with_bias(),
         Op::Linear => kernels::linear(),
-        Op::MatMul => kernels::matrix_product(),
-        Op::BilinearPool(config) => kernels::bilinear_pool(config),
         Op::Conv2d(config) if biased => kernels::conv2d_with_bias(config),
         Op::Conv2d(config) => kernels::conv2d(config),
         Op::Conv1d(config) if biased => kernels::conv2d_with_bias(&config.planar()),
@@ -59,27 +57,15 @@ pub(super) fn way(node: &Node, inputs: &[&Held], params: &[&Held], context: &Con
         Op::AvgPool1d(config) => kernels::avg_pool2d(&config.planar()),
         Op::GlobalAvgPool => match *first(inputs)?.dims() {
             [_, _, h, w] => kernels::global_avg_pool([h, w]),
-            _ => over_places(Reduction::Mean, first(inputs)?),
+            _ => over_places(Reduction::Mean, first(inputs)?.rank()),
         },
-        Op::GlobalMaxPool => over_places(Reduction::Max, first(inputs)?),
         Op::BatchNorm(config) => return batch_norm(config, first(inputs)?, params, context),
-        Op::LayerNorm(config) => kernels::layer_norm(config),
-        Op::RmsNorm(config) => kernels::rms_norm(config),
-        Op::GroupNorm(config) => kernels::group_norm(config),
-        Op::InstanceNorm(config) => kernels::instance_norm(config),
-        Op::Activation(activation) => kernels::activation(*activation),
-        Op::PRelu => kernels::prelu(),
-        Op::Unary(unary) => kernels::unary(*unary),
         Op::Binary(binary) => return arithmetic(*binary, inputs),
-        Op::Clip(config) => kernels::clip(config),
+        Op::Activation(activation) => kernels::activation(*activation),
         Op::Where => {
             let condition = plain(inputs, 0)?;
             kernels::choose(condition.bytes().iter().map(|b| *b != 0).collect(), condition.shape())
         }
-        Op::Reduce(config) => kernels::reduce(config),
-        Op::CumSum(config) => kernels::cumulative_sum(config),
-        Op::Softmax(config) => kernels::softmax(config),
-        Op::LogSoftmax(config) => kernels::log_softmax(config),
         Op::Pad(config) if config.fill == Fill::Value(0.0) && !first(inputs)?.dims().contains(&0) => {
             kernels::pad(first(inputs)?.dims(), config)?
         }
@@ -114,6 +100,22 @@ pub(super) fn way(node: &Node, inputs: &[&Held], params: &[&Held], context: &Con
         | Op::GatherNd(_)
         | Op::ResizeNearest(_)
         | Op::Embedding => return moves(&node.op, inputs, params, context.sizes).map(Way::Kernel),
+        Op::MatMul
+        | Op::BilinearPool(_)
+        | Op::GlobalMaxPool
+        | Op::LayerNorm(_)
+        | Op::RmsNorm(_)
+        | Op::GroupNorm(_)
+        | Op::InstanceNorm(_)
+        | Op::PRelu
+        | Op::Unary(_)
+        | Op::Clip(_)
+        | Op::Reduce(_)
+        | Op::CumSum(_)
+        | Op::Softmax(_)
+        | Op::LogSoftmax(_) => {
+            settled(&node.op, inputs[0].shape().len()).ok_or_else(|| Error::Msg("it has no kernel".into()))?
+        }
         Op::Cast(_)
         | Op::Compare(_)
         | Op::ArgMax(_)
@@ -124,6 +126,29 @@ pub(super) fn way(node: &Node, inputs: &[&Held], params: &[&Held], context: &Con
         | Op::Custom(_) => return Ok(Way::Reference),
     };
     Ok(Way::Kernel(kernel))
+}
+
+/// The kernel of an operator of numbers alone of which its configuration and the axes of its first input, so many, are all
+/// there is to know.
+pub(super) fn settled(op: &Op, rank: usize) -> Option<Kernel> {
+    Some(match op {
+        Op::MatMul => kernels::matrix_product(),
+        Op::BilinearPool(config) => kernels::bilinear_pool(config),
+        Op::GlobalMaxPool => over_places(Reduction::Max, rank),
+        Op::LayerNorm(config) => kernels::layer_norm(config),
+        Op::RmsNorm(config) => kernels::rms_norm(config),
+        Op::GroupNorm(config) => kernels::group_norm(config),
+        Op::InstanceNorm(config) => kernels::instance_norm(config),
+        Op::PRelu => kernels::prelu(),
+        Op::Unary(unary) => kernels::unary(*unary),
+        Op::Binary(binary) => kernels::binary(*binary),
+        Op::Clip(config) => kernels::clip(config),
+        Op::Reduce(config) => kernels::reduce(config),
+        Op::CumSum(config) => kernels::cumulative_sum(config),
+        Op::Softmax(config) => kernels::softmax(config),
+        Op::LogSoftmax(config) => kernels::log_softmax(config),
+        _ => return None,
+    })
 }
 
 /// The first of these, which is of floating point numbers.
@@ -156,8 +181,8 @@ fn lengths(are_given: bool, inputs: &[&Held]) -> Result<Option<Vec<i64>>> {
     if are_given { plain(inputs, 1).and_then(whole).map(Some) } else { Ok(None) }
 }
 
-fn over_places(of: Reduction, x: &Tensor) -> Kernel {
-    kernels::reduce(&Reduce { of, axes: (2..x.rank()).collect(), keep: true })
+fn over_places(of: Reduction, rank: usize) -> Kernel {
+    kernels::reduce(&Reduce { of, axes: (2..rank).collect(), keep: true })
 }
 
 fn arithmetic(binary: Binary, inputs: &[&Held]) -> Result<Way> {

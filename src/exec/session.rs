@@ -219,7 +219,7 @@ impl Session {
             }
             let key = Key { mode, batch, taps: taps.to_vec() };
             match self.planned(key) {
-                Ok(()) => return Ok(self.forward_by_plan(inputs)),
+                Ok(()) => return self.forward_by_plan(inputs),
                 Err(why) => tracing::warn!(%why, "a plan that was to be does not come about: candle computes"),
             }
         }
@@ -364,10 +364,10 @@ impl Session {
     }
 
     /// A forward pass by the first plan.
-    fn forward_by_plan(&mut self, inputs: &[f32]) -> Activations {
+    fn forward_by_plan(&mut self, inputs: &[f32]) -> Result<Activations, ExecError> {
         self.pending = None;
         let (plan, lent) = self.lend();
-        let activations = plan.forward(inputs, lent);
+        let activations = plan.forward(inputs, lent)?;
         let (mode, measures) = (plan.key.mode, plan.measures);
         if mode == Mode::Train {
             self.pending = Some(Pending::Plan);
@@ -375,7 +375,7 @@ impl Session {
         if measures {
             self.changed();
         }
-        activations
+        Ok(activations)
     }
 
     fn check_structure(&self, graph: &Graph) -> Result<(), ExecError> {

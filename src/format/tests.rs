@@ -52,7 +52,8 @@ fn an_unknown_built_in_network_is_answered_with_the_known_ones() {
     let error = open_model(file(&weights("lenet5")), Some(&Architecture::Preset("lenet6".into()))).unwrap_err();
     assert_eq!(
         error.to_string(),
-        "there is no built-in network 'lenet6'; there are lenet-300-100, lenet5, lenet5-caffe, lstm, mlp, resnet-cifar-N"
+        "there is no built-in network 'lenet6'; there are lenet-300-100, lenet5, lenet5-caffe, lstm, mlp, \
+         resnet-cifar-N, transformer"
     );
 }
 

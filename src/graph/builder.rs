@@ -1,7 +1,9 @@
 //! Builds graphs layer by layer, for the built-in networks and for tests.
 
 use super::init;
-use super::op::{self, Activation, AvgPool2d, BatchNorm, Conv2d, Dropout, Lstm, MaxPool2d, Pad, Slice, Window};
+use super::op::{
+    self, Activation, AvgPool2d, BatchNorm, Conv2d, Dropout, LayerNorm, Lstm, MaxPool2d, Pad, Slice, Window,
+};
 use super::{Graph, GraphEdit, GraphError, Op, ValueId};
 use crate::tensor::{TensorData, TensorError};
 
@@ -67,6 +69,13 @@ impl GraphBuilder {
     pub fn batch_norm(self, name: &str) -> Self {
         let channels = self.top_shape().first().copied().unwrap_or(0);
         self.layer(name, Op::BatchNorm(BatchNorm::default()), &vec![vec![channels]; 4])
+    }
+
+    /// A layer normalisation over the last axis with PyTorch's configuration, which starts as one that only normalises.
+    pub fn layer_norm(self, name: &str) -> Self {
+        let shape = self.top_shape();
+        let (axis, width) = (shape.len(), shape.last().copied().unwrap_or(0));
+        self.layer(name, Op::LayerNorm(LayerNorm { axis, epsilon: 1e-5 }), &[vec![width], vec![width]])
     }
 
     /// Maximum pooling.

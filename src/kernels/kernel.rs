@@ -30,6 +30,14 @@ impl Kernel {
         Kernel::Many(Box::new(operator))
     }
 
+    /// The operator, if it has the form of our own.
+    pub fn into_operator(self) -> Option<Box<dyn Operator>> {
+        match self {
+            Kernel::Many(operator) => Some(operator),
+            _ => None,
+        }
+    }
+
     /// How many arguments it takes, at most.
     pub fn arity(&self) -> usize {
         match self {

@@ -63,6 +63,7 @@ pub use lstm::lstm;
 pub use max_pool::max_pool2d;
 pub use moves::{concat, moves};
 pub use normalise::{group_norm, instance_norm, layer_norm, rms_norm};
+pub use operator::{Array, Back, Operator};
 pub use power::power;
 pub use products::{bilinear_pool, matrix_product};
 pub use reduce::reduce;

@@ -24,6 +24,8 @@ const CASES: [&str; 27] = [
     "pruned90_resnet20",
     "train_lstm",
     "infer_lstm",
+    "train_transformer",
+    "infer_transformer",
     "kth_100m",
     "prune_100m",
     "prune_fresh_100m",

@@ -16,22 +16,23 @@ use crate::train::objective::{CrossEntropy, Objective};
 use crate::train::optim::{Optimizer, Sgd};
 
 /// A name, a built-in network and the samples of a batch.
-const NETWORKS: [(&str, &str, usize); 4] = [
+const NETWORKS: [(&str, &str, usize); 5] = [
     ("mlp", "mlp:input=784,hidden=300-100,classes=10", 128),
     ("lenet5", "lenet5", 128),
     ("resnet20", "resnet-cifar-20:shortcut=conv", 128),
     ("lstm", "lstm:input=100x64,hidden=128,classes=10,padding=none", 64),
+    ("transformer", "transformer:input=64x32,width=128,heads=4,layers=2,classes=10", 32),
 ];
 
 /// `train_NAME`: a forward pass, the softmax cross entropy, a backward pass and a step of SGD with momentum 0.9. `infer_NAME`:
 /// a forward pass for the outputs alone. `pruned90_NAME`: the same, with zero in the place of the nine tenths of all parameters
-/// that are smallest; not of recurrent networks, for which zeros make no difference.
+/// that are smallest; of the networks for images.
 pub fn cases() -> Vec<Case> {
     let of_network = |(name, spec, samples): (&str, &'static str, usize)| {
         let train = Case::new(format!("train_{name}"), move || Trained::new(spec, samples)).by(Rule::TWO_SECONDS);
         let infer = Case::new(format!("infer_{name}"), move || Inferred::new(spec, samples));
         let pruned = Case::new(format!("pruned90_{name}"), move || Inferred::new(spec, samples).map(Inferred::pruned));
-        let cases = [Some(train), Some(infer), (name != "lstm").then_some(pruned)];
+        let cases = [Some(train), Some(infer), (!["lstm", "transformer"].contains(&name)).then_some(pruned)];
         cases.into_iter().flatten().map(move |case| case.of(samples, "samples"))
     };
     NETWORKS.into_iter().flat_map(of_network).collect()

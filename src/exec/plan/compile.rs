@@ -189,7 +189,8 @@ impl<'a> Compiler<'a> {
         if self.session.activations == DType::F32 {
             return Ok(());
         }
-        let (outputs, is_raw) = (&self.session.nodes[group.last].outputs, self.raw.contains(&node.inputs[0]));
+        let (outputs, is_raw) =
+            (&self.session.nodes[group.last].outputs, node.inputs.first().is_some_and(|x| self.raw.contains(x)));
         if !hands_on(&node.op) {
             return outputs.iter().try_for_each(|value| self.round(*value, roots, is_raw)).map_err(refused);
         }

@@ -92,7 +92,7 @@ pub(super) struct Lent<'a> {
 
 impl Plan {
     /// Computes outputs and taps.
-    pub(super) fn forward(&mut self, x: &[f32], lent: Lent<'_>) -> Activations {
+    pub(super) fn forward(&mut self, x: &[f32], lent: Lent<'_>) -> Result<Activations, ExecError> {
         if self.prepared != Some(lent.version) {
             self.layers.iter_mut().for_each(|layer| layer.prepare(lent.params));
             self.prepared = Some(lent.version);
@@ -104,8 +104,11 @@ impl Plan {
             None => layout::copy(x, to),
         }
         self.layers.iter().for_each(|layer| layer.forward(&mut run));
+        if let Some(problem) = run.problem {
+            return Err(problem);
+        }
         let mut read = |doors: &[Door]| doors.iter().map(|door| door.read(&mut run.memory)).collect();
-        Activations { outputs: read(&self.outputs), taps: read(&self.taps) }
+        Ok(Activations { outputs: read(&self.outputs), taps: read(&self.taps) })
     }
 
     /// Computes the gradients at the trained parameters, after a forward pass.
@@ -126,7 +129,7 @@ impl Plan {
             doors.iter().zip(d).for_each(|(door, d)| door.take(d, &mut run.memory));
         }
         self.layers.iter().rev().for_each(|layer| layer.backward(&mut run));
-        Ok(())
+        run.problem.map_or(Ok(()), Err)
     }
 
     fn run<'a>(&'a self, lent: Lent<'a>) -> Run<'a> {
@@ -145,6 +148,7 @@ impl Plan {
             gradients: lent.gradients,
             seed: lent.seed,
             momentum: lent.momentum,
+            problem: None,
         }
     }
 }

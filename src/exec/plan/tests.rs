@@ -8,10 +8,11 @@ use rand::Rng;
 use super::super::{Activations, Executor, Mode, Session};
 use crate::graph::builder::GraphBuilder;
 use crate::graph::op::{
-    Activation, AvgPool2d, Binary, Clip, Concat, Conv2d, ConvTranspose2d, DepthToSpace, LayerNorm, Pad, Select, Slice,
-    Softmax, Split, Transpose, Window,
+    Activation, ArgMax, AvgPool2d, BilinearPool, Binary, Clip, Concat, Constant, Conv2d, ConvTranspose2d, Custom,
+    DepthToSpace, GroupNorm, LayerNorm, Pad, Reduce, Reduction, Reshape, Select, Slice, Softmax, Split, Transpose,
+    Unary, Window,
 };
-use crate::graph::{Graph, Op, ParamId, ValueId, arbitrary, preset};
+use crate::graph::{Dim, Graph, GraphEdit, Op, ParamId, ValueId, ValueType, arbitrary, preset};
 use crate::seed;
 use crate::tensor::{DType, TensorData};
 
@@ -145,6 +146,7 @@ fn networks() -> Vec<Graph> {
         networks.into_iter().zip(7..).map(|(builder, seed)| filled(builder.build().unwrap(), 100 * seed)).collect();
     graphs.extend(sequences_and_gates());
     graphs.push(transposed());
+    graphs.extend([attention(), others()]);
     graphs
 }
 
@@ -181,6 +183,63 @@ fn sequences_and_gates() -> [Graph; 2] {
     edit.set_outputs(&[y]);
     edit.commit().unwrap();
     [sequences, filled(graph, 52)]
+}
+
+/// Attention of two heads over sequences with a place of their own added, and a sum of squares at the end.
+fn attention() -> Graph {
+    let (steps, width, heads) = (5, 8, 2);
+    let constant = |shape: &[usize]| TensorData::zeros(shape.to_vec()).unwrap();
+    let split = |edit: &mut GraphEdit<'_>, name: &str, x: ValueId, axes: [usize; 4]| {
+        let weight = edit.add_param(&format!("{name}.weight"), constant(&[width, width]));
+        let x = edit.add_node(name, Op::Linear, &[x], &[weight]).unwrap();
+        let shape = vec![Dim::Batch, steps.into(), heads.into(), (width / heads).into()];
+        let x = edit.add_node(&format!("{name}.heads"), Op::Reshape(Reshape { shape }), &[x], &[]).unwrap();
+        let turned = Op::Transpose(Transpose { axes: axes.to_vec() });
+        edit.add_node(&format!("{name}.turned"), turned, &[x], &[]).unwrap()
+    };
+    let mut graph = Graph::new("attention");
+    let mut edit = graph.edit();
+    let x = edit.add_input("x", &[steps, width]);
+    let values = [("places", vec![steps, width]), ("scale", vec![1])].map(|(name, shape)| {
+        let param = edit.add_param(&format!("{name}.value"), constant(&shape));
+        edit.add_node(name, Op::Constant(Constant { dtype: DType::F32 }), &[], &[param]).unwrap()
+    });
+    let x = edit.add_node("placed", Op::ADD, &[x, values[0]], &[]).unwrap();
+    let q = split(&mut edit, "q", x, [0, 2, 1, 3]);
+    let k = split(&mut edit, "k", x, [0, 2, 3, 1]);
+    let v = split(&mut edit, "v", x, [0, 2, 1, 3]);
+    let q = edit.add_node("scaled", Op::Binary(Binary::Mul), &[q, values[1]], &[]).unwrap();
+    let y = edit.add_node("scores", Op::MatMul, &[q, k], &[]).unwrap();
+    let y = edit.add_node("shares", Op::Softmax(Softmax { axis: 3 }), &[y], &[]).unwrap();
+    let y = edit.add_node("mixed", Op::MatMul, &[y, v], &[]).unwrap();
+    let y = edit.add_node("square", Op::Binary(Binary::Mul), &[y, y], &[]).unwrap();
+    let sum = Reduce { of: Reduction::Sum, axes: vec![2], keep: false };
+    let y = edit.add_node("sum", Op::Reduce(sum), &[y], &[]).unwrap();
+    edit.set_outputs(&[y]);
+    edit.commit().unwrap();
+    filled(graph, 61)
+}
+
+/// Operators that have no layer of their own, with parameters and two values among their arguments.
+fn others() -> Graph {
+    let constant = |shape: &[usize]| TensorData::zeros(shape.to_vec()).unwrap();
+    let mut graph = Graph::new("others");
+    let mut edit = graph.edit();
+    let x = edit.add_input("x", &[4, 3, 5]);
+    let weights = ["weight", "bias"].map(|name| edit.add_param(&format!("norm.{name}"), constant(&[4])));
+    let norm = Op::GroupNorm(GroupNorm { groups: 2, epsilon: 1e-3 });
+    let a = edit.add_node("norm", norm, &[x], &weights).unwrap();
+    let weight = edit.add_param("prelu.weight", constant(&[4, 1, 1]));
+    let b = edit.add_node("prelu", Op::PRelu, &[a], &[weight]).unwrap();
+    let c = edit.add_node("erf", Op::Unary(Unary::Erf), &[a], &[]).unwrap();
+    let d = edit.add_node("soft", Op::Softmax(Softmax { axis: 2 }), &[c], &[]).unwrap();
+    let top = edit.add_node("top", Op::GlobalMaxPool, &[b], &[]).unwrap();
+    let e = edit.add_node("less", Op::Binary(Binary::Sub), &[d, top], &[]).unwrap();
+    let e = edit.add_node("pool", Op::BilinearPool(BilinearPool { mean: true }), &[e, a], &[]).unwrap();
+    let f = edit.add_node("largest", Op::Binary(Binary::Max), &[b, d], &[]).unwrap();
+    edit.set_outputs(&[e, f]);
+    edit.commit().unwrap();
+    filled(graph, 71)
 }
 
 /// A transposed convolution beside a pooling that reads the same value, and a value that is split.
@@ -311,9 +370,12 @@ fn a_plan_gives_the_same_bits_for_any_number_of_threads() {
 
 #[test]
 fn what_a_plan_does_not_cover_is_said() {
-    let graph = GraphBuilder::new("net", &[3]).op("erf", Op::Unary(crate::graph::op::Unary::Erf), &[]).build().unwrap();
-    let session = Session::new(&graph).unwrap();
-    assert_eq!(session.executor().to_string(), "candle: node 'erf' (Erf): the plan has no Erf");
+    let node = |op: Op| Session::new(&GraphBuilder::new("net", &[3]).op("it", op, &[]).build().unwrap()).unwrap();
+    let outputs = vec![ValueType::new(DType::F32, vec![Dim::Batch, 3usize.into()])];
+    let fancy = Op::Custom(Custom { domain: "example".into(), name: "Fancy".into(), outputs });
+    assert_eq!(node(fancy).executor().to_string(), "candle: node 'it' (Custom): the plan has no Custom");
+    let largest = Op::ArgMax(ArgMax { axis: 1, keep: false, smallest: false, last: false });
+    assert_eq!(node(largest).executor().to_string(), "candle: values of other number formats than F32");
     let session = Session::new(&networks()[0]).unwrap();
     assert_eq!(session.executor().to_string(), "plan");
 }

@@ -12,12 +12,15 @@
 //!   network, and `hidden`, `direction`, `dropout`, `padding`.
 //! - `mlp`: fully connected layers. Options `input` and `classes`, without which there is no network, and `hidden`,
 //!   `activation`, `dropout`.
+//! - `transformer`: an encoder over sequences, with attention. Options `input` and `classes`, without which there is no network,
+//!   and `width`, `heads`, `layers`, `hidden`, `dropout`.
 
 mod lenet;
 mod mlp;
 mod recurrent;
 mod resnet;
 mod spec;
+mod transformer;
 
 use thiserror::Error;
 
@@ -120,6 +123,7 @@ const PRESETS: &[(&str, &[&str], Build)] = &[
     ("lstm", recurrent::OPTIONS, recurrent::build),
     ("mlp", mlp::OPTIONS, mlp::build),
     ("resnet-cifar-N", resnet::OPTIONS, resnet::build),
+    ("transformer", transformer::OPTIONS, transformer::build),
 ];
 
 /// The names of all presets; `N` in one stands for a number.
@@ -175,6 +179,9 @@ mod tests {
             // PyTorch: nn.LSTM(12, 64, bidirectional=True) and nn.Linear(128, 9).
             ("lstm:input=29x12,hidden=64,direction=both,classes=9", 39_936 + 1_161),
             ("lstm:input=29x12,hidden=64,direction=both,classes=9,padding=none", 39_936 + 1_161),
+            // PyTorch: nn.Linear(12, 64), two nn.TransformerEncoderLayer(64, 4, 256), nn.LayerNorm(64) and nn.Linear(64, 9);
+            // 29 places and a factor a layer are constants.
+            ("transformer:input=29x12,classes=9", 832 + 2 * 49_984 + 128 + 585 + 29 * 64 + 2),
         ] {
             assert_eq!(cost::of_graph(&build(spec).unwrap()).params, params, "{spec}");
         }
@@ -186,7 +193,8 @@ mod tests {
         for (spec, expected) in [
             (
                 "lenet6",
-                "there is no built-in network 'lenet6'; there are lenet-300-100, lenet5, lenet5-caffe, lstm, mlp, resnet-cifar-N",
+                "there is no built-in network 'lenet6'; there are lenet-300-100, lenet5, lenet5-caffe, lstm, mlp, \
+                 resnet-cifar-N, transformer",
             ),
             ("lenet5:dropout=0.2", "'lenet5' has no option 'dropout'; it has none"),
             ("resnet-cifar-20:pad", "'resnet-cifar-N' has no option 'pad'; it has shortcut"),
@@ -208,6 +216,18 @@ mod tests {
             ("lstm:input=29,classes=3", "'lstm': input is '29', must be steps and channels, such as 29x12"),
             ("lstm:input=29x12,classes=3,direction=back", "'lstm': direction is 'back', must be forward or both"),
             ("lstm:input=29x12,classes=3,padding=ones", "'lstm': padding is 'ones', must be zeros or none"),
+            (
+                "transformer:input=29x12,classes=3,width=12,heads=5",
+                "'transformer': heads is '5', must be a number from 1 to 1024 that divides the width",
+            ),
+            (
+                "transformer:input=29x12,classes=3,width=9",
+                "'transformer': width is '9', must be an even number from 2 to 65536",
+            ),
+            (
+                "transformer:input=29x12,classes=3,width=4096,layers=2",
+                "'transformer' would have 402931715 parameters, at most 67108864 are allowed",
+            ),
             ("mlp:input=4,classes=3,dropout=1", "'mlp': dropout is '1', must be a number from 0 to below 1"),
             (
                 "mlp:input=65536,hidden=65536,classes=10",

@@ -7,7 +7,7 @@ use niwaki_kernels::nhwc::layer_norm as kernel;
 
 use super::super::Uncovered;
 use super::super::compile::{Compiler, Layout, Root};
-use super::{Layer, Room, Run};
+use super::{Layer, Room, Run, operator};
 use crate::graph::Node;
 use crate::graph::op::LayerNorm;
 
@@ -29,12 +29,11 @@ struct Backward {
 }
 
 pub(super) fn add(compiler: &mut Compiler<'_>, node: &Node, config: &LayerNorm) -> Result<(), Uncovered> {
-    let x = compiler.get(node.inputs[0], Layout::Rows)?;
-    let over = &x.dims[config.axis..];
-    let width: usize = over.iter().product();
+    let width: usize = compiler.dims(node.inputs[0])?[config.axis..].iter().product();
     if node.params.iter().any(|id| compiler.param(*id).len() != width) {
-        return Err(Uncovered("a weight that is broadcast".into()));
+        return operator::add(compiler, node);
     }
+    let x = compiler.get(node.inputs[0], Layout::Rows)?;
     let needs = compiler.trains(node) || compiler.needs_gradient(&x);
     let y = compiler.output(node.output(), x.dims.clone(), Layout::Rows, needs);
     let layer = LayerNormLayer {

@@ -3,6 +3,7 @@
 pub(super) mod activation;
 mod batch_norm;
 mod binary;
+mod constant;
 mod conv;
 mod conv_transpose;
 pub(super) mod convert;
@@ -11,13 +12,15 @@ mod gate;
 mod layer_norm;
 mod linear;
 mod moves;
+mod operator;
 mod pool;
 mod recurrent;
 pub(super) mod round;
 mod softmax;
 mod weights;
 
-use super::compile::{Compiler, Layout, Target, uncovered};
+use super::super::ExecError;
+use super::compile::{Compiler, Layout, Target};
 use super::fuse::Group;
 use super::memory::{Memory, Room};
 use super::{Mode, Uncovered};
@@ -34,6 +37,15 @@ pub(super) struct Run<'a> {
     pub(super) seed: u64,
     /// The momentum of all running statistics, if not each its own.
     pub(super) momentum: Option<f64>,
+    /// The first layer that could not be computed, with why.
+    pub(super) problem: Option<ExecError>,
+}
+
+impl Run<'_> {
+    /// Tells that a layer could not be computed. What comes after it is of no use.
+    fn fail(&mut self, problem: ExecError) {
+        self.problem.get_or_insert(problem);
+    }
 }
 
 /// One or several nodes of the graph.
@@ -91,6 +103,7 @@ pub(super) fn add(compiler: &mut Compiler<'_>, node: &Node, group: &Group) -> Re
         Op::Softmax(config) => softmax::add(compiler, node, config.axis, false),
         Op::LogSoftmax(config) => softmax::add(compiler, node, config.axis, true),
         Op::LayerNorm(config) => layer_norm::add(compiler, node, config),
+        Op::Constant(_) => constant::add(compiler, node),
         Op::Dropout(config) if compiler.mode == Mode::Train && config.rate > 0.0 => {
             dropout::add(compiler, node, config.rate)
         }
@@ -120,7 +133,7 @@ pub(super) fn add(compiler: &mut Compiler<'_>, node: &Node, group: &Group) -> Re
         | Op::Trilu(_)
         | Op::Select(_)
         | Op::ResizeNearest(_) => moves::add(compiler, node),
-        op => Err(uncovered(op)),
+        _ => operator::add(compiler, node),
     }
 }
 

@@ -5,7 +5,7 @@ use niwaki_kernels::nhwc::softmax;
 
 use super::super::Uncovered;
 use super::super::compile::{Compiler, Layout, Root};
-use super::{Layer, Room, Run};
+use super::{Layer, Room, Run, operator};
 use crate::graph::Node;
 
 struct SoftmaxLayer {
@@ -22,7 +22,7 @@ pub(super) fn add(compiler: &mut Compiler<'_>, node: &Node, axis: usize, logarit
     let layout = match axis {
         last if last + 1 == dims.len() => Layout::Rows,
         1 => Layout::Images,
-        _ => return Err(Uncovered(format!("along axis {axis}"))),
+        _ => return operator::add(compiler, node),
     };
     let x = compiler.get(node.inputs[0], layout)?;
     let (width, needs) = (dims[axis], compiler.needs_gradient(&x));

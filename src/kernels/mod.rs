@@ -65,7 +65,7 @@ pub use moves::{concat, moves};
 pub use normalise::{group_norm, instance_norm, layer_norm, rms_norm};
 pub use operator::{Array, Back, Operator};
 pub use power::power;
-pub use products::{bilinear_pool, matrix_product};
+pub use products::{Products, bilinear_pool, matrix_product};
 pub use reduce::reduce;
 pub use round::round;
 pub use softmax::{cumulative_sum, log_softmax, softmax};

@@ -8,11 +8,12 @@
 //! product of a taller matrix.
 
 use candle_core::{Error, Result};
+use niwaki_kernels::matmul::{self, Old, Threads};
 use rayon::prelude::*;
 
 use super::Kernel;
 use super::broadcast::{Walk, joint};
-use super::matmul::{Matrix, multiply_add, multiply_add_on_all_threads};
+use super::matmul::{Matrix, multiply_add};
 use super::operator::{Array, Back, Made, Operator, exactly};
 use crate::graph::op::BilinearPool;
 
@@ -33,7 +34,7 @@ struct Bilinear {
 }
 
 /// Many products of one size.
-struct Products {
+pub struct Products {
     m: usize,
     k: usize,
     n: usize,
@@ -43,7 +44,8 @@ struct Products {
 }
 
 impl Products {
-    fn new(a: &[usize], b: &[usize]) -> Result<Self> {
+    /// Those of values of these shapes.
+    pub fn new(a: &[usize], b: &[usize]) -> Result<Self> {
         let misfit = || Error::Msg(format!("MatMul of {a:?} and {b:?}: sizes do not fit"));
         let (before_a, m, k) = match a {
             [] => return Err(misfit()),
@@ -82,38 +84,57 @@ impl Products {
         Matrix::new(&y[number * self.m * self.n..][..self.m * self.n], self.m, self.n)
     }
 
-    fn forward(&self, a: &[f32], b: &[f32]) -> Vec<f32> {
-        let mut y = vec![0.0; self.shape.iter().product()];
+    /// Writes the products to `y`.
+    pub fn forward(&self, a: &[f32], b: &[f32], y: &mut [f32]) {
         if let [[i, j]] = self.pairs[..] {
-            multiply_add_on_all_threads(&mut y, self.a(a, i), self.b(b, j));
-            return y;
+            return matmul::multiply(y, self.a(a, i), self.b(b, j), Old::Dropped, Threads::All);
         }
         let products = y.par_chunks_mut((self.m * self.n).max(1)).zip(&self.pairs);
-        products.for_each(|(y, [i, j])| multiply_add(y, self.a(a, *i), self.b(b, *j)));
-        y
+        products.for_each(|(y, [i, j])| matmul::multiply(y, self.a(a, *i), self.b(b, *j), Old::Dropped, Threads::This));
     }
 
-    /// The sum, for each matrix of the argument `which`, of what `add` adds for each product that takes it.
-    fn gather(&self, len: usize, size: usize, which: usize, add: impl Fn(&mut [f32], usize, bool) + Sync) -> Vec<f32> {
-        let mut gradient = vec![0.0; len];
+    /// The gradient at `a`, or what is added to it.
+    pub fn gradient_of_first(&self, b: &[f32], dy: &[f32], da: &mut [f32], old: Old) {
+        self.gather(da, self.m * self.k, 0, old, |da, number, old, threads| {
+            let b = self.b(b, self.pairs[number][1]).transposed();
+            matmul::multiply(da, self.y(dy, number), b, old, threads);
+        });
+    }
+
+    /// The gradient at `b`, or what is added to it.
+    pub fn gradient_of_second(&self, a: &[f32], dy: &[f32], db: &mut [f32], old: Old) {
+        self.gather(db, self.k * self.n, 1, old, |db, number, old, threads| {
+            let a = self.a(a, self.pairs[number][0]).transposed();
+            matmul::multiply(db, a, self.y(dy, number), old, threads);
+        });
+    }
+
+    /// The sum, for each matrix of `size` numbers of the argument `which`, of what `product` gives for each product that takes
+    /// it.
+    fn gather(
+        &self,
+        gradient: &mut [f32],
+        size: usize,
+        which: usize,
+        old: Old,
+        product: impl Fn(&mut [f32], usize, Old, Threads) + Sync,
+    ) {
         if self.pairs.len() == 1 {
-            add(&mut gradient, 0, true);
-            return gradient;
+            return product(gradient, 0, old, Threads::All);
         }
-        let mut takers: Vec<Vec<usize>> = vec![Vec::new(); len.checked_div(size).unwrap_or(0)];
+        let mut takers: Vec<Vec<usize>> = vec![Vec::new(); gradient.len().checked_div(size).unwrap_or(0)];
         self.pairs
             .iter()
             .enumerate()
             .for_each(|(number, pair)| takers.get_mut(pair[which]).into_iter().for_each(|t| t.push(number)));
         gradient.par_chunks_mut(size.max(1)).zip(takers).for_each(|(gradient, takers)| {
-            takers.into_iter().for_each(|number| add(gradient, number, false));
+            // Every matrix is taken by one product at least.
+            takers.into_iter().fold(old, |old, number| {
+                product(gradient, number, old, Threads::This);
+                Old::Added
+            });
         });
-        gradient
     }
-}
-
-fn add_product(out: &mut [f32], a: Matrix<'_>, b: Matrix<'_>, alone: bool) {
-    if alone { multiply_add_on_all_threads(out, a, b) } else { multiply_add(out, a, b) }
 }
 
 impl Operator for MatMul {
@@ -124,22 +145,21 @@ impl Operator for MatMul {
     fn forward(&self, args: &[Array<'_>]) -> Result<Vec<Made>> {
         let [a, b] = exactly("MatMul", args)?;
         let products = Products::new(a.shape, b.shape)?;
-        let y = products.forward(a.values, b.values);
+        let mut y = vec![0.0; products.shape.iter().product()];
+        products.forward(a.values, b.values, &mut y);
         Ok(vec![Made::new(products.shape, y)])
     }
 
     fn backward(&self, back: &Back<'_>) -> Result<Vec<Option<Vec<f32>>>> {
         let [a, b] = exactly("MatMul", back.args)?;
         let (products, dy) = (Products::new(a.shape, b.shape)?, back.dy());
-        Ok(back.each(|which| match which {
-            0 => products.gather(a.values.len(), products.m * products.k, 0, |da, number, alone| {
-                let b = products.b(b.values, products.pairs[number][1]).transposed();
-                add_product(da, products.y(dy, number), b, alone);
-            }),
-            _ => products.gather(b.values.len(), products.k * products.n, 1, |db, number, alone| {
-                let a = products.a(a.values, products.pairs[number][0]).transposed();
-                add_product(db, a, products.y(dy, number), alone);
-            }),
+        Ok(back.each(|which| {
+            let mut gradient = vec![0.0; back.args[which].values.len()];
+            match which {
+                0 => products.gradient_of_first(b.values, dy, &mut gradient, Old::Dropped),
+                _ => products.gradient_of_second(a.values, dy, &mut gradient, Old::Dropped),
+            }
+            gradient
         }))
     }
 }

@@ -5,7 +5,7 @@ use serde_json::Value;
 use super::{Scratch, text};
 
 /// Every case but those of convolutions; `benches/torch_cases.py` has the same names.
-const CASES: [&str; 27] = [
+const CASES: [&str; 29] = [
     "peak_fma",
     "copy_100m",
     "matmul_1024x1024x1024",

@@ -10,6 +10,8 @@
 
 use super::conv::Old;
 use super::divide;
+use crate::simd::elementary::{erf, exp, sigmoid, tanh};
+use crate::simd::slices::update;
 use crate::simd::{self, Path, Task, Vector};
 
 /// A function with its value and its derivative at a number.
@@ -46,120 +48,137 @@ impl Function<'_> {
 
     /// `y = f(x)`
     pub fn forward(self, path: Path, x: &[f32], y: &mut [f32]) {
-        divide::pieces(y, 1, |first, y| {
-            let x = &x[first..][..y.len()];
-            match self {
-                // Written as "not below 0", so that NaN passes.
-                Function::Relu => simd::run(path, Map(x, y, |x: f32| if x < 0.0 { 0.0 } else { x })),
-                Function::Sigmoid => simd::run(path, Map(x, y, sigmoid)),
-                Function::Tanh => simd::run(path, Map(x, y, f32::tanh)),
-                Function::Gelu => simd::run(path, Map(x, y, |x: f32| x * normal(x))),
-                Function::GeluTanh => simd::run(path, Map(x, y, |x: f32| 0.5 * x * (1.0 + bent(x).0))),
-                Function::HardSwish => simd::run(path, Map(x, y, |x: f32| x * gate(x))),
-                Function::LeakyRelu(alpha) => {
-                    simd::run(path, Map(x, y, |x: f32| if x > 0.0 { x } else { alpha * x }));
-                }
-                Function::Swish(alpha) => simd::run(path, Map(x, y, |x: f32| x * sigmoid(alpha * x))),
-                Function::Other(f) => simd::run(path, Map(x, y, |x: f32| f(f64::from(x)).0 as f32)),
-            }
-        });
+        divide::pieces(y, 1, |first, y| simd::run(path, Forward(self, &x[first..][..y.len()], y)));
     }
 
     /// `dx = f'(x) dy`, or what is added to it. `from` is the result or the argument; see
     /// [`Function::goes_by_result`].
     pub fn backward(self, path: Path, from: &[f32], dy: &[f32], dx: &mut [f32], old: Old) {
-        let added = old == Old::Added;
         divide::pieces(dx, 1, |first, dx| {
-            let (v, d) = (&from[first..][..dx.len()], &dy[first..][..dx.len()]);
-            match self {
-                Function::Relu => slope(path, (v, d, dx, added), |y, dy| if y == 0.0 { 0.0 } else { dy }),
-                Function::Sigmoid => slope(path, (v, d, dx, added), |y, dy| dy * y * (1.0 - y)),
-                Function::Tanh => slope(path, (v, d, dx, added), |y, dy| dy * (1.0 - y * y)),
-                Function::Gelu => slope(path, (v, d, dx, added), |x, dy| dy * (normal(x) + x * density(x))),
-                Function::GeluTanh => slope(path, (v, d, dx, added), |x, dy| {
-                    let (t, slope) = bent(x);
-                    dy * (0.5 * (1.0 + t) + 0.5 * x * (1.0 - t * t) * slope)
-                }),
-                Function::HardSwish => slope(path, (v, d, dx, added), |x, dy| {
-                    let gate = gate(x);
-                    dy * if gate > 0.0 && gate < 1.0 { gate + x / 6.0 } else { gate }
-                }),
-                Function::LeakyRelu(alpha) => {
-                    slope(path, (v, d, dx, added), |x, dy| if x > 0.0 { dy } else { alpha * dy });
-                }
-                Function::Swish(alpha) => slope(path, (v, d, dx, added), |x, dy| {
-                    let s = sigmoid(alpha * x);
-                    dy * (s + x * alpha * s * (1.0 - s))
-                }),
-                Function::Other(f) => {
-                    slope(path, (v, d, dx, added), |x, dy| (f64::from(dy) * f(f64::from(x)).1) as f32);
-                }
-            }
+            let (from, dy) = (&from[first..][..dx.len()], &dy[first..][..dx.len()]);
+            simd::run(path, Backward { function: self, from, dy, dx, old });
         });
     }
 }
 
-struct Map<'a, F>(&'a [f32], &'a mut [f32], F);
+struct Forward<'a>(Function<'a>, &'a [f32], &'a mut [f32]);
 
-impl<F: Fn(f32) -> f32> Task for Map<'_, F> {
+impl Task for Forward<'_> {
     type Output = ();
 
     #[inline(always)]
     fn run<V: Vector>(self) {
-        self.1.iter_mut().zip(self.0).for_each(|(y, x)| *y = (self.2)(*x));
-    }
-}
-
-/// Where the derivative goes by, the gradient at the result, where the gradient goes, and whether it is added there.
-type Places<'a> = (&'a [f32], &'a [f32], &'a mut [f32], bool);
-
-struct Slope<'a, F>(Places<'a>, F);
-
-fn slope(path: Path, places: Places<'_>, f: impl Fn(f32, f32) -> f32) {
-    simd::run(path, Slope(places, f));
-}
-
-impl<F: Fn(f32, f32) -> f32> Task for Slope<'_, F> {
-    type Output = ();
-
-    #[inline(always)]
-    fn run<V: Vector>(self) {
-        let Slope((from, dy, dx, added), f) = self;
-        let all = dx.iter_mut().zip(from.iter().zip(dy));
-        match added {
-            true => all.for_each(|(dx, (v, dy))| *dx += f(*v, *dy)),
-            false => all.for_each(|(dx, (v, dy))| *dx = f(*v, *dy)),
+        let Forward(function, x, y) = self;
+        match function {
+            Function::Relu => update(y, [x], |_, [x]: [V; 1]| x.relu()),
+            Function::Sigmoid => update(y, [x], |_, [x]: [V; 1]| sigmoid(x)),
+            Function::Tanh => update(y, [x], |_, [x]: [V; 1]| tanh(x)),
+            Function::Gelu => update(y, [x], |_, [x]: [V; 1]| x.mul(normal(x))),
+            Function::GeluTanh => update(y, [x], |_, [x]: [V; 1]| {
+                let half = x.mul(V::splat(0.5));
+                half.mul_add(bent(x).0, half)
+            }),
+            Function::HardSwish => update(y, [x], |_, [x]: [V; 1]| x.mul(gate(x))),
+            Function::LeakyRelu(alpha) => {
+                y.iter_mut().zip(x).for_each(|(y, x)| *y = if *x > 0.0 { *x } else { alpha * x });
+            }
+            Function::Swish(alpha) => update(y, [x], |_, [x]: [V; 1]| x.mul(sigmoid(x.mul(V::splat(alpha))))),
+            Function::Other(f) => y.iter_mut().zip(x).for_each(|(y, x)| *y = f(f64::from(*x)).0 as f32),
         }
     }
 }
 
-#[inline(always)]
-fn sigmoid(x: f32) -> f32 {
-    1.0 / (1.0 + (-x).exp())
+struct Backward<'a> {
+    function: Function<'a>,
+    from: &'a [f32],
+    dy: &'a [f32],
+    dx: &'a mut [f32],
+    old: Old,
+}
+
+impl Backward<'_> {
+    /// `slope` of what the derivative goes by, times the gradient at the result.
+    #[inline(always)]
+    fn times<V: Vector>(self, slope: impl Fn(V) -> V) {
+        let added = self.old == Old::Added;
+        update(self.dx, [self.from, self.dy], |dx, [v, dy]: [V; 2]| {
+            let slope = slope(v);
+            if added { slope.mul_add(dy, dx) } else { slope.mul(dy) }
+        });
+    }
+
+    /// The gradient from what the derivative goes by and the gradient at the result.
+    #[inline(always)]
+    fn each(self, gradient: impl Fn(f32, f32) -> f32) {
+        let all = self.dx.iter_mut().zip(self.from.iter().zip(self.dy));
+        match self.old {
+            Old::Added => all.for_each(|(dx, (v, dy))| *dx += gradient(*v, *dy)),
+            Old::Dropped => all.for_each(|(dx, (v, dy))| *dx = gradient(*v, *dy)),
+        }
+    }
+}
+
+impl Task for Backward<'_> {
+    type Output = ();
+
+    #[inline(always)]
+    fn run<V: Vector>(self) {
+        let one = V::splat(1.0);
+        match self.function {
+            Function::Relu => self.each(|y, dy| if y == 0.0 { 0.0 } else { dy }),
+            Function::Sigmoid => self.times(|y: V| y.mul(one.sub(y))),
+            Function::Tanh => self.times(|y: V| one.sub(y.mul(y))),
+            Function::Gelu => self.times(|x: V| x.mul_add(density(x), normal(x))),
+            Function::GeluTanh => self.times(|x: V| {
+                let (t, slope) = bent(x);
+                let half = V::splat(0.5);
+                half.mul(x).mul(one.sub(t.mul(t))).mul_add(slope, half.mul_add(t, half))
+            }),
+            Function::HardSwish => self.each(|x, dy| {
+                let gate = (x / 6.0 + 0.5).clamp(0.0, 1.0);
+                dy * if gate > 0.0 && gate < 1.0 { gate + x / 6.0 } else { gate }
+            }),
+            Function::LeakyRelu(alpha) => self.each(|x, dy| if x > 0.0 { dy } else { alpha * dy }),
+            Function::Swish(alpha) => self.times(|x: V| {
+                let by_alpha = x.mul(V::splat(alpha));
+                let s = sigmoid(by_alpha);
+                by_alpha.mul(s).mul_add(one.sub(s), s)
+            }),
+            Function::Other(f) => self.each(|x, dy| (f64::from(dy) * f(f64::from(x)).1) as f32),
+        }
+    }
 }
 
 /// The normal distribution's function.
-fn normal(x: f32) -> f32 {
-    0.5 * (1.0 + libm::erff(x * std::f32::consts::FRAC_1_SQRT_2))
+#[inline(always)]
+fn normal<V: Vector>(x: V) -> V {
+    let half = V::splat(0.5);
+    erf(x.mul(V::splat(std::f32::consts::FRAC_1_SQRT_2))).mul_add(half, half)
 }
 
 /// The normal distribution's density.
-fn density(x: f32) -> f32 {
+#[inline(always)]
+fn density<V: Vector>(x: V) -> V {
     const FACTOR: f32 = 0.398_942_3;
-    FACTOR * (-0.5 * x * x).exp()
+    exp(x.mul(x).mul(V::splat(-0.5))).mul(V::splat(FACTOR))
 }
 
 /// What [`Function::GeluTanh`] takes for `2 Phi(x) - 1`: a hyperbolic tangent, and the slope of its argument.
-fn bent(x: f32) -> (f32, f32) {
+#[inline(always)]
+fn bent<V: Vector>(x: V) -> (V, V) {
     const FACTOR: f32 = 0.797_884_6;
     const CUBE: f32 = 0.044_715;
-    ((FACTOR * (x + CUBE * x * x * x)).tanh(), FACTOR * (1.0 + 3.0 * CUBE * x * x))
+    let square = x.mul(x);
+    let slope = square.mul_add(V::splat(3.0 * CUBE * FACTOR), V::splat(FACTOR));
+    (tanh(square.mul_add(V::splat(CUBE * FACTOR), V::splat(FACTOR)).mul(x)), slope)
 }
 
 /// What [`Function::HardSwish`] multiplies with.
 #[inline(always)]
-fn gate(x: f32) -> f32 {
-    (x / 6.0 + 0.5).clamp(0.0, 1.0)
+fn gate<V: Vector>(x: V) -> V {
+    let line = x.mul_add(V::splat(1.0 / 6.0), V::splat(0.5));
+    // In this order no number stays none.
+    V::zero().max(V::splat(1.0).min(line))
 }
 
 #[cfg(test)]

@@ -7,43 +7,83 @@
 
 use super::conv::Old;
 use super::divide;
+use crate::simd::elementary::exp;
+use crate::simd::slices::{largest, sums, update};
+use crate::simd::{self, Path, Task, Vector};
 
 /// Writes the softmax, or its `logarithm`, of each row of `width` numbers.
-pub fn forward(width: usize, logarithm: bool, x: &[f32], y: &mut [f32]) {
+pub fn forward(path: Path, width: usize, logarithm: bool, x: &[f32], y: &mut [f32]) {
     divide::pieces(y, width, |first, y| {
-        let x = &x[first * width..];
-        for (y, x) in y.chunks_exact_mut(width).zip(x.chunks_exact(width)) {
-            let max = x.iter().copied().fold(f32::NEG_INFINITY, f32::max);
-            y.iter_mut().zip(x).for_each(|(y, x)| *y = x - max);
-            if logarithm {
-                let log = y.iter().map(|y| f64::from(y.exp())).sum::<f64>().ln() as f32;
-                y.iter_mut().for_each(|y| *y -= log);
-            } else {
-                y.iter_mut().for_each(|y| *y = y.exp());
-                let share = (1.0 / y.iter().map(|y| f64::from(*y)).sum::<f64>()) as f32;
-                y.iter_mut().for_each(|y| *y *= share);
-            }
-        }
+        let x = &x[first * width..][..y.len()];
+        simd::run(path, Forward { width, logarithm, x, y });
     });
 }
 
 /// The gradient at `x`, from the result `y`.
-pub fn backward(width: usize, logarithm: bool, y: &[f32], dy: &[f32], dx: &mut [f32], old: Old) {
+pub fn backward(path: Path, width: usize, logarithm: bool, y: &[f32], dy: &[f32], dx: &mut [f32], old: Old) {
     divide::pieces(dx, width, |first, dx| {
-        let (y, dy) = (&y[first * width..], &dy[first * width..]);
-        for ((dx, y), dy) in dx.chunks_exact_mut(width).zip(y.chunks_exact(width)).zip(dy.chunks_exact(width)) {
-            if old == Old::Dropped {
-                dx.fill(0.0);
-            }
-            if logarithm {
-                let sum = dy.iter().map(|dy| f64::from(*dy)).sum::<f64>() as f32;
-                dx.iter_mut().zip(y.iter().zip(dy)).for_each(|(dx, (y, dy))| *dx += dy - y.exp() * sum);
+        let (y, dy) = (&y[first * width..][..dx.len()], &dy[first * width..][..dx.len()]);
+        simd::run(path, Backward { width, logarithm, y, dy, dx, old });
+    });
+}
+
+struct Forward<'a> {
+    width: usize,
+    logarithm: bool,
+    x: &'a [f32],
+    y: &'a mut [f32],
+}
+
+impl Task for Forward<'_> {
+    type Output = ();
+
+    #[inline(always)]
+    fn run<V: Vector>(self) {
+        for (y, x) in self.y.chunks_exact_mut(self.width).zip(self.x.chunks_exact(self.width)) {
+            let max = V::splat(largest::<V>(x));
+            update(y, [x], |_, [x]: [V; 1]| exp(x.sub(max)));
+            let [sum] = sums([y], |[y]: [V; 1]| [y]);
+            if self.logarithm {
+                let log = V::splat(sum.ln() as f32);
+                update(y, [x], |_, [x]: [V; 1]| x.sub(max).sub(log));
             } else {
-                let sum = dy.iter().zip(y).map(|(dy, y)| f64::from(dy * y)).sum::<f64>() as f32;
-                dx.iter_mut().zip(y.iter().zip(dy)).for_each(|(dx, (y, dy))| *dx += y * (dy - sum));
+                let share = V::splat((1.0 / sum) as f32);
+                update(y, [], |y: V, []| y.mul(share));
             }
         }
-    });
+    }
+}
+
+struct Backward<'a> {
+    width: usize,
+    logarithm: bool,
+    y: &'a [f32],
+    dy: &'a [f32],
+    dx: &'a mut [f32],
+    old: Old,
+}
+
+impl Task for Backward<'_> {
+    type Output = ();
+
+    #[inline(always)]
+    fn run<V: Vector>(self) {
+        let rows = self.y.chunks_exact(self.width).zip(self.dy.chunks_exact(self.width));
+        for (dx, (y, dy)) in self.dx.chunks_exact_mut(self.width).zip(rows) {
+            if self.old == Old::Dropped {
+                dx.fill(0.0);
+            }
+            if self.logarithm {
+                let [sum] = sums([dy], |[dy]: [V; 1]| [dy]);
+                let sum = V::splat(-sum as f32);
+                update(dx, [y, dy], |dx, [y, dy]: [V; 2]| exp(y).mul_add(sum, dx.add(dy)));
+            } else {
+                let [sum] = sums([y, dy], |[y, dy]: [V; 2]| [y.mul(dy)]);
+                let sum = V::splat(sum as f32);
+                update(dx, [y, dy], |dx, [y, dy]: [V; 2]| dy.sub(sum).mul_add(y, dx));
+            }
+        }
+    }
 }
 
 #[cfg(test)]
@@ -53,9 +93,10 @@ mod tests {
 
     #[test]
     fn rows_and_gradients_are_those_of_the_definition() {
-        let (rows, width) = (5, 7);
-        let (x, dy) = (numbers(rows * width, 1), numbers(rows * width, 2));
-        for logarithm in [false, true] {
+        let both = [(5, 7), (3, 37)].into_iter().flat_map(|sizes| [(sizes, false), (sizes, true)]);
+        let paths = Path::ALL.into_iter().filter(|path| path.is_available());
+        for (((rows, width), logarithm), path) in both.flat_map(|each| paths.clone().map(move |path| (each, path))) {
+            let (x, dy) = (numbers(rows * width, 1), numbers(rows * width, 2));
             let value = |x: &[f64]| -> Vec<f64> {
                 let row = |x: &[f64]| {
                     let sum: f64 = x.iter().map(|x| x.exp()).sum();
@@ -65,8 +106,8 @@ mod tests {
             };
             let mut at: Vec<f64> = x.iter().map(|v| f64::from(*v)).collect();
             let (mut y, mut dx) = (vec![0.0; x.len()], vec![1.0; x.len()]);
-            forward(width, logarithm, &x, &mut y);
-            backward(width, logarithm, &y, &dy, &mut dx, Old::Added);
+            forward(path, width, logarithm, &x, &mut y);
+            backward(path, width, logarithm, &y, &dy, &mut dx, Old::Added);
             assert!(y.iter().zip(value(&at)).all(|(y, e)| (f64::from(*y) - e).abs() < 1e-6));
             for i in 0..x.len() {
                 let mut loss = |step: f64| {

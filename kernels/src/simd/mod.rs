@@ -18,6 +18,7 @@
 pub mod elementary;
 pub mod peak;
 mod portable;
+pub mod slices;
 mod stream;
 
 use std::sync::OnceLock;

@@ -56,6 +56,7 @@ pub(super) fn build(options: &Options) -> Result<GraphBuilder, PresetError> {
     let heads = heads.unwrap_or(if width.is_multiple_of(4) { 4 } else { 1 });
     let block = Sizes { steps, width, heads, hidden: hidden.unwrap_or(4 * width), dropout };
 
+    // Those that tell the places, too: they are no less memory.
     let (w, h) = (width as u64, block.hidden as u64);
     let of_block = 4 * w * (w + 1) + 2 * w * h + w + h + 4 * w;
     let params = layers as u64 * of_block + (channels as u64 + 1 + steps as u64 + 2) * w + (w + 1) * classes as u64;

@@ -4,6 +4,7 @@ use std::ops::Range;
 
 use niwaki_kernels::nhwc::conv::Old;
 use niwaki_kernels::nhwc::layer_norm as kernel;
+use niwaki_kernels::simd::Path;
 
 use super::super::Uncovered;
 use super::super::compile::{Compiler, Layout, Root};
@@ -12,6 +13,7 @@ use crate::graph::Node;
 use crate::graph::op::LayerNorm;
 
 struct LayerNormLayer {
+    path: Path,
     epsilon: f64,
     weight: Range<usize>,
     bias: Option<Range<usize>>,
@@ -37,6 +39,7 @@ pub(super) fn add(compiler: &mut Compiler<'_>, node: &Node, config: &LayerNorm) 
     let needs = compiler.trains(node) || compiler.needs_gradient(&x);
     let y = compiler.output(node.output(), x.dims.clone(), Layout::Rows, needs);
     let layer = LayerNormLayer {
+        path: compiler.path,
         epsilon: config.epsilon,
         weight: compiler.param(node.params[0]),
         bias: node.params.get(1).map(|id| compiler.param(*id)),
@@ -49,11 +52,18 @@ pub(super) fn add(compiler: &mut Compiler<'_>, node: &Node, config: &LayerNorm) 
     Ok(())
 }
 
+impl LayerNormLayer {
+    fn kernel<'a>(&self, params: &'a [f32]) -> kernel::LayerNorm<'a> {
+        let own = |range: &Range<usize>| &params[range.clone()];
+        let (weight, bias) = (own(&self.weight), self.bias.as_ref().map(own));
+        kernel::LayerNorm { path: self.path, weight, bias, epsilon: self.epsilon }
+    }
+}
+
 impl Layer for LayerNormLayer {
     fn forward(&self, run: &mut Run<'_>) {
         let ([x], [y, moments]) = run.memory.views([self.x.1], [self.y.1, self.moments]);
-        let bias = self.bias.as_ref().map(|range| &run.params[range.clone()]);
-        kernel::forward(x, &run.params[self.weight.clone()], bias, self.epsilon, y, moments);
+        self.kernel(run.params).forward(x, y, moments);
     }
 
     fn plan_backward(&mut self, compiler: &mut Compiler<'_>) {
@@ -73,7 +83,7 @@ impl Layer for LayerNormLayer {
         let ([x, moments, dy], [dx_numbers, dweight, dbias]) =
             run.memory.views([self.x.1, self.moments, *dy], [dx_room, sums[0], sums[1]]);
         if gradients.iter().any(Option::is_some) {
-            kernel::parameter_gradients(x, moments, dy, dweight, dbias);
+            self.kernel(run.params).parameter_gradients(x, moments, dy, dweight, dbias);
         }
         for (range, found) in gradients.iter().zip([&*dweight, &*dbias]) {
             if let Some(range) = range {
@@ -81,7 +91,7 @@ impl Layer for LayerNormLayer {
             }
         }
         if let Some((_, old)) = dx {
-            kernel::backward(x, &run.params[self.weight.clone()], moments, dy, dx_numbers, *old);
+            self.kernel(run.params).backward(x, moments, dy, dx_numbers, *old);
         }
     }
 }

@@ -11,6 +11,7 @@ mod dropout;
 mod gate;
 mod layer_norm;
 mod linear;
+mod matmul;
 mod moves;
 mod operator;
 mod pool;
@@ -89,6 +90,7 @@ pub(super) fn add(compiler: &mut Compiler<'_>, node: &Node, group: &Group) -> Re
         Op::ConvTranspose1d(config) => conv_transpose::add(compiler, node, &config.planar()),
         Op::BatchNorm(_) => batch_norm::add(compiler, node, group),
         Op::Linear => linear::add(compiler, node, group),
+        Op::MatMul => matmul::add(compiler, node),
         Op::Activation(which) => activation::add(compiler, node, *which),
         Op::Clip(config) => activation::add_clip(compiler, node, config),
         Op::Binary(which @ (Binary::Add | Binary::Sub | Binary::Mul)) => binary::add(compiler, node, *which),

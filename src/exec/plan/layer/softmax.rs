@@ -2,6 +2,7 @@
 
 use niwaki_kernels::nhwc::conv::Old;
 use niwaki_kernels::nhwc::softmax;
+use niwaki_kernels::simd::Path;
 
 use super::super::Uncovered;
 use super::super::compile::{Compiler, Layout, Root};
@@ -9,6 +10,7 @@ use super::{Layer, Room, Run, operator};
 use crate::graph::Node;
 
 struct SoftmaxLayer {
+    path: Path,
     width: usize,
     logarithm: bool,
     x: (Root, Room),
@@ -28,14 +30,14 @@ pub(super) fn add(compiler: &mut Compiler<'_>, node: &Node, axis: usize, logarit
     let (width, needs) = (dims[axis], compiler.needs_gradient(&x));
     let y = compiler.output(node.output(), dims, layout, needs);
     let [x, y] = [x.root, y.root].map(|root| (root, compiler.room(root)));
-    compiler.push(SoftmaxLayer { width, logarithm, x, y, backward: None });
+    compiler.push(SoftmaxLayer { path: compiler.path, width, logarithm, x, y, backward: None });
     Ok(())
 }
 
 impl Layer for SoftmaxLayer {
     fn forward(&self, run: &mut Run<'_>) {
         let ([x], [y]) = run.memory.views([self.x.1], [self.y.1]);
-        softmax::forward(self.width, self.logarithm, x, y);
+        softmax::forward(self.path, self.width, self.logarithm, x, y);
     }
 
     fn plan_backward(&mut self, compiler: &mut Compiler<'_>) {
@@ -48,6 +50,6 @@ impl Layer for SoftmaxLayer {
     fn backward(&self, run: &mut Run<'_>) {
         let Some((dy, dx, old)) = self.backward else { return };
         let ([y, dy], [dx]) = run.memory.views([self.y.1, dy], [dx]);
-        softmax::backward(self.width, self.logarithm, y, dy, dx, old);
+        softmax::backward(self.path, self.width, self.logarithm, y, dy, dx, old);
     }
 }

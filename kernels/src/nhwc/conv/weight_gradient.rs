@@ -6,7 +6,7 @@
 //!
 //! The taps of a kernel's row and their channels lie together in a framed image, so one of the factors is read in vectors
 //! there (or, where that run is short, in `dy`) and the other number by number; a tile of products is summed in registers
-//! over the pixels of some rows.
+//! over the pixels of some rows, or of several small images: sums that leave the registers cost as much as some pixels.
 //!
 //! ```text
 //!   by images    each of at most CHUNKS parts of the batch has sums of its own, which are added in their order
@@ -15,6 +15,8 @@
 
 // Tiles are arrays that the compiler keeps in registers: it does where they are walked over by place.
 #![allow(clippy::needless_range_loop)]
+
+use std::ops::Range;
 
 use rayon::prelude::*;
 
@@ -51,6 +53,8 @@ pub(super) struct WeightGradient {
     frame: Frame,
     panels: usize,
     slabs: Slabs,
+    /// Images that are gone over at once: several where they are small.
+    at_once: usize,
     places: [usize; 2],
     /// Numbers of a framed panel from one place to the next, `[height, width]`.
     steps: [usize; 2],
@@ -84,6 +88,7 @@ impl WeightGradient {
         let beside = places[1] * if packs { STRIP } else { conv.channels_out };
         let mut made = Self {
             slabs: Slabs::new(places[0], stride[0], (kh - 1) * dilation[0] + 1, &frame, beside, ROWS),
+            at_once: 1,
             path: conv.path,
             batch: conv.batch,
             groups: conv.groups,
@@ -101,7 +106,11 @@ impl WeightGradient {
         };
         let streamed =
             conv.batch * (made.panels * frame.image_len() + made.places[0] * made.places[1] * conv.channels_out);
-        made.by_images = panels == 1 && 4 * made.chunks() * made.sums() < streamed;
+        made.by_images = panels == 1 && made.chunks() * made.sums() < streamed;
+        if made.slabs.count() == 1 && made.packs() && conv.groups == 1 {
+            let bytes = (made.framed_len() + made.strip_len()) * size_of::<f32>();
+            made.at_once = (ROWS / bytes).clamp(1, conv.batch.max(1));
+        }
         made
     }
 
@@ -204,58 +213,96 @@ impl WeightGradient {
         self.slabs.len(&self.frame)
     }
 
-    /// Numbers that the work on one image takes, for `outer` channels that come out.
-    fn work_len(&self, outer: usize) -> usize {
-        self.framed_len() + if self.packs() { outer.div_ceil(STRIP) * self.strip_len() } else { 0 }
+    /// Numbers of an image's strips, for `outer` channels that come out.
+    fn strips_len(&self, outer: usize) -> usize {
+        if self.packs() { outer.div_ceil(STRIP) * self.strip_len() } else { 0 }
     }
 
-    /// Adds an image's products, for the channels `outs` of a group that come out and one panel of those that go in.
-    /// `sums` are those of these channels.
-    fn add_image(&self, part: Part<'_>, framed: &mut [f32], strips: &mut [f32], sums: &mut [f32]) {
-        let Part { image, dy, group, panel, outs: [first, end] } = part;
-        let [_, all_in] = self.channels_in;
-        let [outer, all_out] = self.channels_out;
-        let dy_first = group * outer + first;
+    /// Numbers that the work on images takes, for `outer` channels that come out.
+    fn work_len(&self, outer: usize) -> usize {
+        self.at_once * (self.framed_len() + self.strips_len(outer))
+    }
+
+    /// Adds the products of an image with its gradient; `sums` are those of the part's channels.
+    fn add_image(&self, part: &Part, image: (&[f32], &[f32]), work: &mut [f32], sums: &mut [f32]) {
+        let (framed, strips) = work.split_at_mut(self.framed_len());
+        for rows in (0..self.slabs.count()).map(|slab| self.slabs.rows_of(slab)) {
+            let singles = self.gather(part, image, &rows, framed, strips);
+            self.add(part, [1, rows.len()], singles, framed, sums);
+        }
+    }
+
+    /// Adds the products of `count` images. `gather` is called with each one's number and its place for [`Self::gather`].
+    fn add_images(
+        &self,
+        part: &Part,
+        count: usize,
+        work: &mut [f32],
+        sums: &mut [f32],
+        mut gather: impl FnMut(usize, &mut [f32], &mut [f32]),
+    ) {
+        let (framed, strips) = work.split_at_mut(self.at_once * self.framed_len());
+        let of_each = strips.chunks_exact_mut(self.strips_len(part.outs.len()));
+        for (number, (framed, strips)) in
+            framed.chunks_exact_mut(self.framed_len()).zip(of_each).take(count).enumerate()
+        {
+            gather(number, framed, strips);
+        }
+        self.add(part, [count, self.places[0]], strips, framed, sums);
+    }
+
+    /// Frames some rows of an image, and gives the gradient at them: as it is, or in strips.
+    fn gather<'a>(
+        &self,
+        part: &Part,
+        (image, dy): (&[f32], &'a [f32]),
+        rows: &Range<usize>,
+        framed: &mut [f32],
+        strips: &'a mut [f32],
+    ) -> &'a [f32] {
+        let [[_, all_in], [outer, all_out]] = [self.channels_in, self.channels_out];
+        self.frame.fill(image, part.panel * self.frame.channels, all_in, self.slabs.framed(rows), framed);
+        let dy = &dy[rows.start * self.places[1] * all_out..rows.end * self.places[1] * all_out];
+        let first = part.group * outer + part.outs.start;
+        if !self.packs() {
+            return &dy[first..];
+        }
+        self.pack(dy, first, strips);
+        strips
+    }
+
+    /// Adds the products of so many images and rows.
+    fn add(&self, part: &Part, count: [usize; 2], singles: &[f32], framed: &[f32], sums: &mut [f32]) {
+        let outs = part.outs.len();
         let [numbers, rows_of_run] = self.sums_of_run();
-        let (pixel, strip) = if self.packs() { (STRIP, self.strip_len()) } else { (all_out, STRIP) };
+        let (pixel, strip) = if self.packs() { (STRIP, self.strip_len()) } else { (self.channels_out[1], STRIP) };
         let tiles = Tiles {
             path: self.path,
-            single_steps: [self.places[1] * pixel, pixel],
-            vector_steps: self.steps,
-            width: self.places[1],
+            single_steps: [self.strips_len(outs), self.places[1] * pixel, pixel],
+            vector_steps: [self.framed_len(), self.steps[0], self.steps[1]],
+            count: [count[0], count[1], self.places[1]],
             to_next_row: if self.is_swapped { numbers } else { self.runs.len() * numbers },
             runs: [1, 0, 0],
         };
-        for rows in (0..self.slabs.count()).map(|slab| self.slabs.rows_of(slab)) {
-            self.frame.fill(image, panel * self.frame.channels, all_in, self.slabs.framed(&rows), framed);
-            let dy = &dy[rows.start * self.places[1] * all_out..rows.end * self.places[1] * all_out];
-            let singles = match self.packs() {
-                false => &dy[dy_first..],
-                true => {
-                    self.pack(dy, dy_first, strips);
-                    &*strips
-                }
-            };
-            let x = &framed[group * self.channels_in[0]..];
-            if self.is_swapped {
-                // The distance of runs is that of rows of the kernel, or of its taps if they do not lie together.
-                let at_once = if let 3 | 5 = self.runs.len() { self.runs.len() } else { 1 };
-                let distance = if at_once > 1 { self.runs[1] - self.runs[0] } else { 0 };
-                let tiles = Tiles { runs: [at_once, distance, numbers * rows_of_run], ..tiles.swapped() };
-                for (number, run) in self.runs.iter().enumerate().step_by(at_once) {
-                    let sums = &mut sums[number * numbers * rows_of_run..];
-                    // SAFETY: the places of these rows lie in the framed slab and in the gradient's image.
-                    unsafe { tiles.add(&x[*run..], singles, self.run, outer, rows.len(), sums) };
-                }
-                continue;
+        let x = &framed[part.group * self.channels_in[0]..];
+        if self.is_swapped {
+            // The distance of runs is that of rows of the kernel, or of its taps if they do not lie together.
+            let at_once = if let 3 | 5 = self.runs.len() { self.runs.len() } else { 1 };
+            let distance = if at_once > 1 { self.runs[1] - self.runs[0] } else { 0 };
+            let tiles = Tiles { runs: [at_once, distance, numbers * rows_of_run], ..tiles.swapped() };
+            for (number, run) in self.runs.iter().enumerate().step_by(at_once) {
+                let sums = &mut sums[number * numbers * rows_of_run..];
+                // SAFETY: the places of these rows lie in the framed slab and in the gradient's image.
+                unsafe { tiles.add(&x[*run..], singles, self.run, outs, sums) };
             }
-            for (number, run) in self.runs.iter().enumerate() {
-                for out in (first..end).step_by(STRIP) {
-                    let dy = &singles[(out - first) / STRIP * strip..];
-                    let sums = &mut sums[self.sums_of_out(out - first) + number * numbers..];
-                    // SAFETY: as above.
-                    unsafe { tiles.add(dy, &x[*run..], STRIP.min(end - out), self.run, rows.len(), sums) };
-                }
+            return;
+        }
+        for (number, run) in self.runs.iter().enumerate() {
+            for out in (0..outs).step_by(STRIP) {
+                let dy = &singles[out / STRIP * strip..];
+                let sums = &mut sums[self.sums_of_out(out) + number * numbers..];
+                // SAFETY: as above, for each of the images.
+                unsafe { tiles.add(dy, &x[*run..], STRIP.min(outs - out), self.run, sums) };
             }
         }
     }
@@ -276,35 +323,40 @@ impl WeightGradient {
     }
 }
 
-/// What one image adds to.
-#[derive(Clone, Copy)]
-struct Part<'a> {
-    image: &'a [f32],
-    dy: &'a [f32],
+/// What images add to.
+struct Part {
     group: usize,
     panel: usize,
-    outs: [usize; 2],
+    /// Channels of the group that come out.
+    outs: Range<usize>,
 }
 
 impl WeightGradient {
     /// The sums of some chunks of the batch.
     fn by_images(&self, x: &[f32], dy: Upstream<'_>, sums: Shared<'_>, chunks: impl Iterator<Item = usize>) {
         let (x_len, dy_len) = (x.len() / self.batch, self.places[0] * self.places[1] * self.channels_out[1]);
-        let outer = self.channels_out[0];
+        let (outer, image) = (self.channels_out[0], |n: usize| &x[n * x_len..][..x_len]);
+        let part = |group: usize| Part { group, panel: 0, outs: 0..outer };
         with_scratch(dy.beside() + self.work_len(outer), |work| {
             work.fill(0.0);
             let (beside, work) = work.split_at_mut(dy.beside());
-            let (framed, strips) = work.split_at_mut(self.framed_len());
             for chunk in chunks {
                 // SAFETY: each chunk comes to one thread, and has sums of its own.
                 let sums = unsafe { sums.slice(chunk * self.sums(), self.sums()) };
                 sums.fill(0.0);
                 let [first, end] = [chunk, chunk + 1].map(|chunk| chunk * self.batch / self.chunks());
-                for n in first..end {
-                    let (image, dy) = (&x[n * x_len..][..x_len], dy.image(n, dy_len, beside));
+                for n in (first..end).step_by(self.at_once) {
+                    if self.at_once > 1 {
+                        let part = part(0);
+                        self.add_images(&part, self.at_once.min(end - n), work, sums, |i, framed, strips| {
+                            let dy = dy.image(n + i, dy_len, beside);
+                            self.gather(&part, (image(n + i), dy), &(0..self.places[0]), framed, strips);
+                        });
+                        continue;
+                    }
+                    let dy = dy.image(n, dy_len, beside);
                     for (group, sums) in sums.chunks_exact_mut(self.sums_of_part()).enumerate() {
-                        let part = Part { image, dy, group, panel: 0, outs: [0, outer] };
-                        self.add_image(part, framed, strips, sums);
+                        self.add_image(&part(group), (image(n), dy), work, sums);
                     }
                 }
             }
@@ -315,11 +367,11 @@ impl WeightGradient {
     fn by_weights(&self, x: &[f32], dy: &[f32], sums: Shared<'_>, items: impl Iterator<Item = usize>, ranges: usize) {
         let (x_len, dy_len) = (x.len() / self.batch, self.places[0] * self.places[1] * self.channels_out[1]);
         assert_eq!(dy.len(), self.batch * dy_len, "size of the gradient");
+        let image = |n: usize| (&x[n * x_len..][..x_len], &dy[n * dy_len..][..dy_len]);
         let outer = self.channels_out[0];
         let strips = outer.div_ceil(STRIP);
         with_scratch(self.work_len(strips.div_ceil(ranges) * STRIP), |work| {
             work.fill(0.0);
-            let (framed, packed) = work.split_at_mut(self.framed_len());
             for item in items {
                 let (part, range) = (item / ranges, item % ranges);
                 let [first, end] = [range, range + 1].map(|range| (range * strips / ranges * STRIP).min(outer));
@@ -330,27 +382,31 @@ impl WeightGradient {
                 // SAFETY: each item comes to one thread, and these channels' sums to no other item.
                 let sums = unsafe { sums.slice(part * self.sums_of_part() + at, len) };
                 sums.fill(0.0);
-                let (group, panel) = (part / self.panels, part % self.panels);
-                let packed_len = if self.packs() { (end - first).div_ceil(STRIP) * self.strip_len() } else { 0 };
-                for (image, dy) in x.chunks_exact(x_len).zip(dy.chunks_exact(dy_len)) {
-                    let part = Part { image, dy, group, panel, outs: [first, end] };
-                    self.add_image(part, framed, &mut packed[..packed_len], sums);
+                let part = Part { group: part / self.panels, panel: part % self.panels, outs: first..end };
+                let work = &mut work[..self.work_len(end - first)];
+                for n in (0..self.batch).step_by(self.at_once) {
+                    match self.at_once {
+                        1 => self.add_image(&part, image(n), work, sums),
+                        most => self.add_images(&part, most.min(self.batch - n), work, sums, |i, framed, strips| {
+                            self.gather(&part, image(n + i), &(0..self.places[0]), framed, strips);
+                        }),
+                    }
                 }
             }
         });
     }
 }
 
-/// Products of two factors, summed over the pixels of some rows. Two numbers are `[height, width]`.
+/// Products of two factors, summed over the pixels of some images. Three numbers are `[images, height, width]`.
 #[derive(Clone, Copy)]
 struct Tiles {
     path: Path,
     /// Numbers from one pixel to the next of the factor that is read number by number.
-    single_steps: [usize; 2],
+    single_steps: [usize; 3],
     /// Numbers from one pixel to the next of the factor that is read in vectors.
-    vector_steps: [usize; 2],
-    /// Pixels of a row.
-    width: usize,
+    vector_steps: [usize; 3],
+    /// Pixels.
+    count: [usize; 3],
     /// Numbers from one row of sums to the next.
     to_next_row: usize,
     /// How many runs are taken at once, and numbers from one to the next in the first factor and in the sums.
@@ -367,8 +423,8 @@ impl Tiles {
     ///
     /// # Safety
     ///
-    /// For `height` rows of pixels these numbers are in the slices, and `sums` has as many rows.
-    unsafe fn add(&self, singles: &[f32], vectors: &[f32], rows: usize, run: usize, height: usize, sums: &mut [f32]) {
+    /// For all pixels these numbers are in the slices, and `sums` has as many rows.
+    unsafe fn add(&self, singles: &[f32], vectors: &[f32], rows: usize, run: usize, sums: &mut [f32]) {
         let (path, lanes) = (self.path, self.path.lanes());
         let last_row = (self.runs[0] - 1) * self.runs[2] + (rows - 1) * self.to_next_row;
         assert!(sums.len() >= last_row + run.next_multiple_of(lanes), "room for the sums");
@@ -381,7 +437,7 @@ impl Tiles {
             let vectors_at_once = left.min(if takes_two { 2 } else { 3 });
             let last = run - at - (vectors_at_once - 1) * lanes;
             let (singles, vectors, sums) = (singles.as_ptr(), vectors[at..].as_ptr(), sums[at..].as_mut_ptr());
-            let tile = Work { tiles: self, height, singles, vectors, last, rows, sums };
+            let tile = Work { tiles: self, singles, vectors, last, rows, sums };
             match vectors_at_once {
                 1 => tile.all_rows::<1>(path),
                 2 => tile.all_rows::<2>(path),
@@ -396,7 +452,6 @@ impl Tiles {
 #[derive(Clone, Copy)]
 struct Work<'a> {
     tiles: &'a Tiles,
-    height: usize,
     singles: *const f32,
     vectors: *const f32,
     /// Numbers of the last vector.
@@ -442,8 +497,9 @@ impl<const G: usize, const R: usize, const N: usize> Task for Rows<'_, G, R, N> 
 
     #[inline(always)]
     fn run<V: Vector>(self) {
-        let Work { tiles, height, singles, vectors, last, rows, sums: to } = self.0;
-        let Tiles { single_steps, vector_steps, width, to_next_row, runs: [_, single_run, to_next_run], .. } = *tiles;
+        let Work { tiles, singles, vectors, last, rows, sums: to } = self.0;
+        let Tiles { single_steps, vector_steps, count, to_next_row, runs: [_, single_run, to_next_run], .. } = *tiles;
+        let [images, height, width] = count;
         let last = V::first(last);
         for row in (0..rows).step_by(R) {
             // SAFETY: whoever made the work vouches for all places.
@@ -457,9 +513,9 @@ impl<const G: usize, const R: usize, const N: usize> Task for Rows<'_, G, R, N> 
                         }
                     }
                 }
-                for y in 0..height {
-                    let mut single = singles.add(y * single_steps[0]);
-                    let mut vector = vectors.add(y * vector_steps[0]);
+                for (image, y) in (0..images).flat_map(|image| (0..height).map(move |y| (image, y))) {
+                    let mut single = singles.add(image * single_steps[0] + y * single_steps[1]);
+                    let mut vector = vectors.add(image * vector_steps[0] + y * vector_steps[1]);
                     for _ in 0..width {
                         let mut factor = [V::zero(); N];
                         for v in 0..N - 1 {
@@ -474,8 +530,8 @@ impl<const G: usize, const R: usize, const N: usize> Task for Rows<'_, G, R, N> 
                                 }
                             }
                         }
-                        single = single.wrapping_add(single_steps[1]);
-                        vector = vector.wrapping_add(vector_steps[1]);
+                        single = single.wrapping_add(single_steps[2]);
+                        vector = vector.wrapping_add(vector_steps[2]);
                     }
                 }
                 for g in 0..G {

@@ -249,17 +249,28 @@ fn kernels_of_every_size_have_weight_gradients_of_the_definition() {
 
 #[test]
 fn many_channels_give_the_sums_of_the_definition() {
-    // Weights in several panels and strips: sums are linear, so one number of each gradient in a random direction tells.
+    // Weights in several panels and strips, and several images at once, of which some are left over: sums are linear, so
+    // one number of each gradient in a random direction tells.
     for path in Path::ALL.into_iter().filter(|path| path.is_available()) {
-        let conv = plain(2, [150, 70], 3, 3, path);
-        let data = Data::of(&conv);
-        let (x, w) = (wide(&data.x), wide(&data.w));
-        assert_close(&forward_of(&conv, &data, Epilogue::default()), &naive(&conv, &x, &w), "output");
-        let dw = weight_gradient_of(&conv, &data);
-        let direction = wide(&numbers(w.len(), 8));
-        let slope: f64 = dw.iter().zip(&direction).map(|(dw, d)| f64::from(*dw) * d).sum();
-        let expected: f64 = naive(&conv, &x, &direction).iter().zip(&data.dy).map(|(y, dy)| y * f64::from(*dy)).sum();
-        assert!((slope - expected).abs() <= 1e-4 * expected.abs().max(100.0), "{path:?}: {slope} {expected}");
+        for conv in [plain(2, [150, 70], 3, 3, path), plain(37, [4, 70], 8, 3, path), plain(37, [40, 70], 8, 1, path)] {
+            let data = Data::of(&conv);
+            let (x, w) = (wide(&data.x), wide(&data.w));
+            assert_close(&forward_of(&conv, &data, Epilogue::default()), &naive(&conv, &x, &w), "output");
+            let direction = wide(&numbers(w.len(), 8));
+            let y = naive(&conv, &x, &direction);
+            let expected: f64 = y.iter().zip(&data.dy).map(|(y, dy)| y * f64::from(*dy)).sum();
+            let mut found = vec![weight_gradient_of(&conv, &data)];
+            if Convolution::new(&conv).goes_by_images() {
+                let both =
+                    [gradients_of(&conv, &data, data.x.clone()), both_gradients_of(&conv, &data, data.x.clone())];
+                assert_eq!(both[0][0], both[1][0]);
+                found.extend(both.map(|[_, dw]| dw));
+            }
+            for dw in found {
+                let slope: f64 = dw.iter().zip(&direction).map(|(dw, d)| f64::from(*dw) * d).sum();
+                assert!((slope - expected).abs() <= 1e-4 * expected.abs().max(100.0), "{conv:?}: {slope} {expected}");
+            }
+        }
     }
 }
 
@@ -274,7 +285,8 @@ fn the_bits_do_not_depend_on_the_number_of_threads() {
         })
     };
     for path in Path::ALL.into_iter().filter(|path| path.is_available()) {
-        for conv in [plain(37, [3, 5], 9, 3, path), plain(1, [40, 70], 7, 3, path), plain(3, [130, 130], 2, 3, path)] {
+        let small = [plain(37, [3, 5], 9, 3, path), plain(1, [40, 70], 7, 3, path), plain(3, [130, 130], 2, 3, path)];
+        for conv in small.into_iter().chain([plain(37, [4, 70], 8, 3, path)]) {
             let one = run(1, &conv);
             assert!(one == run(2, &conv) && one == run(3, &conv), "{conv:?}");
         }

@@ -36,6 +36,8 @@ const FAR_APART: usize = 64;
 const STRIP: usize = 8;
 /// Bytes of the rows that tiles go over: they stay in the second cache, from where vectors come quickly enough.
 const ROWS: usize = 128 * 1024;
+/// Bytes of small images that are gone over at once.
+const IMAGES: usize = 2 * ROWS;
 
 /// See the [module documentation](self).
 #[derive(Debug, Clone)]
@@ -109,7 +111,7 @@ impl WeightGradient {
         made.by_images = panels == 1 && made.chunks() * made.sums() < streamed;
         if made.slabs.count() == 1 && made.packs() && conv.groups == 1 {
             let bytes = (made.framed_len() + made.strip_len()) * size_of::<f32>();
-            made.at_once = (ROWS / bytes).clamp(1, conv.batch.max(1));
+            made.at_once = (IMAGES / bytes).clamp(1, conv.batch.max(1));
         }
         made
     }
@@ -157,7 +159,8 @@ impl WeightGradient {
                 let parts = self.groups * self.panels;
                 let strips = self.channels_out[0].div_ceil(STRIP);
                 let most = if self.is_swapped { 1 } else { strips };
-                let ranges = parts_of_each(parts).min(most);
+                // All images are framed for each range: so there are only a few.
+                let ranges = parts_of_each(parts).div_ceil(4).min(most);
                 share(parts * ranges, |items| self.by_weights(x, dy, shared, items, ranges));
             }
             _ => share(self.chunks(), |chunks| self.by_images(x, dy, shared, chunks)),

@@ -51,15 +51,19 @@ impl Blocks {
         assert_eq!(order.taps * order.inner, self.taps, "weights of a channel");
         let groups = weight.par_chunks_exact(self.channels * self.taps);
         groups.zip(packed.par_chunks_exact_mut(self.packed_len())).for_each(|(weight, packed)| {
-            packed.par_chunks_mut(2 * self.lanes * self.taps).enumerate().for_each(|(number, packed)| {
-                let block = self.block(number);
-                if block.channels < block.width {
-                    packed.fill(0.0);
-                }
-                let weight = &weight[block.first * order.to_next_channel..];
-                simd::run(path, Pack { order, weight, packed, block });
-            });
+            let of_blocks = packed.par_chunks_mut(2 * self.lanes * self.taps).enumerate();
+            of_blocks.for_each(|(number, packed)| self.pack_block(path, number, weight, packed, order));
         });
+    }
+
+    /// Lays out the weights of one block of a group.
+    pub(super) fn pack_block(&self, path: Path, number: usize, weight: &[f32], packed: &mut [f32], order: Order) {
+        let block = self.block(number);
+        if block.channels < block.width {
+            packed.fill(0.0);
+        }
+        let weight = &weight[block.first * order.to_next_channel..];
+        simd::run(path, Pack { order, weight, packed, block });
     }
 }
 

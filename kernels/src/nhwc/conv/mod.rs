@@ -5,7 +5,8 @@
 //! ```
 //!
 //! There is no im2col: an image is copied into a frame of zeros that stays in the cache, and sums run over what lies
-//! together there (`sweep`). A thread takes an image at a time.
+//! together there (`sweep`). A thread takes an image at a time. Kernels of 3x3 with many channels take less than half of the
+//! products (`winograd`); layers with few weights left can be computed from these alone (`sparse`).
 
 mod blocks;
 mod channelwise;
@@ -14,6 +15,7 @@ mod source;
 mod sparse;
 mod sweep;
 mod weight_gradient;
+mod winograd;
 
 use blocks::{Blocks, Order};
 use channelwise::ChannelwiseGradient;
@@ -106,6 +108,13 @@ impl Conv {
         self.groups == self.channels_in && self.groups == self.channels_out && self.groups > 1
     }
 
+    /// Whether the kernel is 3x3, in steps of one pixel, and every window lies over some of the image.
+    fn has_small_taps(&self) -> bool {
+        let Window { kernel, stride, padding, dilation } = self.window;
+        let is_plain = self.groups == 1 && stride == [1; 2] && dilation == [1; 2];
+        kernel == [3; 2] && is_plain && padding.iter().all(|side| *side < 3)
+    }
+
     fn group_in(&self) -> usize {
         self.channels_in / self.groups
     }
@@ -172,14 +181,14 @@ impl Convolution {
     pub fn pack(&self, weight: &[f32], packed: &mut [f32]) {
         let (inner, taps) = (self.conv.group_in(), self.conv.taps());
         let order = Order { taps, is_turned: false, inner, to_next: taps, to_next_channel: inner * taps };
-        self.forward.blocks.pack(self.conv.path, weight, packed, order);
+        self.forward.pack(self.conv.path, weight, packed, order);
     }
 
     /// Lays the weight out for [`Convolution::input_gradient`].
     pub fn pack_transposed(&self, weight: &[f32], packed: &mut [f32]) {
         let (inner, outer, taps) = (self.conv.group_in(), self.conv.group_out(), self.conv.taps());
         let order = Order { taps, is_turned: true, inner: outer, to_next: inner * taps, to_next_channel: taps };
-        self.input_gradient.blocks.pack(self.conv.path, weight, packed, order);
+        self.input_gradient.pack(self.conv.path, weight, packed, order);
     }
 
     /// The same output from the weights that are not zero, if there are so few that it is faster.
@@ -241,7 +250,7 @@ impl Convolution {
     ) {
         assert!(self.goes_by_images(), "a weight or image of this size");
         let job = dx.map(|(packed, dx, old)| self.input_gradient.job(packed, dx, Epilogue::default(), old));
-        let framed_len = if job.is_some() { self.input_gradient.framed_len().next_multiple_of(LINE) } else { 0 };
+        let framed_len = if job.is_some() { self.input_gradient.work_len(1).next_multiple_of(LINE) } else { 0 };
         // What the image's gradient at the output takes, and the frame of it.
         let dy_len = self.dy_len().next_multiple_of(LINE);
         let each = |number: usize, beside: &mut [f32]| {
@@ -269,7 +278,7 @@ impl Convolution {
         }
         let job = self.input_gradient.job(packed, dx, Epilogue::default(), old);
         let each = |number: usize, dy: &[f32], framed: &mut [f32]| job.image(number, dy, framed);
-        let beside = self.input_gradient.framed_len().next_multiple_of(LINE);
+        let beside = self.input_gradient.work_len(1).next_multiple_of(LINE);
         self.weight_way(x, Upstream::Passing { all: dy, each: &each, beside }, dw, scratch);
     }
 
@@ -382,7 +391,7 @@ fn forward(conv: &Conv) -> Correlation {
         true => Sweep::channelwise(&pixels, taps, conv.path),
         false => Sweep::new(&pixels, taps, row_taps, width, conv.path),
     };
-    Correlation {
+    let sums = Correlation {
         batch: conv.batch,
         groups,
         frame,
@@ -392,7 +401,9 @@ fn forward(conv: &Conv) -> Correlation {
         sweeps: vec![sweep],
         blocks,
         channelwise,
-    }
+        winograd: None,
+    };
+    if conv.has_small_taps() { sums.by_winograd(conv.path, places) } else { sums }
 }
 
 /// The taps of one axis that a pixel of the input is under, and from how many places back: pixel `stride * j + phase` is
@@ -464,7 +475,7 @@ fn input_gradient(conv: &Conv) -> Correlation {
     let sweeps: Vec<Sweep> = sweeps.map(sweep).collect();
     let rows = sweeps.iter().map(Sweep::rows).max().unwrap_or(0);
     let seen = before[0] + furthest[0] as usize + 1;
-    Correlation {
+    let sums = Correlation {
         slabs: Slabs::new(rows, 1, seen, &frame, 0, SLAB),
         batch: conv.batch,
         groups,
@@ -474,7 +485,9 @@ fn input_gradient(conv: &Conv) -> Correlation {
         sweeps,
         blocks,
         channelwise,
-    }
+        winograd: None,
+    };
+    if conv.has_small_taps() { sums.by_winograd(conv.path, conv.image) } else { sums }
 }
 
 #[cfg(test)]

@@ -155,16 +155,18 @@ fn check(conv: &Conv) {
 
 #[test]
 fn slabs_are_told_once_they_are_written() {
-    let conv = plain(3, [20, 20], 70, 3, Path::chosen());
-    let (data, kernel) = (Data::of(&conv), Convolution::new(&conv));
-    let mut packed = vec![0.0; kernel.packed_len()];
-    kernel.pack(&data.w, &mut packed);
-    let mut y = vec![f32::NAN; data.dy.len()];
-    let told = std::sync::Mutex::new(vec![vec![]; kernel.slabs()]);
-    assert!(kernel.slabs() > 3);
-    let after = |slab: usize, rows: &[f32]| told.lock().unwrap()[slab].extend_from_slice(rows);
-    kernel.forward_then(&data.x, &packed, &mut y, Epilogue::default(), &after);
-    assert!(told.into_inner().unwrap().concat() == y && !y.iter().any(|y| y.is_nan()));
+    for (channels, image) in [([20, 20], 70), ([40, 33], 70), ([40, 33], 9)] {
+        let conv = plain(5, channels, image, 3, Path::chosen());
+        let (data, kernel) = (Data::of(&conv), Convolution::new(&conv));
+        let mut packed = vec![0.0; kernel.packed_len()];
+        kernel.pack(&data.w, &mut packed);
+        let mut y = vec![f32::NAN; data.dy.len()];
+        let told = std::sync::Mutex::new(vec![vec![]; kernel.slabs()]);
+        assert!(kernel.slabs() > 5 || image < 70);
+        let after = |slab: usize, rows: &[f32]| told.lock().unwrap()[slab].extend_from_slice(rows);
+        kernel.forward_then(&data.x, &packed, &mut y, Epilogue::default(), &after);
+        assert!(told.into_inner().unwrap().concat() == y && !y.iter().any(|y| y.is_nan()));
+    }
 }
 
 fn paths() -> impl Strategy<Value = Path> {
@@ -194,6 +196,49 @@ prop_compose! {
             _ => (inner, outer),
         };
         Conv { batch, image, channels_in: groups * inner, channels_out: groups * outer, window, groups, path }
+    }
+}
+
+prop_compose! {
+    /// Those for which there is Winograd's way.
+    fn small_kernels_of_many_channels()(
+        batch in 1usize..=5, image in [4usize..=11, 4usize..=19], inner in 32usize..=50, outer in 32usize..=70,
+        padding in [0usize..=2, 0usize..=2, 0usize..=2, 0usize..=2], path in paths(),
+    ) -> Conv {
+        let window = Window { kernel: [3; 2], stride: [1; 2], padding, dilation: [1; 2] };
+        Conv { batch, image, channels_in: inner, channels_out: outer, window, groups: 1, path }
+    }
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(40))]
+    #[test]
+    fn winograds_way_gives_what_the_definition_does(conv in small_kernels_of_many_channels()) {
+        let kernel = Convolution::new(&conv);
+        prop_assume!(kernel.forward.winograd.is_some() || kernel.input_gradient.winograd.is_some());
+        let data = Data::of(&conv);
+        let y = naive(&conv, &wide(&data.x), &wide(&data.w));
+        assert_close(&forward_of(&conv, &data, Epilogue::default()), &y, "output");
+        let (bias, residual) = (numbers(conv.channels_out, 4), numbers(y.len(), 5));
+        let epilogue = Epilogue { bias: Some(&bias), residual: Some(&residual), relu: true };
+        let ended = |(i, y): (usize, &f64)| (y + f64::from(bias[i % bias.len()]) + f64::from(residual[i])).max(0.0);
+        let ended: Vec<f64> = y.iter().enumerate().map(ended).collect();
+        assert_close(&forward_of(&conv, &data, epilogue), &ended, "output with an epilogue");
+
+        // The gradient at the input is a convolution, too, with the kernel turned.
+        let (inner, outer) = (conv.channels_in, conv.channels_out);
+        let places = (0..inner).flat_map(|i| (0..outer).flat_map(move |o| (0..9).map(move |tap| (o * inner + i) * 9 + 8 - tap)));
+        let turned: Vec<f64> = places.map(|place| f64::from(data.w[place])).collect();
+        let window = Window { padding: conv.window.padding.map(|side| 2 - side), ..conv.window };
+        let back = Conv { image: conv.places(), channels_in: outer, channels_out: inner, window, ..conv };
+        let dx = naive(&back, &wide(&data.dy), &turned);
+        assert_close(&input_gradient_of(&conv, &data, vec![f32::NAN; dx.len()], Old::Dropped), &dx, "input gradient");
+        let before = numbers(dx.len(), 6);
+        let added: Vec<f64> = dx.iter().zip(&before).map(|(dx, before)| dx + f64::from(*before)).collect();
+        assert_close(&both_gradients_of(&conv, &data, before.clone())[0], &added, "added input gradient");
+        if kernel.goes_by_images() {
+            assert_close(&gradients_of(&conv, &data, before)[0], &added, "added input gradient of an image at a time");
+        }
     }
 }
 
@@ -286,7 +331,7 @@ fn the_bits_do_not_depend_on_the_number_of_threads() {
     };
     for path in Path::ALL.into_iter().filter(|path| path.is_available()) {
         let small = [plain(37, [3, 5], 9, 3, path), plain(1, [40, 70], 7, 3, path), plain(3, [130, 130], 2, 3, path)];
-        for conv in small.into_iter().chain([plain(37, [4, 70], 8, 3, path)]) {
+        for conv in small.into_iter().chain([plain(37, [4, 70], 8, 3, path), plain(9, [40, 70], 9, 3, path)]) {
             let one = run(1, &conv);
             assert!(one == run(2, &conv) && one == run(3, &conv), "{conv:?}");
         }

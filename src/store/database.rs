@@ -45,30 +45,18 @@ impl Database {
 
     /// Opens the database at a URL, `sqlite:` or `postgres:`, and brings its tables up to date.
     pub async fn open(url: &str) -> Result<Self, StoreError> {
-        let database = Self::open_as_it_is(url).await?;
-        MIGRATIONS.run(&database.pool).await?;
-        Ok(database)
+        // By a connection of its own: another one that sees tables half changed would not know their columns later.
+        let alone = options(engine_of(url)).max_connections(1).connect(url).await?;
+        let migrated = MIGRATIONS.run(&alone).await;
+        alone.close().await;
+        migrated?;
+        Self::open_as_it_is(url).await
     }
 
     /// Opens the database at a URL, whichever version of this program made its tables.
     async fn open_as_it_is(url: &str) -> Result<Self, StoreError> {
-        sqlx::any::install_default_drivers();
-        let engine = if url.starts_with("postgres") { Engine::Postgres } else { Engine::Sqlite };
-        let pool = kept_open(engine, AnyPoolOptions::new())
-            .max_connections(MAX_CONNECTIONS)
-            .acquire_timeout(ACQUIRE_TIMEOUT)
-            .after_connect(move |connection, _| {
-                Box::pin(async move {
-                    for setting in settings(engine) {
-                        sqlx::query(*setting).execute(&mut *connection).await?;
-                    }
-                    Ok(())
-                })
-            })
-            // A transaction whose end failed, on a full disk, may still be open: nobody else is to find it.
-            .before_acquire(|connection, _| Box::pin(async move { Ok(!connection.is_in_transaction()) }))
-            .connect(url)
-            .await?;
+        let engine = engine_of(url);
+        let pool = kept_open(engine, options(engine)).max_connections(MAX_CONNECTIONS).connect(url).await?;
         if engine == Engine::Sqlite {
             let (found,): (String,) = sqlx::query_as("SELECT sqlite_version()").fetch_one(&pool).await?;
             check_sqlite_version(found)?;
@@ -182,6 +170,27 @@ fn is_database(path: &Path) -> Result<(), StoreError> {
 fn url_of(path: &Path) -> String {
     let path = path.to_string_lossy().replace('%', "%25").replace('?', "%3F").replace('#', "%23");
     format!("sqlite://{path}?mode=rwc")
+}
+
+fn engine_of(url: &str) -> Engine {
+    if url.starts_with("postgres") { Engine::Postgres } else { Engine::Sqlite }
+}
+
+/// Connections as all of this program are.
+fn options(engine: Engine) -> AnyPoolOptions {
+    sqlx::any::install_default_drivers();
+    AnyPoolOptions::new()
+        .acquire_timeout(ACQUIRE_TIMEOUT)
+        .after_connect(move |connection, _| {
+            Box::pin(async move {
+                for setting in settings(engine) {
+                    sqlx::query(*setting).execute(&mut *connection).await?;
+                }
+                Ok(())
+            })
+        })
+        // A transaction whose end failed, on a full disk, may still be open: nobody else is to find it.
+        .before_acquire(|connection, _| Box::pin(async move { Ok(!connection.is_in_transaction()) }))
 }
 
 /// Whether and when connections are opened and closed. Those to SQLite are all opened at once and stay: a caller that goes

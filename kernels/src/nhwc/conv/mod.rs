@@ -24,6 +24,7 @@ use source::{Frame, Slabs};
 pub use sparse::Sparse;
 use sweep::{Pixels, Sweep, Tap};
 use weight_gradient::WeightGradient;
+use winograd::Winograd;
 
 pub use crate::matmul::Old;
 use crate::scratch::LINE;
@@ -193,7 +194,7 @@ impl Convolution {
 
     /// The same output from the weights that are not zero, if there are so few that it is faster.
     pub fn sparse(&self, weight: &[f32]) -> Option<Sparse> {
-        Sparse::new(&self.conv, weight)
+        Sparse::new(&self.conv, weight, self.forward.winograd.as_ref().map_or(1.0, Winograd::share))
     }
 
     /// The output `y`.

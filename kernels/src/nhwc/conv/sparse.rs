@@ -57,8 +57,9 @@ struct Weight {
 
 impl Sparse {
     /// Prepares the weight `[out, in, kh, kw]` of a convolution, if that is computed faster this way: in steps of one
-    /// pixel, in one group, and with few enough weights that are not zero.
-    pub fn new(conv: &Conv, weight: &[f32]) -> Option<Self> {
+    /// pixel, in one group, and with few enough weights that are not zero. `share` is what the other way takes of the time for
+    /// its sums.
+    pub(super) fn new(conv: &Conv, weight: &[f32], share: f64) -> Option<Self> {
         let window = conv.window;
         let found = Self::unweighted(conv)?;
         let nonzero = weight.iter().filter(|w| **w != 0.0).count();
@@ -67,7 +68,7 @@ impl Sparse {
         let dense = weight.len() / conv.channels_out * conv.channels_out.next_multiple_of(conv.path.lanes());
         let moved = MOVE * (conv.channels_in + conv.channels_out) as f64 * pixels[0] * pixels[1];
         let sparse = nonzero as f64 * found.cost(found.vectors) * found.slabs.count() as f64;
-        if sparse + moved > dense as f64 * pixels[0] * pixels[1] {
+        if sparse + moved > share * dense as f64 * pixels[0] * pixels[1] {
             return None;
         }
         let [kh, kw] = window.kernel;
@@ -303,7 +304,7 @@ mod tests {
         let x = numbers(conv.batch * conv.image[0] * conv.image[1] * conv.channels_in, 2);
         let mut found = vec![f32::NAN; conv.batch * h * w * conv.channels_out];
         let mut expected = found.clone();
-        Sparse::new(conv, weight)?.forward(&x, &mut found, epilogue);
+        Sparse::new(conv, weight, 1.0)?.forward(&x, &mut found, epilogue);
         let all = Convolution::new(conv);
         let mut packed = vec![0.0; all.packed_len()];
         all.pack(weight, &mut packed);
@@ -354,10 +355,10 @@ mod tests {
             groups: 1,
             path: Path::chosen(),
         };
-        assert_eq!(Sparse::new(&conv, &pruned(&conv, 0.05)).map(|s| s.slabs.count()), Some(2));
-        assert!(Sparse::new(&conv, &pruned(&conv, 0.9)).is_none(), "most weights are left");
+        assert_eq!(Sparse::new(&conv, &pruned(&conv, 0.05), 1.0).map(|s| s.slabs.count()), Some(2));
+        assert!(Sparse::new(&conv, &pruned(&conv, 0.9), 1.0).is_none(), "most weights are left");
         let strided = Conv { window: Window { stride: [2, 1], ..window }, ..conv };
-        assert!(Sparse::new(&strided, &pruned(&conv, 0.05)).is_none(), "pixels of a row do not lie together");
+        assert!(Sparse::new(&strided, &pruned(&conv, 0.05), 1.0).is_none(), "pixels of a row do not lie together");
     }
 
     #[test]

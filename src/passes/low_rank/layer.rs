@@ -61,7 +61,11 @@ impl Layer {
         }
         let (input, output) = (graph.value(node.inputs[0]).sample_shape(), graph.value(node.output()).sample_shape());
         let (kind, shape, first_places, places) = match (&node.op, weight.data.shape()) {
-            (Op::Linear, &[o, i]) => (Kind::Linear, [o, i, 1, 1], 1, 1),
+            (Op::Linear, &[o, i]) => {
+                // Once for each step of a sequence.
+                let places = output.iter().product::<usize>() / o.max(1);
+                (Kind::Linear, [o, i, 1, 1], places, places)
+            }
             (Op::Conv2d(config), _) if config.groups != 1 => return Err("grouped convolution"),
             (Op::Conv2d(config), &[o, i, 1, 1]) => {
                 (Kind::Pointwise(*config), [o, i, 1, 1], output[1] * output[2], output[1] * output[2])

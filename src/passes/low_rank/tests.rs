@@ -31,6 +31,8 @@ fn layers() -> impl Strategy<Value = Graph> {
         let mut graph = Graph::new("layer");
         let mut edit = graph.edit();
         let (op, input, shape) = match linear {
+            // For each of some steps, or for one sample alone.
+            true if seed % 2 > 0 => (Op::Linear, vec![image[0], i], vec![o, i]),
             true => (Op::Linear, vec![i], vec![o, i]),
             false => {
                 let config = Conv2d { stride, padding, dilation, groups: 1 };

@@ -22,11 +22,7 @@ const MAX_LAYERS: usize = 8;
 
 pub(super) fn build(options: &Options) -> Result<GraphBuilder, PresetError> {
     let preset = options.preset;
-    let missing = |option, wanted| PresetError::Missing { preset, option, wanted };
-    let input = options.take("input", "steps and channels, such as 29x12", |text| {
-        sizes(text, 'x', 2)?.try_into().ok().map(|[steps, channels]: [usize; 2]| (steps, channels))
-    })?;
-    let (steps, channels) = input.ok_or_else(|| missing("input", "steps and channels of a sample, such as 29x12"))?;
+    let [steps, channels] = sequence(options)?;
     let classes = mlp::classes(options)?;
     let wanted = "up to 8 numbers of units from 1 to 65536 with a - between";
     let hidden = options.take("hidden", wanted, |text| sizes(text, '-', MAX_LAYERS))?.unwrap_or_else(|| vec![64]);
@@ -80,6 +76,14 @@ pub(super) fn build(options: &Options) -> Result<GraphBuilder, PresetError> {
         builder = builder.dropout(&format!("dropout{}", hidden.len()), dropout);
     }
     Ok(builder.linear("fc", classes))
+}
+
+/// Steps and channels of a sample.
+pub(super) fn sequence(options: &Options) -> Result<[usize; 2], PresetError> {
+    let wanted = "steps and channels, such as 29x12";
+    let input = options.take("input", wanted, |text| sizes(text, 'x', 2)?.try_into().ok())?;
+    let (preset, option) = (options.preset, "input");
+    input.ok_or(PresetError::Missing { preset, option, wanted: "steps and channels of a sample, such as 29x12" })
 }
 
 /// How many steps a sample has: up to the last that is not all zeros.

@@ -12,6 +12,7 @@
 
 use super::PresetError;
 use super::mlp::{self, sizes};
+use super::recurrent;
 use super::spec::{Options, whole};
 use crate::graph::Dim;
 use crate::graph::builder::{GraphBuilder, Place};
@@ -34,11 +35,7 @@ struct Sizes {
 
 pub(super) fn build(options: &Options) -> Result<GraphBuilder, PresetError> {
     let preset = options.preset;
-    let missing = |option, wanted| PresetError::Missing { preset, option, wanted };
-    let input = options.take("input", "steps and channels, such as 29x12", |text| {
-        sizes(text, 'x', 2)?.try_into().ok().map(|[steps, channels]: [usize; 2]| (steps, channels))
-    })?;
-    let (steps, channels) = input.ok_or_else(|| missing("input", "steps and channels of a sample, such as 29x12"))?;
+    let [steps, channels] = recurrent::sequence(options)?;
     let classes = mlp::classes(options)?;
     let width = options.take("width", "an even number from 2 to 65536", |text| {
         sizes(text, ' ', 1)?.pop().filter(|width| width.is_multiple_of(2))

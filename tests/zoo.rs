@@ -4,6 +4,8 @@
 //! `tests/zoo/check.py FOLDER` lets ONNX Runtime and PyTorch compute what was written. Without the variable the test says
 //! that it was skipped.
 
+mod cut;
+
 use std::env;
 use std::fs;
 use std::path::Path;

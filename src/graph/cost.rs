@@ -1,6 +1,6 @@
 //! What a network costs: parameters, and for one sample multiply-accumulate operations and activations.
 
-use super::{Graph, Node, Value, ValueType};
+use super::{Graph, Node, ValueType};
 
 /// The figures of a network or of one node.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -36,13 +36,8 @@ pub struct Activations {
 
 /// The activations of a network.
 pub fn activations(graph: &Graph) -> Activations {
-    let sizes = graph.values().iter().map(elements);
+    let sizes = graph.values().iter().map(|value| value.ty.sample_elements());
     Activations { largest: sizes.clone().max().unwrap_or(0), total: sizes.fold(0, u64::saturating_add) }
-}
-
-/// Numbers of a value, for one sample.
-fn elements(value: &Value) -> u64 {
-    value.sample_shape().iter().map(|&d| d as u64).fold(1, u64::saturating_mul)
 }
 
 /// The cost of one node.
@@ -59,5 +54,5 @@ pub fn of_node(graph: &Graph, node: &Node) -> Cost {
 fn macs(graph: &Graph, node: &Node) -> u64 {
     let shapes: Vec<&[usize]> = node.params.iter().map(|p| graph.param(*p).data.shape()).collect();
     let inputs: Vec<&ValueType> = node.inputs.iter().map(|v| &graph.value(*v).ty).collect();
-    node.op.macs(&inputs, &shapes, elements(graph.value(node.output())))
+    node.op.macs(&inputs, &shapes, graph.value(node.output()).ty.sample_elements())
 }

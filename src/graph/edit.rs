@@ -194,6 +194,21 @@ impl<'g> GraphEdit<'g> {
         self.changes.push(Change::SetMask(param.name.clone()));
     }
 
+    /// Gives every node the operator of its place and infers what all values are anew, after parameters have got other
+    /// sizes.
+    pub fn resize(&mut self, ops: Vec<Op>) -> Result<(), GraphError> {
+        for (place, op) in ops.into_iter().enumerate() {
+            let node = &self.draft.nodes[place];
+            let types = self.infer(&node.name, &op, &node.inputs, &node.params)?;
+            let outputs = node.outputs.clone();
+            self.draft.nodes[place].op = op;
+            for (output, ty) in outputs.into_iter().zip(types) {
+                self.draft.values[output.index()].ty = ty;
+            }
+        }
+        Ok(())
+    }
+
     /// Verifies the draft and puts it in the graph's place; on an error the graph is as it was.
     pub fn commit(mut self) -> Result<Vec<Change>, GraphError> {
         self.sweep();

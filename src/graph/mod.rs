@@ -18,6 +18,7 @@ pub(crate) mod arbitrary;
 pub mod builder;
 pub mod cost;
 pub mod dim;
+pub mod dims;
 mod display;
 pub mod drawing;
 mod edit;

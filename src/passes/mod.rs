@@ -3,6 +3,7 @@
 use thiserror::Error;
 
 use crate::error::{Classify, Kind, Violation};
+use crate::graph::dims::CutError;
 use crate::graph::{Change, Graph, GraphEdit, GraphError};
 use crate::tensor::TensorError;
 use crate::tensor::linalg::LinalgError;
@@ -107,6 +108,9 @@ pub enum PassError {
     /// A tensor could not be read or made.
     #[error(transparent)]
     Tensor(#[from] TensorError),
+    /// Channels could not be cut; a defect of the rules that say what goes together.
+    #[error(transparent)]
+    Cut(#[from] CutError),
 }
 
 impl PassError {
@@ -121,7 +125,8 @@ impl PassError {
             | PassError::NonFinite { .. }
             | PassError::Linalg { .. }
             | PassError::Graph(_)
-            | PassError::Tensor(_) => None,
+            | PassError::Tensor(_)
+            | PassError::Cut(_) => None,
         }
     }
 }
@@ -134,7 +139,7 @@ impl Classify for PassError {
             | PassError::NotNormalisable { .. }
             | PassError::OutOfReach { .. } => Kind::InvalidArgument,
             PassError::NonFinite { .. } | PassError::Moments { .. } => Kind::FailedPrecondition,
-            PassError::Linalg { .. } | PassError::Graph(_) | PassError::Tensor(_) => Kind::Internal,
+            PassError::Linalg { .. } | PassError::Graph(_) | PassError::Tensor(_) | PassError::Cut(_) => Kind::Internal,
         }
     }
 
@@ -146,7 +151,7 @@ impl Classify for PassError {
             PassError::OutOfReach { .. } => "OUT_OF_REACH",
             PassError::NonFinite { .. } => "NON_FINITE",
             PassError::Moments { .. } => "BAD_MOMENTS",
-            PassError::Linalg { .. } | PassError::Graph(_) | PassError::Tensor(_) => "PASS_FAILED",
+            PassError::Linalg { .. } | PassError::Graph(_) | PassError::Tensor(_) | PassError::Cut(_) => "PASS_FAILED",
         }
     }
 

@@ -142,6 +142,25 @@ impl TensorData {
         Self::new(dtype, self.shape.clone(), bytes)
     }
 
+    /// The elements at these places, counted in row-major order, as a tensor of this shape.
+    pub fn select(&self, shape: Vec<usize>, places: &[usize]) -> Result<Self, TensorError> {
+        let size = self.dtype.size();
+        let bytes: Vec<u8> =
+            places.iter().flat_map(|place| &self.bytes[place * size..(place + 1) * size]).copied().collect();
+        Self::new(self.dtype, shape, bytes)
+    }
+
+    /// The same tensor with zeros but at these places, counted in row-major order.
+    pub fn only(&self, places: &[usize]) -> Result<Self, TensorError> {
+        let size = self.dtype.size();
+        let mut bytes = vec![0; self.bytes.len()];
+        for place in places {
+            let range = place * size..(place + 1) * size;
+            bytes[range.clone()].copy_from_slice(&self.bytes[range]);
+        }
+        Self::new(self.dtype, self.shape.clone(), bytes)
+    }
+
     /// How many elements are not zero (-0.0 is zero).
     pub fn nonzero(&self) -> usize {
         match self.to_f32() {
@@ -172,6 +191,13 @@ impl std::fmt::Debug for TensorData {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         write!(f, "{}{:?}", self.dtype, self.shape)
     }
+}
+
+/// The elements, counted in row-major order, that lie at the kept places of every axis.
+pub fn places(shape: &[usize], kept: &[Vec<usize>]) -> Vec<usize> {
+    kept.iter().zip(shape).fold(vec![0], |outer, (kept, size)| {
+        outer.iter().flat_map(|start| kept.iter().map(move |place| start * size + place)).collect()
+    })
 }
 
 /// The number of elements of a shape, or `None` if it does not fit.

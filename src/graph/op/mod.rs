@@ -113,6 +113,12 @@ impl ValueType {
         Self { dtype, shape }
     }
 
+    /// Elements for one sample and one step.
+    pub fn sample_elements(&self) -> u64 {
+        let one = super::dim::Sizes { batch: 1, sequence: 1 };
+        self.shape.iter().map(|d| d.at(one).unwrap_or(0) as u64).fold(1, u64::saturating_mul)
+    }
+
     /// Another shape in the same number format.
     fn with(&self, shape: Vec<Dim>) -> Self {
         Self { dtype: self.dtype, shape }
@@ -382,6 +388,21 @@ impl Op {
         }
     }
 
+    /// Whether it multiplies by a weight: what people call a layer. Normalisations only scale.
+    pub fn is_layer(&self) -> bool {
+        match self {
+            Op::Linear
+            | Op::Embedding
+            | Op::Conv2d(_)
+            | Op::Conv1d(_)
+            | Op::ConvTranspose2d(_)
+            | Op::ConvTranspose1d(_)
+            | Op::Lstm(_)
+            | Op::Gru(_) => true,
+            _ => false,
+        }
+    }
+
     /// The places among the roles of those parameters that are measured and not learned.
     pub fn statistics(&self) -> Range<usize> {
         match self {
@@ -512,7 +533,7 @@ impl Op {
             (Op::Linear, _) => output.saturating_mul(params[0][1] as u64),
             (Op::Conv2d(_) | Op::Conv1d(_), _) => output.saturating_mul(product(&params[0][1..])),
             (Op::ConvTranspose2d(_) | Op::ConvTranspose1d(_), [x]) => {
-                samples(x).saturating_mul(product(&params[0][1..]))
+                x.sample_elements().saturating_mul(product(&params[0][1..]))
             }
             (Op::MatMul, [a, _]) => output.saturating_mul(last(a)),
             (Op::BilinearPool(_), [x, _]) => {
@@ -559,12 +580,6 @@ fn prelu(x: &ValueType, slope: &[usize]) -> Result<ValueType, OpError> {
         return Err(OpError::Param { op: "PRelu", role: "weight", expected, actual: slope.to_vec() });
     }
     Ok(x.clone())
-}
-
-/// Elements for one sample and one step.
-fn samples(x: &ValueType) -> u64 {
-    let one = super::dim::Sizes { batch: 1, sequence: 1 };
-    x.shape.iter().map(|d| d.at(one).unwrap_or(0) as u64).fold(1, u64::saturating_mul)
 }
 
 /// The shape that both are broadcast to, as in NumPy: aligned at the last axis, sizes of 1 become the other's.

@@ -1,5 +1,6 @@
 //! Pruning: which weights go, and when.
 
+pub mod channels;
 mod schedule;
 mod weights;
 

@@ -66,11 +66,7 @@ impl Leaves {
     pub(super) fn leaf(&mut self, dim: Dim) -> LeafId {
         let size = dim.at(STAND_IN).unwrap_or(0);
         self.leaves.push(Leaf { dim, size, is: None, frozen: None, inexact: None });
-        let id = LeafId(self.leaves.len() - 1);
-        if dim.fixed().is_none() {
-            self.freeze(&[vec![id]], "its size is open");
-        }
-        id
+        LeafId(self.leaves.len() - 1)
     }
 
     /// The number of places.
@@ -82,8 +78,11 @@ impl Leaves {
         self.leaves[id.0].dim
     }
 
-    pub(super) fn frozen(&self, id: LeafId) -> Option<&Frozen> {
-        self.leaves[id.0].frozen.as_ref()
+    /// Why none of its places may go. What is open is never cut, but it may turn out to be a product with a part that is.
+    pub(super) fn frozen(&self, id: LeafId) -> Option<Frozen> {
+        let leaf = &self.leaves[id.0];
+        let open = leaf.dim.fixed().is_none().then(|| Frozen { node: String::new(), why: "its size is open" });
+        leaf.frozen.clone().or(open)
     }
 
     pub(super) fn inexact(&self, id: LeafId) -> Option<&Frozen> {

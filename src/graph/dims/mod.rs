@@ -245,7 +245,7 @@ fn groups(graph: &Graph, leaves: &Leaves, values: &[Vec<Option<Axis>>], params: 
         written.into_iter().for_each(|leaf| layers.entry(*leaf).or_default().push(place));
     }
     let group = |(leaf, layers): (LeafId, Vec<usize>)| {
-        let (frozen, inexact) = (leaves.frozen(leaf).cloned(), leaves.inexact(leaf).cloned());
+        let (frozen, inexact) = (leaves.frozen(leaf), leaves.inexact(leaf).cloned());
         let slices = slices.remove(&leaf)?;
         Some(Group { name: String::new(), size: leaves.size(leaf), slices, layers, frozen, inexact, leaf })
     };

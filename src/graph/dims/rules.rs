@@ -3,7 +3,7 @@
 //! Beside the axes it is followed where a value is *silent*: zero at a place whose slices of all parameters are zero. There a
 //! sum over places is the same whether the place is zero or gone, and only there may a sum over activations be cut.
 
-use super::leaves::{Axis, Leaves, Term};
+use super::leaves::{Axis, LeafId, Leaves, Term};
 use crate::graph::op::{Activation, Binary, Fill, Op, Reduction, Unary};
 use crate::graph::{Dim, Graph, Node, ParamId, ValueId};
 
@@ -468,25 +468,30 @@ impl<'g> Rules<'g> {
     }
 
     fn block(&mut self, x: ValueId, from: std::ops::Range<usize>, y: ValueId, to: std::ops::Range<usize>) {
-        let silent = from.clone().all(|axis| self.silent[x.index()][axis] || self.is_one(x, axis));
-        for axis in to.clone() {
-            self.silent[y.index()][axis] = silent;
-        }
         let (a, b) = (self.product(x, from.clone()), self.product(y, to.clone()));
         match (a, b) {
             (Some(a), Some(b)) => self.same(&a, &b),
             _ => {
-                for (id, axes) in [(x, from), (y, to)] {
+                for (id, axes) in [(x, from.clone()), (y, to.clone())] {
                     for axis in axes {
                         self.freeze_value_axis(id, axis, "it is reshaped and has several parts");
                     }
                 }
             }
         }
+        // An axis is silent if those are that its leaves come from.
+        let loud: Vec<usize> = from.filter(|axis| !self.silent[x.index()][*axis]).collect();
+        let loud: Vec<LeafId> = loud.into_iter().flat_map(|axis| self.cuttable(x, axis)).collect();
+        for axis in to {
+            self.silent[y.index()][axis] = self.cuttable(y, axis).iter().all(|leaf| !loud.contains(leaf));
+        }
     }
 
-    fn is_one(&self, id: ValueId, axis: usize) -> bool {
-        self.graph.value(id).shape()[axis] == Dim::Fixed(1)
+    /// The leaves of an axis that nothing has frozen yet.
+    fn cuttable(&mut self, id: ValueId, axis: usize) -> Vec<LeafId> {
+        let axis = self.value(id, axis);
+        let leaves = self.leaves.resolved(&axis).unwrap_or_default().into_iter().flatten();
+        leaves.filter(|leaf| self.leaves.frozen(*leaf).is_none()).collect()
     }
 
     /// The axes as one, the last fastest; a sum among them must be the only one that is not 1, or the innermost.

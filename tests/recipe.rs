@@ -17,11 +17,14 @@ use niwaki::graph::{Graph, cost, init};
 use niwaki::passes::prune::{Amount, Scope};
 use niwaki::passes::quantize::{Format, Quantize, Values};
 use niwaki::recipe::run::{MODEL_FILE, REPORT_FILE, Run, run};
-use niwaki::recipe::{Cubic, Given, PruneWeightsStep, Recipe, RecipeError, Step, StepKind, Upload, VERSION};
+use niwaki::recipe::{
+    Cubic, Given, PruneSchedule, PruneWeightsStep, Recipe, RecipeError, Step, StepKind, Upload, VERSION,
+};
 use niwaki::report::Report;
 use niwaki::seed;
 use niwaki::tensor::TensorData;
 use niwaki::train::config::{ClipConfig, Length, OptimizerConfig, ScheduleConfig, TrainConfig};
+use niwaki::train::criterion::Criterion;
 use rand::Rng;
 
 /// Three overlapping clouds of points in six dimensions, one a class.
@@ -94,7 +97,8 @@ fn gradual(sparsity: f64) -> StepKind {
         amount: Amount::Sparsity(sparsity),
         scope: Scope::Global,
         ignored: vec![],
-        cubic: Some(Cubic { train: training(6), begin: 0.0, end: 0.5, every: 3 }),
+        criterion: Criterion::Magnitude,
+        schedule: PruneSchedule::Cubic(Cubic { train: training(6), begin: 0.0, end: 0.5, every: 3 }),
     })
 }
 
@@ -170,7 +174,8 @@ fn zeros_alone_are_called_zeros() {
         amount: Amount::Sparsity(0.5),
         scope: Scope::Layer,
         ignored: vec!["fc2.*".into()],
-        cubic: None,
+        criterion: Criterion::Magnitude,
+        schedule: PruneSchedule::OneShot,
     };
     let (report, _) = cook(&recipe(vec![StepKind::PruneWeights(step)]));
     assert_eq!(report.result.macs, report.baseline.macs);

@@ -22,8 +22,8 @@ use niwaki::passes::prune::{Amount, Scope};
 use niwaki::passes::quantize::{Format, Quantize, Values};
 use niwaki::recipe::run::{BEST_FILE, MODEL_FILE, REPORT_FILE, Run, run};
 use niwaki::recipe::{
-    Cubic, Given, InsertBatchNormStep, Keep, Network, PruneWeightsStep, Recipe, RecipeError, Start, Step, StepKind,
-    Student, Upload, VERSION,
+    Cubic, Given, InsertBatchNormStep, Keep, Network, PruneSchedule, PruneWeightsStep, Recipe, RecipeError, Start,
+    Step, StepKind, Student, Upload, VERSION,
 };
 use niwaki::report::Report;
 use niwaki::seed;
@@ -31,6 +31,7 @@ use niwaki::train::calibrate::Batches;
 use niwaki::train::config::{
     ClipConfig, EarlyStop, Length, ObjectiveConfig, OptimizerConfig, ScheduleConfig, Teacher, TrainConfig,
 };
+use niwaki::train::criterion::Criterion;
 use niwaki::train::metrics::evaluate;
 use rand::Rng;
 
@@ -221,7 +222,8 @@ fn gradual_pruning_an_early_end_and_low_rank() {
             amount: Amount::Sparsity(0.6),
             scope: Scope::Global,
             ignored: vec![],
-            cubic: Some(Cubic { train, begin: 0.0, end: 0.6, every: 2 }),
+            criterion: Criterion::Magnitude,
+            schedule: PruneSchedule::Cubic(Cubic { train, begin: 0.0, end: 0.6, every: 2 }),
         })
     };
     let early = TrainConfig {

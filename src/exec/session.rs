@@ -97,6 +97,8 @@ pub struct Session {
     plain: Vec<Option<TensorData>>,
     pub(super) shapes: Vec<Vec<usize>>,
     masks: Vec<Option<Arc<[bool]>>>,
+    /// Where given, gradients are cleared by these instead.
+    closed: Option<Vec<Option<Arc<[bool]>>>>,
     /// The parameters that do not change, not even in [`Mode::Train`].
     pub(super) frozen: HashSet<ParamId>,
     params: Vec<f32>,
@@ -151,6 +153,7 @@ impl Session {
             plain: Vec::new(),
             shapes: graph.params().iter().map(|p| p.data.shape().to_vec()).collect(),
             masks: Vec::new(),
+            closed: None,
             frozen: frozen.clone(),
             gradients: vec![0.0; trained],
             tensors: None,
@@ -261,14 +264,14 @@ impl Session {
     }
 
     /// Computes the gradient at every trained parameter, given those at the outputs and taps of the forward pass before, which
-    /// was in [`Mode::Train`]. Masked values get gradient 0.
+    /// was in [`Mode::Train`]. Masked values get gradient 0, but for [`Session::let_through`].
     pub fn backward(&mut self, d_outputs: &[Vec<f32>], d_taps: &[Vec<f32>]) -> Result<(), ExecError> {
         let tape = match self.pending.take().ok_or(ExecError::NoForward)? {
             Pending::Tape(tape) => tape,
             Pending::Plan => {
                 let (plan, lent) = self.lend();
                 plan.backward(d_outputs, d_taps, lent)?;
-                clear_masked(&mut self.gradients, &self.views, &self.masks);
+                clear_masked(&mut self.gradients, &self.views, self.closed.as_ref().unwrap_or(&self.masks));
                 return Ok(());
             }
         };
@@ -278,7 +281,7 @@ impl Session {
             let sum = &mut gradients[views[param.index()].range.clone()];
             sum.iter_mut().zip(found).for_each(|(sum, found)| *sum += found);
         })?;
-        clear_masked(&mut self.gradients, &self.views, &self.masks);
+        clear_masked(&mut self.gradients, &self.views, self.closed.as_ref().unwrap_or(&self.masks));
         Ok(())
     }
 
@@ -318,6 +321,12 @@ impl Session {
     pub fn apply_masks(&mut self) {
         self.changed();
         clear_masked(&mut self.params, &self.views, &self.masks);
+    }
+
+    /// Lets gradients through to masked parameters from now on, as if these masks were all there are, in the graph's order
+    /// of parameters; parameters stay masked. `None`: masked ones get gradient 0 again.
+    pub fn let_through(&mut self, closed: Option<Vec<Option<Arc<[bool]>>>>) {
+        self.closed = closed;
     }
 
     /// What computes [`Session::forward`], which follows from the graph alone. [`Session::run`] is always computed by candle.

@@ -14,6 +14,7 @@ pub mod insert_dropout;
 pub mod low_rank;
 pub mod prune;
 pub mod quantize;
+pub mod rewind;
 mod select;
 #[cfg(test)]
 mod testing;
@@ -73,6 +74,14 @@ pub enum PassError {
         /// What is wrong with them.
         problem: String,
     },
+    /// Scores that are not those of a parameter's values.
+    #[error("the scores of parameter '{name}' {problem}")]
+    Scores {
+        /// The parameter.
+        name: String,
+        /// What is wrong with them.
+        problem: String,
+    },
     /// More is asked for than the smallest ranks give.
     #[error(
         "`{field}` {asked} cannot be met: with the smallest ranks the network still takes {reachable:.4} of its \
@@ -85,6 +94,14 @@ pub enum PassError {
         asked: f64,
         /// The least share that can be had, rounded up to four places.
         reachable: f64,
+    },
+    /// A network that has not the parameters it had.
+    #[error("parameter '{name}' is not what it was when the parameters were marked: {problem}")]
+    OtherParams {
+        /// The parameter.
+        name: String,
+        /// What has changed.
+        problem: String,
     },
     /// A weight that is not a number has no magnitude to compare.
     #[error("parameter '{name}' holds {count} values that are not finite")]
@@ -122,6 +139,8 @@ impl PassError {
             | PassError::NotNormalisable { field, .. }
             | PassError::OutOfReach { field, .. } => Some(field),
             PassError::Moments { .. }
+            | PassError::Scores { .. }
+            | PassError::OtherParams { .. }
             | PassError::NonFinite { .. }
             | PassError::Linalg { .. }
             | PassError::Graph(_)
@@ -138,7 +157,10 @@ impl Classify for PassError {
             | PassError::NoSuchNode { .. }
             | PassError::NotNormalisable { .. }
             | PassError::OutOfReach { .. } => Kind::InvalidArgument,
-            PassError::NonFinite { .. } | PassError::Moments { .. } => Kind::FailedPrecondition,
+            PassError::NonFinite { .. }
+            | PassError::Moments { .. }
+            | PassError::Scores { .. }
+            | PassError::OtherParams { .. } => Kind::FailedPrecondition,
             PassError::Linalg { .. } | PassError::Graph(_) | PassError::Tensor(_) | PassError::Cut(_) => Kind::Internal,
         }
     }
@@ -151,6 +173,8 @@ impl Classify for PassError {
             PassError::OutOfReach { .. } => "OUT_OF_REACH",
             PassError::NonFinite { .. } => "NON_FINITE",
             PassError::Moments { .. } => "BAD_MOMENTS",
+            PassError::Scores { .. } => "BAD_SCORES",
+            PassError::OtherParams { .. } => "OTHER_PARAMETERS",
             PassError::Linalg { .. } | PassError::Graph(_) | PassError::Tensor(_) | PassError::Cut(_) => "PASS_FAILED",
         }
     }

@@ -18,6 +18,7 @@
 //! | `course` | JSON: the step at work, the networks' graphs, what the steps did |
 //! | `baseline.N` | the trained preset that the steps start from |
 //! | `graph.N`, `graph.N.mask` | the network before the step at work, and what is pruned of it |
+//! | `mark.N` | the network that was marked last |
 //! | `train.*` | the training at work, see [`TrainState`] |
 //!
 //! Nothing of a step but a training is kept: every other step begins anew. No time and no chance goes in, so that a state
@@ -107,8 +108,18 @@ pub(super) struct Standing {
     pub(super) graph: Graph,
     /// Whether its weights are more than fresh ones.
     pub(super) trained: bool,
+    /// What a `rewind` goes back to.
+    pub(super) mark: Option<Mark>,
     /// What each step done did.
     pub(super) steps: Vec<StepEffect>,
+}
+
+/// A network as it was marked.
+#[derive(Debug, Clone)]
+pub(super) struct Mark {
+    pub(super) graph: Graph,
+    /// Whether its weights are more than fresh ones.
+    pub(super) trained: bool,
 }
 
 /// What a file holds.
@@ -150,7 +161,14 @@ struct StandingText {
     first: Snapshot,
     graph: String,
     trained: bool,
+    mark: Option<MarkText>,
     steps: Vec<StepEffect>,
+}
+
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+struct MarkText {
+    graph: String,
+    trained: bool,
 }
 
 impl<'a> Keeper<'a> {
@@ -186,6 +204,10 @@ impl<'a> Keeper<'a> {
                 put(&mut self.tensors, "baseline", &at.baseline.graph);
             }
             put(&mut self.tensors, "graph", &at.graph);
+            let mark = at.mark.as_ref().map(|mark| {
+                put(&mut self.tensors, "mark", &mark.graph);
+                MarkText { graph: native::graph_json(&mark.graph), trained: mark.trained }
+            });
             StandingText {
                 baseline: preset.then(|| native::graph_json(&at.baseline.graph)),
                 baseline_bytes: at.baseline.bytes,
@@ -193,6 +215,7 @@ impl<'a> Keeper<'a> {
                 first: at.first,
                 graph: native::graph_json(&at.graph),
                 trained: at.trained,
+                mark,
                 steps: at.steps.clone(),
             }
         });
@@ -256,12 +279,17 @@ impl StandingText {
             (None, Some(upload)) => upload.model.graph.clone(),
             (None, None) => return Err("it has no baseline".into()),
         };
+        let mark = self.mark.map(|MarkText { graph, trained }| {
+            Ok::<_, String>(Mark { graph: take(tensors, "mark", &graph)?, trained })
+        });
+        let mark = mark.transpose()?;
         Ok(Standing {
             baseline: Candidate { graph: baseline, bytes: self.baseline_bytes },
             start: self.start,
             first: self.first,
             graph: take(tensors, "graph", &self.graph)?,
             trained: self.trained,
+            mark,
             steps: self.steps,
         })
     }

@@ -11,6 +11,7 @@ mod measure;
 mod outline;
 pub mod run;
 mod step;
+mod unroll;
 mod validate;
 mod warnings;
 
@@ -30,11 +31,14 @@ use crate::passes::prune::{Amount, Scope};
 use crate::passes::quantize::Quantize;
 use crate::train::calibrate::Batches;
 use crate::train::config::{ObjectiveConfig, Teacher, TrainConfig};
+use crate::train::criterion::Criterion;
 
 /// The version of the recipe format that this niwaki reads.
 pub const VERSION: u32 = 1;
 /// More steps than any sensible recipe has.
 pub const MAX_STEPS: usize = 64;
+/// More steps than any sensible recipe does, those of every round of a repetition counted.
+pub const MAX_UNROLLED: usize = 512;
 
 /// What a recipe is applied to.
 #[derive(Debug, Clone, Copy)]
@@ -78,9 +82,9 @@ pub struct Recipe {
 impl Recipe {
     /// The trainings in the recipe.
     fn trainings(&self) -> impl Iterator<Item = &TrainConfig> {
-        let steps = self.steps.iter().filter_map(|step| match &step.kind {
+        let steps = self.flat().filter_map(|step| match &step.kind {
             StepKind::Train(train) => Some(train),
-            StepKind::PruneWeights(prune) => prune.cubic.as_ref().map(|cubic| &cubic.train),
+            StepKind::PruneWeights(prune) => prune.schedule.train(),
             _ => None,
         });
         self.start.iter().map(|start| &start.train).chain(steps)
@@ -89,7 +93,7 @@ impl Recipe {
     /// Whether a step draws or trains weights.
     fn changes_weights(&self) -> bool {
         let draws = |step: &Step| matches!(step.kind, StepKind::Initialise(_));
-        self.trainings().next().is_some() || self.steps.iter().any(draws)
+        self.trainings().next().is_some() || self.flat().any(draws)
     }
 
     /// The names of the models that teach.
@@ -149,6 +153,21 @@ pub enum StepKind {
     Initialise(Init),
     /// Goes on with another network, with fresh weights.
     Student(Student),
+    /// Does some steps several times.
+    Repeat(Repeat),
+    /// Remembers the present parameters.
+    Mark,
+    /// Sets all learned parameters back to those that were marked last; masks stay.
+    Rewind,
+}
+
+/// Does some steps several times. None of them is a repetition.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Repeat {
+    /// Rounds.
+    pub times: u32,
+    /// What each round does, in this order.
+    pub steps: Vec<Step>,
 }
 
 /// Goes on with another network, with fresh weights: one that learns from those before it.
@@ -193,6 +212,9 @@ impl StepKind {
             StepKind::RecalibrateBatchNorm(_) => "recalibrate-batch-norm",
             StepKind::Initialise(_) => "initialise",
             StepKind::Student(_) => "student",
+            StepKind::Repeat(_) => "repeat",
+            StepKind::Mark => "mark",
+            StepKind::Rewind => "rewind",
         }
     }
 
@@ -209,10 +231,47 @@ pub struct PruneWeightsStep {
     pub amount: Amount,
     /// Which weights are compared with which.
     pub scope: Scope,
+    /// What a weight matters.
+    pub criterion: Criterion,
     /// Parameters left alone, by name or glob.
     pub ignored: Vec<String>,
-    /// Little by little while training; `None`: at once.
-    pub cubic: Option<Cubic>,
+    /// When they go.
+    pub schedule: PruneSchedule,
+}
+
+/// When weights go.
+#[derive(Debug, Clone, PartialEq)]
+pub enum PruneSchedule {
+    /// At once.
+    OneShot,
+    /// Little by little while training, for good. Only with [`Amount::Sparsity`].
+    Cubic(Cubic),
+    /// Little by little while training, and may come back. Only with [`Amount::Sparsity`].
+    Surgery {
+        /// How the sparsity grows; which weights are pruned is decided anew each time.
+        cubic: Cubic,
+        /// Where it is decided for the last time, as a share of the training's steps.
+        settle: f64,
+    },
+}
+
+impl PruneSchedule {
+    /// The training that goes with it.
+    pub fn train(&self) -> Option<&TrainConfig> {
+        match self {
+            PruneSchedule::OneShot => None,
+            PruneSchedule::Cubic(cubic) | PruneSchedule::Surgery { cubic, .. } => Some(&cubic.train),
+        }
+    }
+
+    /// The field of `niwaki.v1.PruneWeights` that holds it, for paths in errors.
+    pub fn field(&self) -> &'static str {
+        match self {
+            PruneSchedule::OneShot => "one_shot",
+            PruneSchedule::Cubic(_) => "cubic",
+            PruneSchedule::Surgery { .. } => "surgery",
+        }
+    }
 }
 
 /// Prunes while training: after share `t` of the phase from `begin` to `end` the sparsity is `s * (1 - (1 - t)^3)`.

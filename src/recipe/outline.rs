@@ -7,13 +7,16 @@
 use super::validate::misfits;
 use super::{Given, Network, PruneWeightsStep, StepKind, Student};
 use crate::error::{Classify, Violation};
-use crate::graph::{Graph, Op, cost, glob, preset};
+use crate::graph::{Graph, Op, ParamId, cost, glob, preset};
 use crate::passes::fold::Fold;
 use crate::passes::low_rank::LowRank;
+use crate::passes::prune::Amount;
+use crate::passes::rewind::Rewind;
 use crate::passes::{self, Pass, PassError};
 use crate::tensor::DType;
 use crate::train;
 use crate::train::config::{ObjectiveConfig, Teacher, TrainConfig};
+use crate::train::criterion::{self, Criterion};
 
 /// Names longer than any parameter's are not kept.
 const MAX_NAME: usize = 512;
@@ -34,13 +37,16 @@ pub(super) struct Outline<'a> {
     possible: Vec<String>,
     /// Whether the weights have been stored in fewer bits.
     quantized: bool,
+    /// The network that was marked last, and how many names were possible then.
+    mark: Option<(Graph, usize)>,
     violations: Vec<Violation>,
 }
 
 impl<'a> Outline<'a> {
     pub(super) fn new(graph: Graph, given: &'a Given<'a>, classes: u32, samples: usize) -> Self {
         let (possible, violations) = (Vec::new(), Vec::new());
-        Self { graph, given, classes, samples, baseline_classes: None, possible, quantized: false, violations }
+        let (baseline_classes, quantized, mark) = (None, false, None);
+        Self { graph, given, classes, samples, baseline_classes, possible, quantized, mark, violations }
     }
 
     pub(super) fn violations(self) -> Vec<Violation> {
@@ -92,13 +98,29 @@ impl<'a> Outline<'a> {
             }
             StepKind::Initialise(_) => {}
             StepKind::Student(student) => self.student(student, path),
+            // Its steps come one by one.
+            StepKind::Repeat(_) => {}
+            StepKind::Mark => self.mark = Some((self.graph.clone(), self.possible.len())),
+            StepKind::Rewind => self.rewind(path),
+        }
+    }
+
+    fn rewind(&mut self, path: &str) {
+        let changed = match &self.mark {
+            None => return self.refuse(path, "there is nothing to go back to: no `mark` stands before it"),
+            // A factorisation is not in the outline.
+            Some((_, possible)) if *possible != self.possible.len() => Some("a factorisation may have".to_string()),
+            Some((then, _)) => Rewind { to: then }.check(&self.graph).err().map(|error| error.to_string()),
+        };
+        if let Some(why) = changed {
+            self.refuse(path, &format!("the network's parameters have changed since `mark`: {why}"));
         }
     }
 
     fn check_quantized(&mut self, kind: &StepKind, path: &str) {
         let rounded_away = match kind {
-            StepKind::Train(_) | StepKind::Initialise(_) => true,
-            StepKind::PruneWeights(prune) => prune.cubic.is_some(),
+            StepKind::Train(_) | StepKind::Initialise(_) | StepKind::Rewind => true,
+            StepKind::PruneWeights(prune) => prune.schedule.train().is_some(),
             _ => false,
         };
         if self.quantized && rounded_away {
@@ -181,13 +203,34 @@ impl<'a> Outline<'a> {
 
     fn prune(&mut self, prune: &PruneWeightsStep, path: &str) {
         self.params(&prune.ignored, &format!("{path}.ignored"));
-        let left = |id| glob::select(&self.graph, &prune.ignored).is_ok_and(|ignored| !ignored.contains(&id));
-        if self.possible.is_empty() && !self.graph.param_ids().any(|id| self.graph.param(id).is_weight() && left(id)) {
-            self.refuse(&format!("{path}.ignored"), "leaves no weight to prune");
+        let ignored = glob::select(&self.graph, &prune.ignored).unwrap_or_default();
+        let all = self.graph.param_ids().filter(|id| self.graph.param(*id).is_weight());
+        let weights: Vec<ParamId> = all.filter(|id| !ignored.contains(id)).collect();
+        if self.possible.is_empty() {
+            if weights.is_empty() {
+                self.refuse(&format!("{path}.ignored"), "leaves no weight to prune");
+            }
+            if let Amount::Pattern(pattern) = prune.amount
+                && weights.iter().all(|id| pattern.kept_because(self.graph.param(*id).data.shape()).is_some())
+                && !weights.is_empty()
+            {
+                let text = format!("no weight has inputs that divide into groups of {}", pattern.of);
+                self.refuse(&format!("{path}.pattern.of"), &text);
+            }
+        }
+        if let Some(how) = prune.criterion.batches() {
+            self.check_memory(how.batch_size, &format!("{path}.{}", prune.criterion.field()));
+        }
+        if matches!(prune.criterion, Criterion::Wanda(_))
+            && let Some(id) = criterion::unread(&self.graph).into_iter().find(|id| weights.contains(id))
+        {
+            let name = &self.graph.param(id).name;
+            let text = format!("knows no input of '{name}', which no linear layer or convolution reads: ignore it");
+            self.refuse(&format!("{path}.wanda"), &text);
         }
         self.mask(&prune.ignored);
-        if let Some(cubic) = &prune.cubic {
-            self.train(&cubic.train, &format!("{path}.cubic.train"));
+        if let Some(train) = prune.schedule.train() {
+            self.train(train, &format!("{path}.{}.train", prune.schedule.field()));
         }
     }
 
@@ -280,7 +323,11 @@ impl<'a> Outline<'a> {
         }
     }
 
+    /// Takes note of what is wrong: once, if it is in every round of a repetition.
     fn refuse(&mut self, path: &str, problem: &str) {
-        self.violations.push(Violation::new(path, problem));
+        let violation = Violation::new(path, problem);
+        if !self.violations.contains(&violation) {
+            self.violations.push(violation);
+        }
     }
 }

@@ -22,6 +22,7 @@ use super::checkpoint::{Keep, Keeper, Saved, Standing};
 use super::error::RecipeError;
 use super::files::{self, Staged};
 use super::measure::{self, Candidate};
+use super::unroll::Unrolled;
 use super::{Given, Recipe, Start, StepKind, Upload, warnings};
 use crate::data::{self, DataSpec, Splits, Transform, labels, transform};
 use crate::digest::Digest;
@@ -100,6 +101,8 @@ pub fn run(recipe: &Recipe, given: &Given<'_>, out: &Path, run: &mut Run<'_>) ->
 /// The course of one recipe: everything that its steps share.
 pub(super) struct Course<'a, 'r> {
     pub(super) recipe: &'a Recipe,
+    /// The steps, with every round of a repetition.
+    pub(super) steps: Vec<Unrolled<'a>>,
     pub(super) given: &'a Given<'a>,
     pub(super) splits: Splits,
     pub(super) run: &'a mut Run<'r>,
@@ -127,8 +130,9 @@ impl<'a, 'r> Course<'a, 'r> {
         let spec = DataSpec { transforms: transforms.clone(), ..recipe.data.clone() };
         let splits = data::split(given.data, &spec, recipe.seed)?;
         let keeper = run.keep.take().map(|keep| Keeper::new(keep, recipe, given));
+        let (steps, step) = (recipe.unrolled(), 0);
         let (baseline, resume, best) = (None, None, None);
-        Ok(Self { recipe, given, splits, run, step: 0, baseline, keeper, resume, best, transforms, warnings })
+        Ok(Self { recipe, steps, given, splits, run, step, baseline, keeper, resume, best, transforms, warnings })
     }
 
     fn follow(&mut self, out: &Path) -> Result<Report, RecipeError> {
@@ -167,7 +171,7 @@ impl<'a, 'r> Course<'a, 'r> {
             self.warnings.push(text.to_string());
         }
         let first = self.snapshot(&graph).inspect_err(|_| self.best = Some(graph.clone()))?;
-        Ok(Standing { baseline, start, first, graph, trained: true, steps: Vec::new() })
+        Ok(Standing { baseline, start, first, graph, trained: true, mark: None, steps: Vec::new() })
     }
 
     fn follow_steps(&mut self, at: &mut Standing) -> Result<(), RecipeError> {
@@ -183,15 +187,17 @@ impl<'a, 'r> Course<'a, 'r> {
             if (self.run.cancelled)() {
                 return Err(RecipeError::Cancelled);
             }
-            let Some(step) = self.recipe.steps.get(at.steps.len()) else { return Ok(()) };
+            let Some(Unrolled { step, round, .. }) = self.steps.get(at.steps.len()).cloned() else { return Ok(()) };
             self.step += 1;
             let clock = Instant::now();
-            let mut effect = self.apply(&mut at.graph, &step.kind)?;
+            let mut effect = self.apply(at, &step.kind)?;
             at.trained = match &step.kind {
                 StepKind::Student(_) | StepKind::Initialise(_) => false,
                 StepKind::Train(_) => true,
+                StepKind::Rewind => at.mark.as_ref().is_some_and(|mark| mark.trained),
                 _ => at.trained || effect.train.is_some(),
             };
+            effect.round = round;
             effect.before = at.steps.last().map_or(at.first, |step| step.after);
             effect.after = self.snapshot(&at.graph)?;
             effect.seconds = clock.elapsed().as_secs_f64();
@@ -339,7 +345,7 @@ impl<'a, 'r> Course<'a, 'r> {
         (self.run.progress)(&Progress {
             phase: phase.to_string(),
             step: self.step,
-            step_count: self.recipe.steps.len() as u32,
+            step_count: self.steps.len() as u32,
             done,
             total,
             ..Progress::default()

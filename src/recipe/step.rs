@@ -2,28 +2,31 @@
 
 use std::collections::BTreeSet;
 
+use super::checkpoint::{Mark, Standing};
 use super::error::RecipeError;
 use super::run::{Course, Progress};
-use super::{InsertBatchNormStep, Network, PruneWeightsStep, StepKind, Student};
+use super::{Cubic, InsertBatchNormStep, Network, PruneSchedule, PruneWeightsStep, StepKind, Student};
 use crate::distill::Distill;
 use crate::exec::{Mode, Session};
-use crate::graph::{Graph, init, preset};
+use crate::graph::{Graph, Param, glob, init, preset};
 use crate::passes::fold::Fold;
 use crate::passes::prune::{Amount, GradualPruning, PruneWeights};
 use crate::passes::quantize::{Quantize, Widen};
+use crate::passes::rewind::Rewind;
 use crate::passes::{self, Pass};
 use crate::report::{ParamPrecision, ParamSparsity, Rewrite, StepEffect, TrainDetail};
 use crate::seed;
 use crate::train::config::{ObjectiveConfig, Teacher, TrainConfig};
 use crate::train::objective::{CrossEntropy, Objective};
-use crate::train::{self, TrainContext, TrainState, calibrate, metrics};
+use crate::train::{self, Pruning, TrainContext, TrainState, calibrate, metrics};
 
 /// Validation samples on which outputs are compared before and after a step that keeps the function.
 const COMPARED_SAMPLES: usize = 64;
 
 impl Course<'_, '_> {
     /// Does a step and says what it did.
-    pub(super) fn apply(&mut self, graph: &mut Graph, kind: &StepKind) -> Result<StepEffect, RecipeError> {
+    pub(super) fn apply(&mut self, at: &mut Standing, kind: &StepKind) -> Result<StepEffect, RecipeError> {
+        let graph = &mut at.graph;
         self.report(kind.name(), 0, 0);
         let mut effect = StepEffect { step: self.step, kind: kind.name().to_string(), ..StepEffect::default() };
         match kind {
@@ -31,7 +34,7 @@ impl Course<'_, '_> {
             StepKind::Train(config) => effect.train = Some(self.train(graph, "train", config, None)?),
             StepKind::PruneWeights(prune) => {
                 effect.train = self.prune(graph, prune)?;
-                effect.sparsity = sparsity(graph);
+                effect.sparsity = sparsity(graph, prune);
             }
             StepKind::Quantize(quantize) => effect.quantize = Some(self.quantize(graph, quantize)?),
             StepKind::LowRank(pass) => {
@@ -50,6 +53,13 @@ impl Course<'_, '_> {
                     .map_err(|source| RecipeError::of_training(self.step, source))?;
             }
             StepKind::Initialise(init) => self.initialise(graph, *init)?,
+            // Its steps come one by one.
+            StepKind::Repeat(_) => {}
+            StepKind::Mark => at.mark = Some(Mark { graph: graph.clone(), trained: at.trained }),
+            StepKind::Rewind => {
+                let Mark { graph: to, .. } = at.mark.as_ref().expect("a rewind without a mark is invalid");
+                self.pass(graph, &Rewind { to })?;
+            }
             StepKind::Student(Student { network, init }) => {
                 *graph = self.network(network);
                 self.widen(graph)?;
@@ -60,21 +70,24 @@ impl Course<'_, '_> {
     }
 
     fn prune(&mut self, graph: &mut Graph, step: &PruneWeightsStep) -> Result<Option<TrainDetail>, RecipeError> {
-        match (&step.cubic, step.amount) {
-            (Some(cubic), Amount::Sparsity(sparsity)) => {
-                let gradual = GradualPruning {
-                    sparsity,
-                    scope: step.scope,
-                    ignored: step.ignored.clone(),
-                    begin: cubic.begin,
-                    end: cubic.end,
-                    every: cubic.every,
-                };
-                self.train(graph, "prune-weights", &cubic.train, Some(&gradual)).map(Some)
+        let (cubic, settle) = match &step.schedule {
+            PruneSchedule::OneShot => (None, None),
+            PruneSchedule::Cubic(cubic) => (Some(cubic), None),
+            PruneSchedule::Surgery { cubic, settle } => (Some(cubic), Some(*settle)),
+        };
+        let (scope, ignored) = (step.scope, step.ignored.clone());
+        match (cubic, step.amount) {
+            (Some(Cubic { train, begin, end, every }), Amount::Sparsity(sparsity)) => {
+                let (begin, end, every) = (*begin, *end, *every);
+                let gradual = GradualPruning { sparsity, scope, ignored, begin, end, every, settle };
+                let pruning = Pruning { gradual, criterion: step.criterion };
+                self.train(graph, "prune-weights", train, Some(&pruning)).map(Some)
             }
             (_, amount) => {
-                let pass = PruneWeights { amount, scope: step.scope, ignored: step.ignored.clone() };
-                self.pass(graph, &pass)?;
+                let (seed, cancelled) = (self.seed("criterion"), self.run.cancelled);
+                let scores = step.criterion.scores(graph, &self.splits.train, seed, &|| cancelled());
+                let scores = scores.map_err(|source| RecipeError::of_training(self.step, source))?;
+                self.pass(graph, &PruneWeights { amount, scope, ignored, scores })?;
                 Ok(None)
             }
         }
@@ -164,10 +177,10 @@ impl Course<'_, '_> {
         graph: &mut Graph,
         phase: &str,
         config: &TrainConfig,
-        gradual: Option<&GradualPruning>,
+        pruning: Option<&Pruning>,
     ) -> Result<TrainDetail, RecipeError> {
         let mut objective = self.objective(&config.objective)?;
-        let (step, step_count) = (self.step, self.recipe.steps.len() as u32);
+        let (step, step_count) = (self.step, self.steps.len() as u32);
         let seed = self.seed("train");
         let cancelled = self.run.cancelled;
         let tell = &mut *self.run.progress;
@@ -197,7 +210,7 @@ impl Course<'_, '_> {
             resume: self.resume.take(),
             best: None,
         };
-        let trained = train::fit(graph, config, gradual, objective.as_mut(), &mut cx);
+        let trained = train::fit(graph, config, pruning, objective.as_mut(), &mut cx);
         self.best = cx.best;
         trained.map_err(|source| RecipeError::of_training(step, source))
     }
@@ -228,12 +241,24 @@ impl Course<'_, '_> {
     }
 }
 
-fn sparsity(graph: &Graph) -> Vec<ParamSparsity> {
-    let weights = graph.params().iter().filter(|p| p.is_weight());
+fn sparsity(graph: &Graph, step: &PruneWeightsStep) -> Vec<ParamSparsity> {
+    let ignored = glob::select(graph, &step.ignored).unwrap_or_default();
+    let weights = graph.param_ids().filter(|id| graph.param(*id).is_weight());
     weights
-        .map(|p| {
-            let values = p.data.elements() as u64;
-            ParamSparsity { name: p.name.clone(), values, zeros: values - p.data.nonzero() as u64 }
+        .map(|id| {
+            let Param { name, data, .. } = graph.param(id);
+            let values = data.elements() as u64;
+            let kept_because = match step.amount {
+                _ if ignored.contains(&id) => Some("it is ignored".to_string()),
+                Amount::Pattern(pattern) => pattern.kept_because(data.shape()),
+                _ => None,
+            };
+            ParamSparsity {
+                name: name.clone(),
+                values,
+                zeros: values - data.nonzero() as u64,
+                kept_because: kept_because.unwrap_or_default(),
+            }
         })
         .collect()
 }

@@ -4,7 +4,8 @@
 //! All violations are reported at once, each by the path of its field in `niwaki.v1.Recipe`.
 
 use super::outline::Outline;
-use super::{Given, MAX_STEPS, Recipe, VERSION};
+use super::unroll::Unrolled;
+use super::{Given, MAX_STEPS, MAX_UNROLLED, Recipe, VERSION};
 use crate::data;
 use crate::error::{Classify, Violation};
 use crate::graph::{Dim, Graph, Value, preset};
@@ -21,6 +22,12 @@ impl Recipe {
             let text = format!("at most {MAX_STEPS} steps are allowed, got {}", self.steps.len());
             violations.push(Violation::new("steps", text));
         }
+        let unrolled = self.unrolled_len();
+        if unrolled > MAX_UNROLLED {
+            let text = format!("come to {unrolled} with every round of `repeat`, at most {MAX_UNROLLED} are allowed");
+            violations.push(Violation::new("steps", text));
+            return violations;
+        }
         let (mut classes, mut samples) = (given.data.classes, given.data.train.labels.len());
         match data::split(given.data, &self.data, self.seed) {
             Ok(splits) => (classes, samples) = (splits.classes, splits.train.len()),
@@ -32,8 +39,8 @@ impl Recipe {
             if let Some(start) = &self.start {
                 outline.start(&start.train);
             }
-            for (i, step) in self.steps.iter().enumerate() {
-                outline.step(&step.kind, &format!("steps[{i}].{}", step.kind.field()));
+            for Unrolled { step, path, .. } in self.unrolled() {
+                outline.step(&step.kind, &path);
             }
             violations.extend(outline.violations());
         }
@@ -128,13 +135,15 @@ mod tests {
     use crate::graph::op::BatchNorm;
     use crate::passes::insert_batch_norm::{InsertBatchNorm, Place};
     use crate::passes::low_rank::{LowRank, Rank};
-    use crate::passes::prune::{Amount, Scope};
+    use crate::passes::prune::{Amount, Pattern, Scope};
     use crate::passes::quantize::{Format, Quantize, Values};
     use crate::recipe::{
-        Cubic, InsertBatchNormStep, Network, PruneWeightsStep, Start, Step, StepKind, Student, Upload,
+        Cubic, InsertBatchNormStep, Network, PruneSchedule, PruneWeightsStep, Repeat, Start, Step, StepKind, Student,
+        Upload,
     };
     use crate::train::calibrate::Batches;
     use crate::train::config::{Length, ObjectiveConfig, Teacher, TrainConfig};
+    use crate::train::criterion::Criterion;
 
     fn data(sample_shape: &[usize], classes: u32) -> Dataset {
         let size = sample_shape.iter().product::<usize>();
@@ -213,7 +222,8 @@ mod tests {
             amount: Amount::Sparsity(0.5),
             scope: Scope::Global,
             ignored: vec!["*".into()],
-            cubic: Some(Cubic { train: huge.clone(), begin: 0.0, end: 0.5, every: 10 }),
+            criterion: Criterion::Magnitude,
+            schedule: PruneSchedule::Cubic(Cubic { train: huge.clone(), begin: 0.0, end: 0.5, every: 10 }),
         };
         let mut recipe = recipe(Some("lenet5"), vec![StepKind::Train(huge), StepKind::PruneWeights(nothing)]);
         recipe.start.as_mut().unwrap().train.batch_size = 100_000;
@@ -298,7 +308,8 @@ mod tests {
             amount: Amount::Sparsity(0.5),
             scope: Scope::Global,
             ignored: vec![],
-            cubic: None,
+            criterion: Criterion::Magnitude,
+            schedule: PruneSchedule::OneShot,
         });
         let budget = LowRank { layers: vec![], ignored: vec![], rank: Rank::MacRatio(0.5), round_to: 8 };
         let freeze = |pattern: &str| StepKind::Train(TrainConfig { frozen: vec![pattern.into()], ..train() });
@@ -335,5 +346,69 @@ mod tests {
                 "steps[15].train.steps",
             ]
         );
+    }
+
+    fn prune(amount: Amount, criterion: Criterion, ignored: &[&str]) -> PruneWeightsStep {
+        let ignored = ignored.iter().map(|name| name.to_string()).collect();
+        PruneWeightsStep { amount, scope: Scope::Global, criterion, ignored, schedule: PruneSchedule::OneShot }
+    }
+
+    #[test]
+    fn a_pruning_must_fit_the_network() {
+        let half = Amount::Sparsity(0.5);
+        let pattern = |of| Amount::Pattern(Pattern { keep: 1, of });
+        let huge = Batches { batches: 1, batch_size: 1 << 30 };
+        let steps = [
+            prune(half, Criterion::Magnitude, &["conv9.*"]),
+            prune(half, Criterion::Snip(huge), &["*"]),
+            // One, six and sixteen channels, 400, 120 and 84 features.
+            prune(pattern(4), Criterion::Magnitude, &[]),
+            prune(pattern(7), Criterion::Magnitude, &["fc3.*"]),
+        ];
+        let steps: Vec<StepKind> = steps.into_iter().map(StepKind::PruneWeights).collect();
+        let expected = [
+            "steps[0].prune_weights.ignored",
+            "steps[1].prune_weights.ignored",
+            "steps[1].prune_weights.snip.batch_size",
+            "steps[3].prune_weights.pattern.of",
+        ];
+        assert_eq!(fields(&recipe(Some("lenet5"), steps), &data(&[1, 28, 28], 10)), expected);
+        let wanda = Criterion::Wanda(Batches { batches: 1, batch_size: 8 });
+        let wanda = |ignored: &[&str]| StepKind::PruneWeights(prune(half, wanda, ignored));
+        let lstm = recipe(Some("lstm:input=29x12,classes=9"), vec![wanda(&[]), wanda(&["lstm*"])]);
+        assert_eq!(fields(&lstm, &data(&[29, 12], 9)), ["steps[0].prune_weights.wanda"]);
+    }
+
+    #[test]
+    fn what_is_rewound_must_have_been_marked_and_not_have_changed() {
+        let repeat = |steps: Vec<StepKind>| {
+            let steps = steps.into_iter().map(|kind| Step { name: String::new(), kind }).collect();
+            StepKind::Repeat(Repeat { times: 3, steps })
+        };
+        let low_rank = LowRank { layers: vec![], ignored: vec![], rank: Rank::Energy(0.5), round_to: 8 };
+        let steps = vec![
+            repeat(vec![StepKind::Rewind]),
+            StepKind::Mark,
+            repeat(vec![StepKind::Train(train()), StepKind::Rewind]),
+            StepKind::LowRank(low_rank),
+            StepKind::Rewind,
+            StepKind::Mark,
+            StepKind::Rewind,
+            StepKind::Student(Student { network: Network::Preset("lenet5-caffe".into()), init: Init::He }),
+            StepKind::Rewind,
+            StepKind::Mark,
+            StepKind::Quantize(Quantize { format: Format::F16, keep_f32: vec![], activations: Values::Rounded }),
+            StepKind::Rewind,
+        ];
+        let recipe = recipe(Some("lenet5"), steps);
+        let expected = ["steps[0].repeat.steps[0].rewind", "steps[4].rewind", "steps[8].rewind", "steps[11].rewind"];
+        assert_eq!(fields(&recipe, &data(&[1, 28, 28], 10)), expected);
+    }
+
+    #[test]
+    fn rounds_beyond_all_bounds_are_refused_before_they_are_looked_at() {
+        let evaluate = Step { name: String::new(), kind: StepKind::Evaluate };
+        let repeat = StepKind::Repeat(Repeat { times: u32::MAX, steps: vec![evaluate; 64] });
+        assert_eq!(fields(&recipe(Some("lenet5"), vec![repeat]), &data(&[1, 28, 28], 10)), ["steps"]);
     }
 }

@@ -22,7 +22,7 @@ pub(super) fn of(
             100.0 * gap
         ));
     }
-    let prunes = recipe.steps.iter().any(|s| matches!(s.kind, StepKind::PruneWeights(_)));
+    let prunes = recipe.flat().any(|s| matches!(s.kind, StepKind::PruneWeights(_)));
     if prunes && result.macs == baseline.macs {
         let zeros = 100.0 * (1.0 - result.nonzero_params as f64 / result.params.max(1) as f64);
         warnings.push(format!(

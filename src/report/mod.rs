@@ -104,8 +104,11 @@ pub struct ClassChange {
 /// What one step did; accuracies are of the validation split.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, Default)]
 pub struct StepEffect {
-    /// The step's place in the recipe, counted from 1.
+    /// The step's place among those that are done, counted from 1: each round of a repetition counts.
     pub step: u32,
+    /// The round of the repetition that it is in, counted from 1; 0 outside.
+    #[serde(skip_serializing_if = "is_zero", default)]
+    pub round: u32,
     /// The kind of step, such as `prune-weights`.
     pub kind: String,
     /// The step's label.
@@ -131,6 +134,10 @@ pub struct StepEffect {
     /// Of a step that changes nodes and not the function: what it changed.
     #[serde(skip_serializing_if = "Option::is_none", default)]
     pub rewrite: Option<Rewrite>,
+}
+
+fn is_zero(number: &u32) -> bool {
+    *number == 0
 }
 
 /// What became of a layer in a factorisation.
@@ -263,6 +270,9 @@ pub struct ParamSparsity {
     pub values: u64,
     /// Those that are zero.
     pub zeros: u64,
+    /// Why the pruning left it alone; empty otherwise.
+    #[serde(skip_serializing_if = "String::is_empty", default)]
+    pub kept_because: String,
 }
 
 /// An emitted file.

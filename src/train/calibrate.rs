@@ -98,7 +98,7 @@ pub fn recalibrate(
 }
 
 /// The places of each batch.
-fn batches(train: &Subset, how: Batches, seed: u64) -> Result<impl Iterator<Item = Vec<usize>>, TrainError> {
+pub(super) fn batches(train: &Subset, how: Batches, seed: u64) -> Result<impl Iterator<Item = Vec<usize>>, TrainError> {
     for (field, value) in [("batches", how.batches), ("batch_size", how.batch_size)] {
         if value == 0 {
             return Err(TrainError::Config { field, problem: "must be at least 1" });
@@ -114,7 +114,7 @@ fn batches(train: &Subset, how: Batches, seed: u64) -> Result<impl Iterator<Item
 }
 
 /// The graph with dropouts taken out: in [`Mode::Train`] they would act.
-fn without_dropouts(graph: &Graph) -> Result<Graph, TrainError> {
+pub(super) fn without_dropouts(graph: &Graph) -> Result<Graph, TrainError> {
     let mut plain = graph.clone();
     let mut edit = plain.edit();
     for node in graph.nodes().iter().filter(|node| matches!(node.op, Op::Dropout(_))) {

@@ -10,6 +10,8 @@
 //! | `mask.N` | the mask of parameter `N` of the graph, which pruning changes on the way |
 //! | `optimizer.N` | the optimizer's moments |
 //! | `average` | the moving average of the weights |
+//! | `aside` | the weights that would be in the place of those pruned for now |
+//! | `movement` | what each weight matters in movement pruning |
 //! | `best` | the parameters after the best epoch so far |
 //!
 //! and, as JSON, the counters, the sums for the report, and what decides about the best epoch and the early end. A teacher
@@ -93,6 +95,11 @@ impl Training {
         if let Some((_, values)) = average {
             put("average".into(), floats(values));
         }
+        for (name, values) in [("aside", &self.pruner.aside), ("movement", &self.pruner.movement)] {
+            if let Some(values) = values {
+                put(name.into(), floats(values));
+            }
+        }
         if let Some(best) = best {
             put("best".into(), floats(&best.params));
         }
@@ -129,6 +136,9 @@ impl Training {
         self.session.load(&self.draft).map_err(|_| "masks")?;
         self.session.params_mut().copy_from_slice(&params);
 
+        if !self.pruner.load_state(&mut self.session, state.floats("aside"), state.floats("movement")) {
+            return Err("pruning");
+        }
         let moments = (0..).map_while(|place| state.floats(&format!("optimizer.{place}"))).collect();
         if !self.optimizer.load_state(OptimizerState { steps: numbers.optimizer_steps, moments }) {
             return Err("optimizer");

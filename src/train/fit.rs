@@ -9,13 +9,13 @@ use super::metrics::{self, evaluate};
 use super::objective::Objective;
 use super::optim::Optimizer;
 use super::plan::Plan;
+use super::pruning::{Pruner, Pruning};
 use super::schedule::Schedule;
 use super::selection::{Best, Next, Selection};
 use super::{TrainContext, TrainError, TrainProgress, clip, optim, order};
 use crate::exec::{Awake, Mode, Session};
 use crate::graph::{Graph, ParamId};
 use crate::passes;
-use crate::passes::prune::{GradualPruning, PruneWeights};
 use crate::report::TrainDetail;
 use crate::seed;
 use crate::tensor::{DType, TensorData, TensorError};
@@ -24,12 +24,12 @@ use crate::tensor::{DType, TensorData, TensorError};
 const REPORTS: u64 = 100;
 
 /// Trains the parameters of `graph` to make `objective` small, and leaves those of the best epoch in it, each in the
-/// number format it had. With `gradual`, weights are pruned on the way and only epochs that end with the full sparsity
-/// take part in the choice. On an error the graph is as it was.
+/// number format it had. With `pruning`, weights are pruned on the way and only epochs that end with the full
+/// sparsity, and with what is pruned decided, take part in the choice. On an error the graph is as it was.
 pub fn fit(
     graph: &mut Graph,
     config: &TrainConfig,
-    gradual: Option<&GradualPruning>,
+    pruning: Option<&Pruning>,
     objective: &mut dyn Objective,
     cx: &mut TrainContext<'_>,
 ) -> Result<TrainDetail, TrainError> {
@@ -37,14 +37,14 @@ pub fn fit(
         return Err(TrainError::Empty { split: "validation" });
     }
     let plan = Plan::new(graph, config, cx.train.len())?;
-    let mut at = Training::begin(graph, config, &plan)?;
+    let mut at = Training::begin(graph, config, pruning, &plan)?;
     if let Some(state) = cx.resume.take()
         && let Err(problem) = at.load_state(&state, &plan)
     {
         tracing::warn!(problem, "the training's state is no good: it begins anew");
-        at = Training::begin(graph, config, &plan)?;
+        at = Training::begin(graph, config, pruning, &plan)?;
     }
-    let ended = at.follow(config, gradual, &plan, objective, cx);
+    let ended = at.follow(config, pruning, &plan, objective, cx);
     let Training { mut session, mut draft, selection, curve, mut detail, step, .. } = at;
     let best = selection.into_best();
     let cancelled = match (ended, &best) {
@@ -76,6 +76,7 @@ pub(super) struct Training {
     pub(super) session: Session,
     pub(super) optimizer: Box<dyn Optimizer>,
     pub(super) average: Option<Average>,
+    pub(super) pruner: Pruner,
     pub(super) selection: Selection,
     pub(super) curve: Curve,
     /// Sums over the steps of the epoch at work.
@@ -90,7 +91,7 @@ pub(super) struct Training {
 }
 
 impl Training {
-    fn begin(graph: &Graph, config: &TrainConfig, plan: &Plan) -> Result<Self, TrainError> {
+    fn begin(graph: &Graph, config: &TrainConfig, pruning: Option<&Pruning>, plan: &Plan) -> Result<Self, TrainError> {
         let draft = in_f32(graph)?;
         let session = Session::for_training(&draft, &plan.frozen)?;
         Ok(Self {
@@ -103,6 +104,7 @@ impl Training {
             epoch: 1,
             step: 0,
             forgotten: 0,
+            pruner: Pruner::new(pruning, &draft, &session),
             draft,
             session,
         })
@@ -112,7 +114,7 @@ impl Training {
     fn follow(
         &mut self,
         config: &TrainConfig,
-        gradual: Option<&GradualPruning>,
+        pruning: Option<&Pruning>,
         plan: &Plan,
         objective: &mut dyn Objective,
         cx: &mut TrainContext<'_>,
@@ -134,9 +136,8 @@ impl Training {
             let batches = order.chunks(config.batch_size as usize).skip(done.saturating_sub(self.forgotten) as usize);
             for places in batches.take(left as usize) {
                 self.pause(cx)?;
-                if let Some(mut pruning) = gradual.and_then(|g| g.at(self.step, total)) {
-                    pruning.ignored.extend_from_slice(&config.frozen);
-                    self.prune(&pruning)?;
+                if let Some(pruning) = pruning {
+                    self.prune(pruning, &config.frozen, total, cx)?;
                 }
                 let batch = cx.train.training_batch(places.iter().copied(), augmentation);
                 let randomness = seed::derive(cx.seed, &format!("dropout/{}", self.step - self.forgotten));
@@ -149,8 +150,9 @@ impl Training {
                 if !loss.value.is_finite() || !clipped.norm.is_finite() {
                     return Err(TrainError::Diverged { epoch, step: self.step + 1 });
                 }
+                self.pruner.before_step(params, gradients);
                 self.optimizer.step(schedule.lr(self.step), params, gradients);
-                self.session.apply_masks();
+                self.pruner.after_step(&mut self.session);
                 if let Some(average) = &mut self.average {
                     average.follow(&self.session);
                 }
@@ -180,7 +182,7 @@ impl Training {
             self.detail.epochs.push(self.sums.epoch(found.accuracy, found.loss, schedule.lr(self.step - 1)));
             progress.validation_accuracy = Some(found.accuracy);
             (cx.progress)(&progress);
-            let eligible = gradual.is_none_or(|g| g.complete(self.step, total));
+            let eligible = pruning.is_none_or(|p| p.gradual.complete(self.step, total));
             let next = if eligible { self.selection.observe(epoch, &found, self.session.params()) } else { Next::GoOn };
             if let Some(average) = &mut self.average {
                 average.swap(&mut self.session);
@@ -200,13 +202,6 @@ impl Training {
             keep(&|| self.state());
         }
         if (cx.cancelled)() { Err(TrainError::Cancelled) } else { Ok(()) }
-    }
-
-    /// Prunes in the middle of a training. The optimizer's state stays: what it holds for masked weights never shows.
-    fn prune(&mut self, pruning: &PruneWeights) -> Result<(), TrainError> {
-        self.session.write_back(&mut self.draft)?;
-        passes::apply(pruning, &mut self.draft)?;
-        Ok(self.session.load(&self.draft)?)
     }
 }
 

@@ -2,8 +2,9 @@
 //!
 //! What it puts together has a file each: the loss and its gradient at the outputs ([`objective`]), how parameters follow
 //! the gradient ([`optim`]), the learning rate ([`schedule`]), bounds on the gradient ([`clip`]), accuracy and loss on a
-//! split ([`metrics`]), the moving average of the weights, the curve for the report, and which epoch's model is kept.
-//! What is measured on training samples without learning from them is in [`calibrate`]. Everything random follows from the
+//! split ([`metrics`]), the moving average of the weights, pruning along the way, the curve for the report, and which
+//! epoch's model is kept. What is measured on training samples without learning from them is in [`calibrate`], and what a
+//! weight matters by such measures in [`criterion`]. Everything random follows from the
 //! seed and sums are taken in a fixed order, so the same training on the same machine gives the same bits. A training that
 //! was broken off goes on from its last [`TrainState`] and ends with the bits of one that was not.
 
@@ -12,6 +13,7 @@ mod check;
 mod checkpoint;
 pub mod clip;
 pub mod config;
+pub mod criterion;
 mod curve;
 mod ema;
 mod fit;
@@ -20,6 +22,7 @@ pub mod objective;
 pub mod optim;
 mod order;
 mod plan;
+mod pruning;
 pub mod schedule;
 mod selection;
 #[cfg(test)]
@@ -36,6 +39,7 @@ use crate::passes::PassError;
 pub use checkpoint::TrainState;
 pub use fit::fit;
 pub use plan::check;
+pub use pruning::Pruning;
 
 /// Asked whether to keep the place where a training is; calling what it is given copies that place.
 pub type KeepState<'a> = dyn FnMut(&dyn Fn() -> TrainState) + 'a;

@@ -1,6 +1,7 @@
 //! Tests of the training loop on a small problem that a linear network cannot solve.
 
 mod fine_tuning;
+mod pruning;
 mod resuming;
 
 use std::cell::Cell;
@@ -9,6 +10,7 @@ use std::sync::Arc;
 use rand::Rng;
 
 use super::config::{ClipConfig, EarlyStop, Length, OptimizerConfig, ScheduleConfig, TrainConfig};
+use super::criterion::Criterion;
 use super::metrics::evaluate;
 use super::objective::CrossEntropy;
 use super::*;
@@ -57,10 +59,17 @@ fn config() -> TrainConfig {
     }
 }
 
+/// By magnitude, for good.
+fn gradual(sparsity: f64, begin: f64, end: f64, every: u32) -> Pruning {
+    let (scope, ignored, settle) = (Scope::Global, vec![], None);
+    let gradual = GradualPruning { sparsity, scope, ignored, begin, end, every, settle };
+    Pruning { gradual, criterion: Criterion::Magnitude }
+}
+
 fn train_with(
     graph: &mut Graph,
     config: &TrainConfig,
-    gradual: Option<&GradualPruning>,
+    gradual: Option<&Pruning>,
     seed: u64,
     cancelled: &dyn Fn() -> bool,
     progress: &mut dyn FnMut(&TrainProgress),
@@ -80,7 +89,8 @@ fn zeros(graph: &Graph) -> usize {
 
 fn pruned(sparsity: f64) -> Graph {
     let mut graph = network();
-    let prune = PruneWeights { amount: Amount::Sparsity(sparsity), scope: Scope::Global, ignored: vec![] };
+    let prune =
+        PruneWeights { amount: Amount::Sparsity(sparsity), scope: Scope::Global, ignored: vec![], scores: None };
     apply(&prune, &mut graph).unwrap();
     graph
 }
@@ -134,8 +144,7 @@ fn masked_weights_stay_zero_under_momentum_and_weight_decay() {
 
 #[test]
 fn gradual_pruning_ends_at_the_target_and_only_fully_pruned_epochs_are_kept() {
-    let gradual =
-        GradualPruning { sparsity: 0.75, scope: Scope::Global, ignored: vec![], begin: 0.1, end: 0.7, every: 7 };
+    let gradual = gradual(0.75, 0.1, 0.7, 7);
     let mut graph = network();
     // Early stop with no patience at all: it must not act before the target is reached.
     let config = TrainConfig { early_stop: Some(EarlyStop { patience: 1, min_delta: 1.0 }), ..config() };

@@ -128,6 +128,7 @@ fn step(step: StepEffect) -> v1::StepEffect {
     });
     v1::StepEffect {
         step: step.step,
+        round: step.round,
         kind: step.kind,
         name: step.name,
         seconds: step.seconds,
@@ -135,7 +136,12 @@ fn step(step: StepEffect) -> v1::StepEffect {
         after: Some(snapshot(&step.after)),
         detail: trained.or(quantized),
         sparsity: (step.sparsity.into_iter())
-            .map(|param| v1::ParamSparsity { name: param.name, values: param.values, zeros: param.zeros })
+            .map(|param| v1::ParamSparsity {
+                name: param.name,
+                values: param.values,
+                zeros: param.zeros,
+                kept_because: param.kept_because,
+            })
             .collect(),
         low_rank: step.low_rank.into_iter().map(layer_rank).collect(),
         rewrite: step.rewrite.map(|Rewrite { added, removed, output_difference }| v1::Rewrite {

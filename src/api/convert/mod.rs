@@ -7,6 +7,8 @@ pub mod catalogue;
 mod data_in;
 mod data_out;
 pub mod job;
+mod prune_in;
+mod prune_out;
 mod recipe_in;
 mod recipe_out;
 mod source_in;

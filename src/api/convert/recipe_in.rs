@@ -38,6 +38,11 @@ pub fn recipe(pb: v1::Recipe, root: &Path) -> Result<Recipe, Vec<Violation>> {
             .filter_map(|(i, pb)| step(pb, &at.index(i), &mut checks))
             .collect(),
     };
+    let unrolled = meaning.unrolled_len();
+    if unrolled > recipe::MAX_UNROLLED {
+        let most = recipe::MAX_UNROLLED;
+        checks.refuse(&at, format!("come to {unrolled} with every round of `repeat`, at most {most} are allowed"));
+    }
     checks.finish(meaning)
 }
 

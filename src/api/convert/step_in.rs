@@ -1,21 +1,21 @@
 //! `niwaki.v1.Step` to what it means. The bounds and defaults are those of the comments in `recipe.proto`.
 
+use super::prune_in::prune;
 use super::train_in::train;
-use super::{BELOW_ONE, BETWEEN, Checks, FACTOR, MAX_NAME, NOT_NEGATIVE, POSITIVE, Path, SHARE, patterns};
+use super::{BETWEEN, Checks, FACTOR, MAX_NAME, POSITIVE, Path, SHARE, patterns};
 use crate::api::v1;
 use crate::graph::init::Init;
 use crate::graph::op::BatchNorm;
 use crate::passes::insert_batch_norm::{InsertBatchNorm, Place};
 use crate::passes::insert_dropout::InsertDropout;
 use crate::passes::low_rank::{LowRank, Rank};
-use crate::passes::prune::{Amount, Scope, Threshold};
 use crate::passes::quantize::{Format, Quantize, Values};
-use crate::recipe::{Cubic, InsertBatchNormStep, Network, PruneWeightsStep, Step, StepKind, Student};
+use crate::recipe::{self, InsertBatchNormStep, Network, Repeat, Step, StepKind, Student};
 use crate::train::calibrate::Batches;
 
 /// What a step can be, as its fields are called.
 const KINDS: &str = "evaluate, prune_weights, train, quantize, low_rank, insert_batch_norm, insert_dropout, fold, \
-                     recalibrate_batch_norm, initialise, student";
+                     recalibrate_batch_norm, initialise, student, repeat, mark, rewind";
 /// Samples a batch that statistics are measured on, where nothing is said.
 const BATCH_SIZE: u32 = 128;
 
@@ -44,64 +44,33 @@ pub(super) fn step(pb: v1::Step, at: &Path, checks: &mut Checks) -> Option<Step>
         }
         Some(Kind::Initialise(pb)) => StepKind::Initialise(init(pb, &at.field("initialise"), checks)),
         Some(Kind::Student(pb)) => StepKind::Student(student(pb, &at.field("student"), checks)),
+        Some(Kind::Repeat(pb)) => StepKind::Repeat(repeat(pb, &at.field("repeat"), checks)),
+        Some(Kind::Mark(v1::Mark {})) => StepKind::Mark,
+        Some(Kind::Rewind(v1::Rewind {})) => StepKind::Rewind,
     };
     Some(Step { name, kind })
 }
 
-fn prune(pb: v1::PruneWeights, at: &Path, checks: &mut Checks) -> PruneWeightsStep {
-    use v1::prune_weights::{Amount as PbAmount, Schedule, Scope as PbScope};
-    let amount = match pb.amount {
-        Some(PbAmount::Sparsity(share)) => Amount::Sparsity(checks.number(&at.field("sparsity"), share, &BELOW_ONE)),
-        Some(PbAmount::Threshold(pb)) => Amount::Threshold(threshold(pb, &at.field("threshold"), checks)),
-        None => {
-            checks.refuse(at, "says not how many weights go: one of sparsity, threshold is needed");
-            Amount::Sparsity(0.0)
-        }
-    };
-    let scope = match PbScope::try_from(pb.scope) {
-        Ok(PbScope::Unspecified | PbScope::Global) => Scope::Global,
-        Ok(PbScope::Layer) => Scope::Layer,
-        Err(_) => {
-            checks.refuse(&at.field("scope"), format!("{} is no scope", pb.scope));
-            Scope::Global
-        }
-    };
-    let cubic = match pb.schedule {
-        None | Some(Schedule::OneShot(v1::OneShot {})) => None,
-        Some(Schedule::Cubic(pb)) => {
-            if matches!(amount, Amount::Threshold(_)) {
-                checks.refuse(&at.field("cubic"), "goes with sparsity, not with a threshold");
-            }
-            Some(self::cubic(pb, &at.field("cubic"), checks))
-        }
-    };
-    PruneWeightsStep { amount, scope, ignored: patterns(pb.ignored, &at.field("ignored"), checks), cubic }
-}
-
-fn threshold(pb: v1::Threshold, at: &Path, checks: &mut Checks) -> Threshold {
-    use v1::threshold::Kind;
-    match pb.kind {
-        Some(Kind::Absolute(value)) => Threshold::Absolute(checks.number(&at.field("absolute"), value, &NOT_NEGATIVE)),
-        Some(Kind::Quality(value)) => Threshold::Quality(checks.number(&at.field("quality"), value, &NOT_NEGATIVE)),
-        None => {
-            checks.refuse(at, "has no value: one of absolute, quality is needed");
-            Threshold::Absolute(0.0)
+/// Its steps, but for repetitions, which are refused.
+fn repeat(pb: v1::Repeat, at: &Path, checks: &mut Checks) -> Repeat {
+    let times = checks.whole(&at.field("times"), pb.times, 1, recipe::MAX_UNROLLED as u32);
+    let at = at.field("steps");
+    if pb.steps.is_empty() {
+        checks.refuse(&at, "is empty: there is nothing to repeat");
+    }
+    if pb.steps.len() > recipe::MAX_STEPS {
+        checks.refuse(&at, format!("has {} steps, at most {} are allowed", pb.steps.len(), recipe::MAX_STEPS));
+    }
+    let mut steps = Vec::new();
+    for (i, pb) in pb.steps.into_iter().take(recipe::MAX_STEPS).enumerate() {
+        let at = at.index(i);
+        if matches!(pb.kind, Some(v1::step::Kind::Repeat(_))) {
+            checks.refuse(&at.field("repeat"), "is inside of another one: repetitions are not nested");
+        } else {
+            steps.extend(step(pb, &at, checks));
         }
     }
-}
-
-fn cubic(pb: v1::Cubic, at: &Path, checks: &mut Checks) -> Cubic {
-    if pb.train.is_none() {
-        checks.refuse(&at.field("train"), "is missing");
-    }
-    let train = pb.train.unwrap_or(v1::Train { epochs: 1, ..Default::default() });
-    let begin = checks.number(&at.field("begin"), pb.begin.unwrap_or(0.0), &SHARE);
-    let end = checks.number(&at.field("end"), pb.end.unwrap_or(0.5), &SHARE);
-    if begin >= end {
-        checks.refuse(&at.field("end"), format!("{end} is not above begin, {begin}"));
-    }
-    let every = checks.whole(&at.field("every"), pb.every.unwrap_or(100), 1, u32::MAX);
-    Cubic { train: self::train(train, &at.field("train"), checks), begin, end, every }
+    Repeat { times, steps }
 }
 
 fn quantize(pb: v1::Quantize, at: &Path, checks: &mut Checks) -> Quantize {
@@ -177,9 +146,14 @@ fn insert_dropout(pb: v1::InsertDropout, at: &Path, checks: &mut Checks) -> Inse
 }
 
 fn recalibrate(pb: v1::RecalibrateBatchNorm, at: &Path, checks: &mut Checks) -> Batches {
+    measured(pb.batches, pb.batch_size, at, checks)
+}
+
+/// On how many samples to measure.
+pub(super) fn measured(batches: Option<u32>, batch_size: Option<u32>, at: &Path, checks: &mut Checks) -> Batches {
     Batches {
-        batches: batches(pb.batches, at, checks),
-        batch_size: checks.whole(&at.field("batch_size"), pb.batch_size.unwrap_or(BATCH_SIZE), 1, 65_536),
+        batches: self::batches(batches, at, checks),
+        batch_size: checks.whole(&at.field("batch_size"), batch_size.unwrap_or(BATCH_SIZE), 1, 65_536),
     }
 }
 

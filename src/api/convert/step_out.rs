@@ -1,14 +1,14 @@
 //! A step to `niwaki.v1.Step`.
 
+use super::prune_out::prune;
 use super::train_out::train;
 use crate::api::v1;
 use crate::graph::init::Init;
 use crate::passes::insert_batch_norm::{InsertBatchNorm, Place};
 use crate::passes::insert_dropout::InsertDropout;
 use crate::passes::low_rank::{LowRank, Rank};
-use crate::passes::prune::{Amount, Scope, Threshold};
 use crate::passes::quantize::{Format, Quantize, Values};
-use crate::recipe::{Cubic, InsertBatchNormStep, Network, PruneWeightsStep, Step, StepKind, Student};
+use crate::recipe::{InsertBatchNormStep, Network, Repeat, Step, StepKind, Student};
 use crate::train::calibrate::Batches;
 
 pub(super) fn step(step: &Step) -> v1::Step {
@@ -37,36 +37,13 @@ pub(super) fn step(step: &Step) -> v1::Step {
             };
             Kind::Student(v1::Student { network: Some(network), init: Some(self::init(init)) })
         }
+        StepKind::Repeat(Repeat { times, steps }) => {
+            Kind::Repeat(v1::Repeat { times: *times, steps: steps.iter().map(self::step).collect() })
+        }
+        StepKind::Mark => Kind::Mark(v1::Mark {}),
+        StepKind::Rewind => Kind::Rewind(v1::Rewind {}),
     };
     v1::Step { name: step.name.clone(), kind: Some(kind) }
-}
-
-fn prune(step: &PruneWeightsStep) -> v1::PruneWeights {
-    use v1::prune_weights::{Amount as PbAmount, Schedule, Scope as PbScope};
-    use v1::threshold::Kind;
-    let threshold = |kind| PbAmount::Threshold(v1::Threshold { kind: Some(kind) });
-    let scope = match step.scope {
-        Scope::Global => PbScope::Global,
-        Scope::Layer => PbScope::Layer,
-    };
-    v1::PruneWeights {
-        amount: Some(match step.amount {
-            Amount::Sparsity(share) => PbAmount::Sparsity(share),
-            Amount::Threshold(Threshold::Absolute(value)) => threshold(Kind::Absolute(value)),
-            Amount::Threshold(Threshold::Quality(value)) => threshold(Kind::Quality(value)),
-        }),
-        scope: scope as i32,
-        ignored: step.ignored.clone(),
-        schedule: Some(match &step.cubic {
-            None => Schedule::OneShot(v1::OneShot {}),
-            Some(Cubic { train, begin, end, every }) => Schedule::Cubic(v1::Cubic {
-                train: Some(self::train(train)),
-                begin: Some(*begin),
-                end: Some(*end),
-                every: Some(*every),
-            }),
-        }),
-    }
 }
 
 fn quantize(step: &Quantize) -> v1::Quantize {

@@ -5,15 +5,18 @@ use std::collections::BTreeSet;
 
 use proptest::prelude::*;
 use prost::Message;
-use prost_reflect::{DescriptorPool, DynamicMessage, FieldDescriptor, Kind as FieldKind, MessageDescriptor, Value};
+use prost_reflect::{
+    DescriptorPool, DynamicMessage, FieldDescriptor, Kind as FieldKind, MessageDescriptor, ReflectMessage, Value,
+};
 
 use super::*;
 use crate::api::DESCRIPTORS;
 use crate::data::DataSpec;
+use crate::passes::prune::Scope;
 use crate::recipe::StepKind;
 
-/// As many variants as make every choice of every `oneof` come up: inside of each of the 11 kinds of step there are more.
-const VARIANTS: usize = 11 * 12;
+/// As many variants as make every choice of every `oneof` come up: inside of each of the 14 kinds of step there are more.
+const VARIANTS: usize = 14 * 24;
 /// Elements of a list: each is another variant.
 const ELEMENTS: usize = 12;
 
@@ -33,7 +36,6 @@ fn fill(message: &MessageDescriptor, variant: usize, seen: &mut BTreeSet<String>
             }
         }
         let excluded = match field.full_name() {
-            "niwaki.v1.PruneWeights.cubic" => filled.has_field_by_name("threshold"),
             "niwaki.v1.Train.epochs" => variant % 2 == 1,
             "niwaki.v1.Train.steps" => filled.has_field_by_name("epochs"),
             "niwaki.v1.LowRank.round_to" => filled.has_field_by_name("rank"),
@@ -47,7 +49,9 @@ fn fill(message: &MessageDescriptor, variant: usize, seen: &mut BTreeSet<String>
         let variant = field.containing_oneof().map_or(variant, |oneof| variant / oneof.fields().len());
         let value = if field.is_list() {
             let element = |i: usize| {
-                if field.kind().as_message().is_some() {
+                if field.full_name() == "niwaki.v1.Repeat.steps" {
+                    value(&field, not_repeat(&field, variant + i), seen)
+                } else if field.kind().as_message().is_some() {
                     value(&field, variant + i, seen)
                 } else if field.full_name() == "niwaki.v1.DataSpec.classes" {
                     Value::U32(3 + i as u32)
@@ -65,15 +69,37 @@ fn fill(message: &MessageDescriptor, variant: usize, seen: &mut BTreeSet<String>
         };
         filled.set_field(&field, value);
     }
-    if message.full_name() == "niwaki.v1.PruneWeights" && !filled.has_field_by_name("cubic") {
-        filled.set_field_by_name("one_shot", filled_one_shot(message));
+    if message.full_name() == "niwaki.v1.PruneWeights" {
+        make_fit(&mut filled);
     }
     filled
 }
 
-fn filled_one_shot(message: &MessageDescriptor) -> Value {
-    let field = message.get_field_by_name("one_shot").unwrap();
-    Value::Message(DynamicMessage::new(field.kind().as_message().unwrap().clone()))
+/// A variant of a step that is no repetition, for repetitions are not nested.
+fn not_repeat(steps: &FieldDescriptor, variant: usize) -> usize {
+    let FieldKind::Message(step) = steps.kind() else { panic!("steps are messages") };
+    let kinds = step.oneofs().next().unwrap();
+    let chosen = kinds.fields().nth(variant % kinds.fields().len()).unwrap();
+    if chosen.name() == "repeat" { variant + 1 } else { variant }
+}
+
+/// Puts something simple in the place of a schedule or a criterion that does not go with the rest.
+fn make_fit(prune: &mut DynamicMessage) {
+    let has = |prune: &DynamicMessage, names: &[&str]| names.iter().any(|name| prune.has_field_by_name(name));
+    if has(prune, &["cubic", "surgery"]) && !has(prune, &["sparsity"]) {
+        set_empty(prune, "one_shot");
+    }
+    let alone = has(prune, &["threshold"])
+        || (has(prune, &["one_shot"]) && has(prune, &["movement"]))
+        || (has(prune, &["surgery"]) && has(prune, &["taylor", "snip", "wanda", "fisher"]));
+    if alone {
+        set_empty(prune, "magnitude");
+    }
+}
+
+fn set_empty(message: &mut DynamicMessage, name: &str) {
+    let field = message.descriptor().get_field_by_name(name).unwrap();
+    message.set_field(&field, Value::Message(DynamicMessage::new(field.kind().as_message().unwrap().clone())));
 }
 
 /// A value that the field takes and that is not its default.
@@ -87,7 +113,7 @@ fn value(field: &FieldDescriptor, variant: usize, seen: &mut BTreeSet<String>) -
         FieldKind::Uint32 => Value::U32(3),
         FieldKind::Uint64 if field.full_name() == "niwaki.v1.Train.steps" => Value::U64(3),
         FieldKind::Uint64 => Value::U64(u64::MAX),
-        FieldKind::Double if field.full_name() == "niwaki.v1.Cubic.begin" => Value::F64(0.125),
+        FieldKind::Double if field.name() == "begin" => Value::F64(0.125),
         FieldKind::Double if field.full_name() == "niwaki.v1.ClipValue.min" => Value::F64(-0.5),
         FieldKind::Double => Value::F64(0.3),
         other => panic!("{}: no value for a {other:?}", field.full_name()),
@@ -190,10 +216,10 @@ fn every_bad_field_is_named_by_its_path_in_one_answer() {
         "steps[1].prune_weights.scope",
         "steps[1].prune_weights.ignored[0]",
         "steps[2].prune_weights.threshold",
-        "steps[2].prune_weights.cubic",
         "steps[2].prune_weights.cubic.train",
         "steps[2].prune_weights.cubic.end",
         "steps[2].prune_weights.cubic.every",
+        "steps[2].prune_weights.cubic",
         "steps[3].train.adamw.beta1",
         "steps[3].train.adamw.epsilon",
         "steps[3].train.adamw.weight_decay",
@@ -212,6 +238,53 @@ fn every_bad_field_is_named_by_its_path_in_one_answer() {
         "steps[5].quantize.format",
     ];
     assert_eq!(refused(text), expected);
+}
+
+#[test]
+fn every_bad_field_of_a_pruning_is_named_by_its_path() {
+    let of = |prune: &str| refused(&format!(r#"{{"version": 1, "steps": [{{"prune_weights": {prune}}}]}}"#));
+    let at = |fields: &[&str]| fields.iter().map(|f| format!("steps[0].prune_weights{f}")).collect::<Vec<_>>();
+    assert_eq!(of("{}"), at(&[""]));
+    assert_eq!(of(r#"{"sparsity_of_rest": 1}"#), at(&[".sparsity_of_rest"]));
+    assert_eq!(of(r#"{"pattern": {"keep": 5, "of": 4}}"#), at(&[".pattern.keep"]));
+    assert_eq!(of(r#"{"pattern": {"keep": 1, "of": 1}}"#), at(&[".pattern.of"]));
+    assert_eq!(of(r#"{"pattern": {}}"#), at(&[".pattern.of", ".pattern.keep"]));
+    assert_eq!(of(r#"{"sparsity": 0.5, "movement": {}}"#), at(&[".movement"]));
+    assert_eq!(
+        of(r#"{"sparsity": 0.5, "snip": {"batches": 0, "batch_size": 70000}}"#),
+        at(&[".snip.batches", ".snip.batch_size"])
+    );
+    assert_eq!(of(r#"{"threshold": {"absolute": 1}, "fisher": {}}"#), at(&[".fisher"]));
+    let train = r#""train": {"epochs": 1}"#;
+    assert_eq!(of(&format!(r#"{{"pattern": {{"keep": 2, "of": 4}}, "cubic": {{{train}}}}}"#)), at(&[".cubic"]));
+    assert_eq!(of(&format!(r#"{{"sparsity_of_rest": 0.5, "surgery": {{{train}}}}}"#)), at(&[".surgery"]));
+    assert_eq!(of(&format!(r#"{{"sparsity": 0.5, "wanda": {{}}, "surgery": {{{train}}}}}"#)), at(&[".wanda"]));
+    let order = format!(r#"{{"sparsity": 0.5, "surgery": {{{train}, "begin": 0.6, "settle": 0.4, "every": 0}}}}"#);
+    assert_eq!(of(&order), at(&[".surgery.end", ".surgery.every", ".surgery.settle"]));
+    assert_eq!(of(r#"{"sparsity": 0.5, "surgery": {"settle": 1}}"#), at(&[".surgery.train", ".surgery.settle"]));
+    // The weights of an output are compared with each other, unless something else is asked for.
+    let scope = |prune: &str| {
+        let text = format!(r#"{{"version": 1, "steps": [{{"prune_weights": {prune}}}]}}"#);
+        let StepKind::PruneWeights(step) = from_json(&text).unwrap().steps.remove(0).kind else { panic!("no pruning") };
+        step.scope
+    };
+    assert_eq!(scope(r#"{"sparsity": 0.5, "wanda": {}}"#), Scope::Output);
+    assert_eq!(scope(r#"{"sparsity": 0.5, "wanda": {}, "scope": "SCOPE_LAYER"}"#), Scope::Layer);
+    assert_eq!(scope(r#"{"sparsity": 0.5}"#), Scope::Global);
+}
+
+#[test]
+fn every_bad_field_of_a_repetition_is_named_by_its_path() {
+    let of = |repeat: &str| refused(&format!(r#"{{"version": 1, "steps": [{{"repeat": {repeat}}}]}}"#));
+    assert_eq!(of("{}"), ["steps[0].repeat.times", "steps[0].repeat.steps"]);
+    let inside = r#"{"times": 2, "steps": [{"prune_weights": {"sparsity": 2}}, {}, {"repeat": {"times": 1}}]}"#;
+    let steps = "steps[0].repeat.steps";
+    let expected = [format!("{steps}[0].prune_weights.sparsity"), format!("{steps}[1]"), format!("{steps}[2].repeat")];
+    assert_eq!(of(inside), expected);
+    assert_eq!(of(r#"{"times": 513, "steps": [{"mark": {}}]}"#), ["steps[0].repeat.times", "steps"]);
+    assert_eq!(of(r#"{"times": 257, "steps": [{"mark": {}}, {"rewind": {}}]}"#), ["steps"]);
+    let many = vec![r#"{"mark": {}}"#; 65].join(",");
+    assert_eq!(of(&format!(r#"{{"times": 1, "steps": [{many}]}}"#)), ["steps[0].repeat.steps"]);
 }
 
 #[test]

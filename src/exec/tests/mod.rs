@@ -256,7 +256,7 @@ fn write_back_keeps_each_parameters_number_format() {
 #[test]
 fn masked_weights_have_no_gradient_and_return_to_zero() {
     let mut graph = mlp();
-    let prune = PruneWeights { amount: Amount::Sparsity(0.6), scope: Scope::Layer, ignored: vec![] };
+    let prune = PruneWeights { amount: Amount::Sparsity(0.6), scope: Scope::Layer, ignored: vec![], scores: None };
     apply(&prune, &mut graph).unwrap();
     let mut session = Session::new(&graph).unwrap();
     let out = session.forward(&inputs(&graph, 2), 2, Mode::Train, &[]).unwrap().outputs;

@@ -1,8 +1,11 @@
 //! Pruning: which weights go, and when.
 
 pub mod channels;
+mod pattern;
+mod rank;
 mod schedule;
 mod weights;
 
+pub use pattern::Pattern;
 pub use schedule::{GradualPruning, cubic_sparsity};
-pub use weights::{Amount, PruneWeights, Scope, Threshold};
+pub use weights::{Amount, PruneWeights, Scope, Scores, Threshold};

@@ -110,8 +110,7 @@ fn pruned_weights_may_be_frozen() {
 
 #[test]
 fn gradual_pruning_leaves_frozen_weights_alone() {
-    let gradual =
-        GradualPruning { sparsity: 0.75, scope: Scope::Global, ignored: vec![], begin: 0.1, end: 0.5, every: 5 };
+    let gradual = gradual(0.75, 0.1, 0.5, 5);
     let mut graph = network();
     let config = frozen(&["fc1.weight"], steady(Length::Epochs(3)));
     train_with(&mut graph, &config, Some(&gradual), 1, &|| false, &mut |_| ()).unwrap();
@@ -161,8 +160,7 @@ fn training_goes_on_from_the_weights_and_not_from_their_average() {
 
 #[test]
 fn the_average_of_pruned_weights_is_pruned() {
-    let gradual =
-        GradualPruning { sparsity: 0.75, scope: Scope::Global, ignored: vec![], begin: 0.1, end: 0.5, every: 5 };
+    let gradual = gradual(0.75, 0.1, 0.5, 5);
     let mut graph = network();
     let config = TrainConfig { ema_decay: Some(0.99), ..config() };
     train_with(&mut graph, &config, Some(&gradual), 1, &|| false, &mut |_| ()).unwrap();

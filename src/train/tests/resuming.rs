@@ -3,13 +3,14 @@
 use super::*;
 use crate::graph::op::Dropout;
 use crate::graph::{NewNode, Op};
+use crate::train::calibrate::Batches;
 
 /// A training by hand: from `resume` on, broken off at the place number `after` where its state may be kept, if that is not
 /// `None`.
 fn attempt(
     graph: &mut Graph,
     config: &TrainConfig,
-    gradual: Option<&GradualPruning>,
+    gradual: Option<&Pruning>,
     resume: Option<TrainState>,
     after: Option<u32>,
 ) -> (Result<TrainDetail, TrainError>, Option<TrainState>, Option<Graph>) {
@@ -47,7 +48,7 @@ fn network() -> Graph {
     graph
 }
 
-fn ends_the_same_wherever_it_is_broken_off(config: &TrainConfig, gradual: Option<&GradualPruning>) {
+fn ends_the_same_wherever_it_is_broken_off(config: &TrainConfig, gradual: Option<&Pruning>) {
     let mut expected = network();
     let (detail, ..) = attempt(&mut expected, config, gradual, None, None);
     let detail = detail.unwrap();
@@ -83,11 +84,29 @@ fn adamw_with_frozen_parameters_ends_the_same_wherever_it_is_broken_off() {
 
 #[test]
 fn gradual_pruning_with_an_early_end_ends_the_same_wherever_it_is_broken_off() {
-    let gradual =
-        GradualPruning { sparsity: 0.5, scope: Scope::Global, ignored: vec![], begin: 0.0, end: 0.4, every: 2 };
+    let gradual = gradual(0.5, 0.0, 0.4, 2);
     let early_stop = Some(EarlyStop { patience: 1, min_delta: 0.5 });
     let config = TrainConfig { early_stop, length: Length::Epochs(6), ..short() };
     ends_the_same_wherever_it_is_broken_off(&config, Some(&gradual));
+}
+
+#[test]
+fn surgery_ends_the_same_wherever_it_is_broken_off() {
+    let config = TrainConfig { ema_decay: Some(0.9), length: Length::Epochs(4), ..short() };
+    for criterion in [Criterion::Magnitude, Criterion::Movement] {
+        let pruning = gradual(0.6, 0.1, 0.4, 2);
+        let pruning = Pruning { gradual: GradualPruning { settle: Some(0.7), ..pruning.gradual }, criterion };
+        ends_the_same_wherever_it_is_broken_off(&config, Some(&pruning));
+    }
+}
+
+#[test]
+fn pruning_by_samples_ends_the_same_wherever_it_is_broken_off() {
+    let how = Batches { batches: 2, batch_size: 8 };
+    for criterion in [Criterion::Movement, Criterion::Taylor(how), Criterion::Wanda(how)] {
+        let pruning = Pruning { criterion, ..gradual(0.5, 0.0, 0.6, 3) };
+        ends_the_same_wherever_it_is_broken_off(&short(), Some(&pruning));
+    }
 }
 
 #[test]

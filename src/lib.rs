@@ -22,7 +22,8 @@
 //! - [`report`] what a recipe did, as plain structs; [`data`] data sets, transforms, splits
 //! - `kernels` operators over candle's tensors; [`exec`] runs a graph forwards and backwards, by a plan over the vector
 //!   code of the package `niwaki-kernels` where it can
-//! - [`passes`] what changes a graph; [`train`] the training loop; [`distill`] learning from a teacher
+//! - [`passes`] what changes a graph; [`search`] compromises between objectives; [`train`] the training loop; [`distill`]
+//!   learning from a teacher
 //! - [`recipe`] what to do, step by step: the engine's single entry
 //! - [`store`] files and a database; [`jobs`] the queue, and workers that run each job in a child process
 //! - [`api`] the gRPC services; [`cli`] the command line
@@ -46,6 +47,7 @@ pub mod recipe;
 pub mod reference;
 pub mod report;
 pub mod sandbox;
+pub mod search;
 pub mod seed;
 pub mod settings;
 pub mod store;

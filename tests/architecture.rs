@@ -4,7 +4,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 /// Modules from the bottom to the top: each may use itself and those before it.
-const ORDER: &str = "error fault settings digest sandbox seed tensor graph reference format report data kernels exec passes train distill recipe store \
+const ORDER: &str = "error fault settings digest sandbox seed tensor graph reference format report data kernels exec passes search train distill recipe store \
      jobs web api cli";
 /// Crates (by the beginning of their names) and the modules that may use them.
 const FOREIGN: [(&str, &str); 7] = [

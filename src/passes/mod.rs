@@ -1,5 +1,6 @@
 //! Passes: what changes a graph to make the network smaller. One file a technique.
 
+use prune::channels::plan::Metric;
 use thiserror::Error;
 
 use crate::error::{Classify, Kind, Violation};
@@ -103,6 +104,53 @@ pub enum PassError {
         /// What has changed.
         problem: String,
     },
+    /// A layer whose outputs cannot be cut.
+    #[error("`layers`: the outputs of '{layer}' cannot be cut, because of '{node}': {why}")]
+    Frozen {
+        /// The layer.
+        layer: String,
+        /// The node or value that says so.
+        node: String,
+        /// What it says.
+        why: &'static str,
+    },
+    /// No group can be cut.
+    #[error(
+        "there is nothing to cut: every layer is ignored, or cannot be cut, or has too few channels for `round_to` and `min_keep`"
+    )]
+    NothingToCut,
+    /// The limits do not let as much go as a budget asks for.
+    #[error(
+        "`{}` {asked} cannot be met: {reachable:.4} of the {} is the least that can be had with {because}",
+        .metric.field(),
+        .metric.name()
+    )]
+    BudgetOutOfReach {
+        /// What is counted.
+        metric: Metric,
+        /// The share asked for.
+        asked: f64,
+        /// The least share that can be had, rounded up to four places.
+        reachable: f64,
+        /// The limits in force.
+        because: String,
+    },
+    /// A group without a batch normalisation has no scale.
+    #[error(
+        "`importance`: the channels of '{group}' have no batch normalisation whose scale could tell what they matter"
+    )]
+    NoScale {
+        /// The group.
+        group: String,
+    },
+    /// A group that no plain layer reads has no values to measure.
+    #[error(
+        "`importance`: no linear layer or plain convolution reads the channels of '{group}': their values tell nothing"
+    )]
+    NoReader {
+        /// The group.
+        group: String,
+    },
     /// A weight that is not a number has no magnitude to compare.
     #[error("parameter '{name}' holds {count} values that are not finite")]
     NonFinite {
@@ -138,6 +186,10 @@ impl PassError {
             | PassError::NoSuchNode { field, .. }
             | PassError::NotNormalisable { field, .. }
             | PassError::OutOfReach { field, .. } => Some(field),
+            PassError::Frozen { .. } => Some("layers"),
+            PassError::BudgetOutOfReach { metric, .. } => Some(metric.field()),
+            PassError::NoScale { .. } | PassError::NoReader { .. } => Some("importance"),
+            PassError::NothingToCut => None,
             PassError::Moments { .. }
             | PassError::Scores { .. }
             | PassError::OtherParams { .. }
@@ -156,7 +208,12 @@ impl Classify for PassError {
             PassError::NoSuchParam { .. }
             | PassError::NoSuchNode { .. }
             | PassError::NotNormalisable { .. }
-            | PassError::OutOfReach { .. } => Kind::InvalidArgument,
+            | PassError::OutOfReach { .. }
+            | PassError::Frozen { .. }
+            | PassError::NothingToCut
+            | PassError::BudgetOutOfReach { .. }
+            | PassError::NoScale { .. }
+            | PassError::NoReader { .. } => Kind::InvalidArgument,
             PassError::NonFinite { .. }
             | PassError::Moments { .. }
             | PassError::Scores { .. }
@@ -170,7 +227,11 @@ impl Classify for PassError {
             PassError::NoSuchParam { .. } => "NO_SUCH_PARAMETER",
             PassError::NoSuchNode { .. } => "NO_SUCH_NODE",
             PassError::NotNormalisable { .. } => "NOT_NORMALISABLE",
-            PassError::OutOfReach { .. } => "OUT_OF_REACH",
+            PassError::OutOfReach { .. } | PassError::BudgetOutOfReach { .. } => "OUT_OF_REACH",
+            PassError::Frozen { .. } => "CANNOT_BE_CUT",
+            PassError::NothingToCut => "NOTHING_TO_CUT",
+            PassError::NoScale { .. } => "NO_SCALE",
+            PassError::NoReader { .. } => "NO_READER",
             PassError::NonFinite { .. } => "NON_FINITE",
             PassError::Moments { .. } => "BAD_MOMENTS",
             PassError::Scores { .. } => "BAD_SCORES",

@@ -3,6 +3,7 @@
 //! These types are what a recipe *means*; its file form is the proto3 JSON mapping of `niwaki.v1.Recipe`, read by
 //! `api::recipe`.
 
+mod channels;
 mod checkpoint;
 mod error;
 mod files;
@@ -15,6 +16,7 @@ mod unroll;
 mod validate;
 mod warnings;
 
+pub use channels::{PruneChannelsStep, Repair};
 pub use checkpoint::{CHECKPOINT_FILE, Keep, Leaving};
 pub use error::RecipeError;
 pub use validate::misfits;
@@ -92,7 +94,7 @@ impl Recipe {
 
     /// Whether a step draws or trains weights.
     fn changes_weights(&self) -> bool {
-        let draws = |step: &Step| matches!(step.kind, StepKind::Initialise(_));
+        let draws = |step: &Step| matches!(step.kind, StepKind::Initialise(_) | StepKind::PruneChannels(_));
         self.trainings().next().is_some() || self.flat().any(draws)
     }
 
@@ -159,6 +161,8 @@ pub enum StepKind {
     Mark,
     /// Sets all learned parameters back to those that were marked last; masks stay.
     Rewind,
+    /// Cuts channels, units and heads out.
+    PruneChannels(PruneChannelsStep),
 }
 
 /// Does some steps several times. None of them is a repetition.
@@ -215,6 +219,7 @@ impl StepKind {
             StepKind::Repeat(_) => "repeat",
             StepKind::Mark => "mark",
             StepKind::Rewind => "rewind",
+            StepKind::PruneChannels(_) => "prune-channels",
         }
     }
 

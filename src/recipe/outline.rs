@@ -5,7 +5,7 @@
 //! whether it is shows when the recipe runs.
 
 use super::validate::misfits;
-use super::{Given, Network, PruneWeightsStep, StepKind, Student};
+use super::{Given, Network, PruneChannelsStep, PruneWeightsStep, Repair, StepKind, Student};
 use crate::error::{Classify, Violation};
 use crate::graph::{Graph, Op, ParamId, cost, glob, preset};
 use crate::passes::fold::Fold;
@@ -37,6 +37,8 @@ pub(super) struct Outline<'a> {
     possible: Vec<String>,
     /// Whether the weights have been stored in fewer bits.
     quantized: bool,
+    /// Whether channels have been cut since the last mark.
+    cut: bool,
     /// The network that was marked last, and how many names were possible then.
     mark: Option<(Graph, usize)>,
     violations: Vec<Violation>,
@@ -45,8 +47,8 @@ pub(super) struct Outline<'a> {
 impl<'a> Outline<'a> {
     pub(super) fn new(graph: Graph, given: &'a Given<'a>, classes: u32, samples: usize) -> Self {
         let (possible, violations) = (Vec::new(), Vec::new());
-        let (baseline_classes, quantized, mark) = (None, false, None);
-        Self { graph, given, classes, samples, baseline_classes, possible, quantized, mark, violations }
+        let (baseline_classes, quantized, cut, mark) = (None, false, false, None);
+        Self { graph, given, classes, samples, baseline_classes, possible, quantized, cut, mark, violations }
     }
 
     pub(super) fn violations(self) -> Vec<Violation> {
@@ -100,8 +102,12 @@ impl<'a> Outline<'a> {
             StepKind::Student(student) => self.student(student, path),
             // Its steps come one by one.
             StepKind::Repeat(_) => {}
-            StepKind::Mark => self.mark = Some((self.graph.clone(), self.possible.len())),
+            StepKind::Mark => {
+                self.mark = Some((self.graph.clone(), self.possible.len()));
+                self.cut = false;
+            }
             StepKind::Rewind => self.rewind(path),
+            StepKind::PruneChannels(step) => self.prune_channels(step, path),
         }
     }
 
@@ -110,6 +116,7 @@ impl<'a> Outline<'a> {
             None => return self.refuse(path, "there is nothing to go back to: no `mark` stands before it"),
             // A factorisation is not in the outline.
             Some((_, possible)) if *possible != self.possible.len() => Some("a factorisation may have".to_string()),
+            Some(_) if self.cut => Some("channels have been cut".to_string()),
             Some((then, _)) => Rewind { to: then }.check(&self.graph).err().map(|error| error.to_string()),
         };
         if let Some(why) = changed {
@@ -117,9 +124,22 @@ impl<'a> Outline<'a> {
         }
     }
 
+    fn prune_channels(&mut self, step: &PruneChannelsStep, path: &str) {
+        if step.importance.needs_data() || step.repair != Repair::None {
+            self.check_memory(step.measure.batch_size, path);
+        }
+        // Which layers a factorisation leaves, and what is left of a group, shows when the recipe runs.
+        if self.possible.is_empty()
+            && let Err(error) = step.check(&self.graph)
+        {
+            self.blame(&error, path);
+        }
+        self.cut = true;
+    }
+
     fn check_quantized(&mut self, kind: &StepKind, path: &str) {
         let rounded_away = match kind {
-            StepKind::Train(_) | StepKind::Initialise(_) | StepKind::Rewind => true,
+            StepKind::Train(_) | StepKind::Initialise(_) | StepKind::Rewind | StepKind::PruneChannels(_) => true,
             StepKind::PruneWeights(prune) => prune.schedule.train().is_some(),
             _ => false,
         };

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeSet;
 
+use super::channels::largest_difference;
 use super::checkpoint::{Mark, Standing};
 use super::error::RecipeError;
 use super::run::{Course, Progress};
@@ -60,6 +61,7 @@ impl Course<'_, '_> {
                 let Mark { graph: to, .. } = at.mark.as_ref().expect("a rewind without a mark is invalid");
                 self.pass(graph, &Rewind { to })?;
             }
+            StepKind::PruneChannels(step) => effect.channels = Some(self.prune_channels(graph, step)?),
             StepKind::Student(Student { network, init }) => {
                 *graph = self.network(network);
                 self.widen(graph)?;
@@ -138,7 +140,7 @@ impl Course<'_, '_> {
         Ok(!changes.is_empty())
     }
 
-    fn pass(&self, graph: &mut Graph, pass: &dyn Pass) -> Result<(), RecipeError> {
+    pub(super) fn pass(&self, graph: &mut Graph, pass: &dyn Pass) -> Result<(), RecipeError> {
         let changes = passes::apply(pass, graph).map_err(|source| self.failed(source))?;
         tracing::debug!(pass = pass.name(), changes = changes.len(), "applied");
         Ok(())
@@ -150,17 +152,14 @@ impl Course<'_, '_> {
         let (names_before, before) = (names(graph), self.outputs(graph)?);
         self.pass(graph, pass)?;
         let (names_after, after) = (names(graph), self.outputs(graph)?);
-        let largest = before.iter().fold(0f32, |most, v| most.max(v.abs()));
-        let difference = before.iter().zip(&after).fold(0f32, |most, (b, a)| most.max((b - a).abs()));
         Ok(Rewrite {
             added: names_after.difference(&names_before).cloned().collect(),
             removed: names_before.difference(&names_after).cloned().collect(),
-            // Outputs that were all zero have no scale: the difference stands for itself.
-            output_difference: f64::from(difference) / if largest > 0.0 { f64::from(largest) } else { 1.0 },
+            output_difference: largest_difference(&before, &after),
         })
     }
 
-    fn outputs(&self, graph: &Graph) -> Result<Vec<f32>, RecipeError> {
+    pub(super) fn outputs(&self, graph: &Graph) -> Result<Vec<f32>, RecipeError> {
         let mut session = Session::new(graph)?;
         let samples = self.splits.validation.len().min(COMPARED_SAMPLES).min(metrics::at_once(&session));
         let batch = self.splits.validation.batch(0..samples);
@@ -232,11 +231,11 @@ impl Course<'_, '_> {
     }
 
     /// What the randomness of the current step's `purpose` follows from.
-    fn seed(&self, purpose: &str) -> u64 {
+    pub(super) fn seed(&self, purpose: &str) -> u64 {
         seed::derive(self.recipe.seed, &format!("{purpose}/{}", self.step))
     }
 
-    fn failed(&self, source: passes::PassError) -> RecipeError {
+    pub(super) fn failed(&self, source: passes::PassError) -> RecipeError {
         RecipeError::Pass { step: self.step, source }
     }
 }

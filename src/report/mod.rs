@@ -131,6 +131,9 @@ pub struct StepEffect {
     /// Of a factorisation: every layer that was looked at.
     #[serde(skip_serializing_if = "Vec::is_empty", default)]
     pub low_rank: Vec<LayerRank>,
+    /// Of a pruning of channels.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub channels: Option<ChannelsDetail>,
     /// Of a step that changes nodes and not the function: what it changed.
     #[serde(skip_serializing_if = "Option::is_none", default)]
     pub rewrite: Option<Rewrite>,
@@ -165,6 +168,39 @@ pub struct LayerRank {
     /// 256 entries.
     pub energy: Vec<f64>,
     /// Why it was left as it was; empty otherwise.
+    pub kept_because: String,
+}
+
+/// What a pruning of channels did.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, Default)]
+pub struct ChannelsDetail {
+    /// Every group of channels that some layer writes, in the order of the layers.
+    pub groups: Vec<GroupCut>,
+    /// The importance by which they were ranked.
+    pub importance: String,
+    /// The largest difference between the outputs of the network that is cut and of the one with zeros in place, on
+    /// validation samples before any repair, as a share of the largest output.
+    pub masked_difference: f64,
+    /// Accuracy on the validation split after the cut and before any repair.
+    pub cut_accuracy: f64,
+    /// What was done to what stays: `none`, `compensate`, `reconstruct`.
+    pub repair: String,
+    /// Layers that could not be fitted anew, and why.
+    pub unrepaired: Vec<String>,
+}
+
+/// What became of channels that go together.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, Default)]
+pub struct GroupCut {
+    /// The first layer that writes them, with `#2` and so on where that has several groups.
+    pub name: String,
+    /// All layers that write them.
+    pub layers: Vec<String>,
+    /// Channels before.
+    pub before: u64,
+    /// Channels after.
+    pub after: u64,
+    /// Why none may go; empty otherwise.
     pub kept_because: String,
 }
 

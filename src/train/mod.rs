@@ -17,6 +17,7 @@ pub mod criterion;
 mod curve;
 mod ema;
 mod fit;
+pub mod importance;
 pub mod metrics;
 pub mod objective;
 pub mod optim;

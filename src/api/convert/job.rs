@@ -8,7 +8,9 @@ use crate::api::{json, status, v1};
 use crate::jobs::job::{Job, JobKey, JobResult};
 use crate::jobs::state::JobState;
 use crate::recipe::run::Progress;
-use crate::report::{EmittedFile, LayerRank, Metrics, Report, Rewrite, Snapshot, StepEffect, TrainDetail};
+use crate::report::{
+    ChannelsDetail, EmittedFile, GroupCut, LayerRank, Metrics, Report, Rewrite, Snapshot, StepEffect, TrainDetail,
+};
 use crate::store::etag;
 
 /// The message of a job.
@@ -144,11 +146,30 @@ fn step(step: StepEffect) -> v1::StepEffect {
             })
             .collect(),
         low_rank: step.low_rank.into_iter().map(layer_rank).collect(),
+        channels: step.channels.map(channels),
         rewrite: step.rewrite.map(|Rewrite { added, removed, output_difference }| v1::Rewrite {
             added,
             removed,
             output_difference,
         }),
+    }
+}
+
+fn channels(detail: ChannelsDetail) -> v1::ChannelsDetail {
+    let group = |GroupCut { name, layers, before, after, kept_because }| v1::GroupCut {
+        name,
+        layers,
+        before,
+        after,
+        kept_because,
+    };
+    v1::ChannelsDetail {
+        groups: detail.groups.into_iter().map(group).collect(),
+        importance: detail.importance,
+        masked_difference: detail.masked_difference,
+        cut_accuracy: detail.cut_accuracy,
+        repair: detail.repair,
+        unrepaired: detail.unrepaired,
     }
 }
 

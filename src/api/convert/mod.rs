@@ -4,6 +4,8 @@
 //! goes on after a bad field with whatever value is at hand; [`Checks::finish`] is the only way to the result.
 
 pub mod catalogue;
+mod channels_in;
+mod channels_out;
 mod data_in;
 mod data_out;
 pub mod job;

@@ -1,5 +1,6 @@
 //! `niwaki.v1.Step` to what it means. The bounds and defaults are those of the comments in `recipe.proto`.
 
+use super::channels_in::prune_channels;
 use super::prune_in::prune;
 use super::train_in::train;
 use super::{BETWEEN, Checks, FACTOR, MAX_NAME, POSITIVE, Path, SHARE, patterns};
@@ -15,7 +16,7 @@ use crate::train::calibrate::Batches;
 
 /// What a step can be, as its fields are called.
 const KINDS: &str = "evaluate, prune_weights, train, quantize, low_rank, insert_batch_norm, insert_dropout, fold, \
-                     recalibrate_batch_norm, initialise, student, repeat, mark, rewind";
+                     recalibrate_batch_norm, initialise, student, repeat, mark, rewind, prune_channels";
 /// Samples a batch that statistics are measured on, where nothing is said.
 const BATCH_SIZE: u32 = 128;
 
@@ -47,6 +48,9 @@ pub(super) fn step(pb: v1::Step, at: &Path, checks: &mut Checks) -> Option<Step>
         Some(Kind::Repeat(pb)) => StepKind::Repeat(repeat(pb, &at.field("repeat"), checks)),
         Some(Kind::Mark(v1::Mark {})) => StepKind::Mark,
         Some(Kind::Rewind(v1::Rewind {})) => StepKind::Rewind,
+        Some(Kind::PruneChannels(pb)) => {
+            StepKind::PruneChannels(prune_channels(pb, &at.field("prune_channels"), checks))
+        }
     };
     Some(Step { name, kind })
 }
@@ -157,7 +161,7 @@ pub(super) fn measured(batches: Option<u32>, batch_size: Option<u32>, at: &Path,
     }
 }
 
-fn batches(pb: Option<u32>, at: &Path, checks: &mut Checks) -> u32 {
+pub(super) fn batches(pb: Option<u32>, at: &Path, checks: &mut Checks) -> u32 {
     checks.whole(&at.field("batches"), pb.unwrap_or(32), 1, 10_000)
 }
 

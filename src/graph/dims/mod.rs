@@ -23,6 +23,7 @@ mod resize;
 mod rules;
 
 use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
+use std::fmt;
 
 use super::op::Op;
 use super::{Graph, GraphEdit, GraphError, ParamId, ValueId};
@@ -36,6 +37,13 @@ pub struct Frozen {
     pub node: String,
     /// What it says.
     pub why: &'static str,
+}
+
+/// `'fc3': it is an output of the network`.
+impl fmt::Display for Frozen {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        if self.node.is_empty() { f.write_str(self.why) } else { write!(f, "'{}': {}", self.node, self.why) }
+    }
 }
 
 /// Channels, units or heads that can be cut one by one, with all that must go with each.
@@ -59,7 +67,12 @@ pub struct Group {
 impl Group {
     /// Whether it can be cut so that the network gives the same as with zeros in place.
     pub fn is_exact(&self) -> bool {
-        self.frozen.is_none() && self.inexact.is_none()
+        self.obstacle().is_none()
+    }
+
+    /// What keeps it from being cut so.
+    pub fn obstacle(&self) -> Option<&Frozen> {
+        self.frozen.as_ref().or(self.inexact.as_ref())
     }
 }
 

@@ -27,25 +27,16 @@ pub(super) fn scores(
     seed: u64,
     cancelled: &dyn Fn() -> bool,
 ) -> Result<Scores, TrainError> {
-    // Batch normalisations whose statistics are frozen go by them, also with a batch of one sample.
-    let statistics: HashSet<ParamId> = graph.statistics();
-    let mut session = Session::for_training(&without_dropouts(graph)?, &statistics)?;
-    let mut sums = vec![0f64; session.trained()];
+    let mut sums = Vec::new();
     let mut count = 0f64;
-    for places in batches(train, how, seed)? {
-        if cancelled() {
-            return Err(TrainError::Cancelled);
-        }
-        let batch = train.batch(places);
-        let activations = session.forward(&batch.inputs, batch.labels.len(), Mode::Train, &[])?;
-        let loss = CrossEntropy::default().loss(&activations, &batch)?;
-        session.backward(&loss.d_outputs, &loss.d_taps)?;
+    let session = gradients(graph, train, how, seed, cancelled, &mut |session| {
+        sums.resize(session.trained(), 0f64);
         for (sum, gradient) in sums.iter_mut().zip(session.gradients()) {
             let gradient = f64::from(*gradient);
             *sum += if mean == Mean::Squares { gradient * gradient } else { gradient };
         }
         count += 1.0;
-    }
+    })?;
     let score = |(weight, sum): (&f32, &f64)| match mean {
         Mean::Values => (f64::from(*weight) * sum / count).abs(),
         Mean::Squares => f64::from(*weight).powi(2) * sum / count,
@@ -58,4 +49,29 @@ pub(super) fn scores(
         Some((id, params.iter().zip(sums).map(score).collect()))
     });
     Ok(own.collect())
+}
+
+/// Calls `each` after every batch with a session that has the gradient of the mean cross entropy; gives the session back.
+/// Batch normalisations go by their running statistics, also with a batch of one sample, and dropouts do not act.
+pub(in crate::train) fn gradients(
+    graph: &Graph,
+    train: &Subset,
+    how: Batches,
+    seed: u64,
+    cancelled: &dyn Fn() -> bool,
+    each: &mut dyn FnMut(&Session),
+) -> Result<Session, TrainError> {
+    let statistics: HashSet<ParamId> = graph.statistics();
+    let mut session = Session::for_training(&without_dropouts(graph)?, &statistics)?;
+    for places in batches(train, how, seed)? {
+        if cancelled() {
+            return Err(TrainError::Cancelled);
+        }
+        let batch = train.batch(places);
+        let activations = session.forward(&batch.inputs, batch.labels.len(), Mode::Train, &[])?;
+        let loss = CrossEntropy::default().loss(&activations, &batch)?;
+        session.backward(&loss.d_outputs, &loss.d_taps)?;
+        each(&session);
+    }
+    Ok(session)
 }

@@ -11,7 +11,7 @@
 //! | wanda | `|w| ‖x‖`, `x` what the weight is multiplied with | Sun et al. 2023 |
 //! | movement | `-sum w g` over the steps of a training | Sanh et al. 2020 |
 
-mod gradient;
+pub(super) mod gradient;
 mod inputs;
 #[cfg(test)]
 mod tests;

@@ -1,7 +1,9 @@
 //! Pruning of channels, units and heads: what is cut is gone from the network, which is smaller and faster for it.
 
+pub mod importance;
 #[cfg(test)]
 pub(crate) mod networks;
+pub mod plan;
 #[cfg(test)]
 mod tests;
 
@@ -16,6 +18,25 @@ pub struct PruneChannels<'a> {
     pub dims: &'a Dims,
     /// What stays of each.
     pub cut: &'a Cut,
+}
+
+/// Sets to zero in place what [`PruneChannels`] would take out: what the smaller network is held against.
+#[derive(Debug, Clone)]
+pub struct Silence<'a> {
+    /// The groups of the graph.
+    pub dims: &'a Dims,
+    /// What stays of each.
+    pub cut: &'a Cut,
+}
+
+impl Pass for Silence<'_> {
+    fn name(&self) -> &'static str {
+        "silence-channels"
+    }
+
+    fn apply(&self, edit: &mut GraphEdit<'_>) -> Result<(), PassError> {
+        Ok(self.dims.silence(edit, self.cut)?)
+    }
 }
 
 impl Pass for PruneChannels<'_> {

@@ -1,0 +1,272 @@
+//! How many channels of each group stay: the same share everywhere, a share of all, or as few as a budget asks for.
+//!
+//! Within a group the least important go first. Between groups a budget is met by steps: each takes from the group whose
+//! next channels matter least for what they save, and what is saved is computed anew after each step, for a channel of one
+//! layer costs what its neighbours have left.
+
+use std::fmt;
+
+use super::importance::ChannelScores;
+use crate::graph::dims::{Cut, Dims, Group};
+use crate::graph::{Graph, glob};
+use crate::passes::PassError;
+
+/// How much goes.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Amount {
+    /// This share of each group, in `[0, 1)`.
+    Ratio(f64),
+    /// This share of all channels, in `[0, 1)`: the least important of the whole network.
+    GlobalRatio(f64),
+    /// As many as bring the network to a budget.
+    Budget(Budget),
+}
+
+impl Amount {
+    /// What is counted, and the share of it that may be left; `None`: each group by itself.
+    fn goal(&self) -> Option<(Metric, f64)> {
+        match self {
+            Amount::Ratio(_) => None,
+            Amount::GlobalRatio(ratio) => Some((Metric::Channels, 1.0 - ratio)),
+            Amount::Budget(budget) => Some((budget.metric, budget.share)),
+        }
+    }
+}
+
+/// What the network may still cost, as a share of what it costs now, in `(0, 1)`.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Budget {
+    /// What is counted.
+    pub metric: Metric,
+    /// The share.
+    pub share: f64,
+}
+
+/// What is counted.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Metric {
+    /// Multiply-accumulate operations for one sample.
+    Macs,
+    /// Parameters, and so the bytes of the file.
+    Params,
+    /// Channels of the groups that may be cut.
+    Channels,
+}
+
+impl Metric {
+    /// Its name in sentences.
+    pub fn name(self) -> &'static str {
+        match self {
+            Metric::Macs => "multiply-accumulate operations",
+            Metric::Params => "parameters",
+            Metric::Channels => "channels",
+        }
+    }
+
+    /// The field of a step's amount that holds it.
+    pub fn field(self) -> &'static str {
+        match self {
+            Metric::Macs => "mac_ratio",
+            Metric::Params => "param_ratio",
+            Metric::Channels => "global_ratio",
+        }
+    }
+
+    /// How much there is of it when so many of each group's channels are left.
+    fn count(self, graph: &Graph, dims: &Dims, choices: &[Vec<usize>], counts: &[usize]) -> f64 {
+        match self {
+            Metric::Macs => dims.cost(graph, counts).macs as f64,
+            Metric::Params => dims.cost(graph, counts).params as f64,
+            Metric::Channels => {
+                let cuttable = counts.iter().zip(choices).filter(|(_, choices)| choices.len() > 1);
+                cuttable.map(|(count, _)| *count as f64).sum()
+            }
+        }
+    }
+}
+
+/// Which groups may lose how much.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Limits {
+    /// The layers whose outputs may be cut: names or globs of nodes; empty: all.
+    pub layers: Vec<String>,
+    /// Layers whose outputs are left alone: names or globs of nodes.
+    pub ignored: Vec<String>,
+    /// What stays of a group is a multiple of it, where the group has twice as many.
+    pub round_to: usize,
+    /// No group has fewer in the end.
+    pub min_keep: usize,
+    /// No group loses a larger share.
+    pub max_ratio: f64,
+}
+
+impl Default for Limits {
+    fn default() -> Self {
+        Self { layers: Vec::new(), ignored: Vec::new(), round_to: 8, min_keep: 1, max_ratio: 0.9 }
+    }
+}
+
+/// What keeps more from going: `max_ratio 0.9, round_to 8`.
+impl fmt::Display for Limits {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "max_ratio {}, round_to {}, min_keep {}", self.max_ratio, self.round_to, self.min_keep)?;
+        for (field, patterns) in [("layers", &self.layers), ("ignored", &self.ignored)] {
+            if !patterns.is_empty() {
+                write!(f, ", {field} {patterns:?}")?;
+            }
+        }
+        Ok(())
+    }
+}
+
+impl Limits {
+    /// For each group the numbers of channels that may stay, ascending; the last is all of them.
+    ///
+    /// Errors: a glob that fits no layer, layers whose outputs cannot be cut, which say why, and nothing that can be cut.
+    pub fn choices(&self, graph: &Graph, dims: &Dims) -> Result<Vec<Vec<usize>>, PassError> {
+        let select = |field, patterns| {
+            let nodes = glob::select_nodes(graph, patterns);
+            let layers =
+                nodes.map(|nodes| nodes.into_iter().filter(|n| graph.nodes()[*n].op.is_layer()).collect::<Vec<_>>());
+            layers.map_err(|pattern| PassError::NoSuchNode { field, pattern: pattern.to_string(), what: "layer" })
+        };
+        let (asked, ignored) = (select("layers", &self.layers)?, select("ignored", &self.ignored)?);
+        for (pattern, place) in self.layers.iter().filter_map(|pattern| {
+            let place = graph.nodes().iter().position(|node| node.name == *pattern)?;
+            Some((pattern, place))
+        }) {
+            // A layer that is named outright, and not by a pattern among others, must be one that can be cut.
+            let mut own = dims.groups().iter().filter(|group| group.layers.contains(&place)).peekable();
+            if own.peek().is_some() && own.clone().all(|group| !group.is_exact()) {
+                let why = own.find_map(|group| group.frozen.clone().or(group.inexact.clone()));
+                let (node, why) = why.map_or((String::new(), ""), |why| (why.node, why.why));
+                return Err(PassError::Frozen { layer: pattern.clone(), node, why });
+            }
+        }
+        let chosen = |group: &Group| {
+            let asked = self.layers.is_empty() || group.layers.iter().any(|layer| asked.contains(layer));
+            group.is_exact() && asked && !group.layers.iter().any(|layer| ignored.contains(layer))
+        };
+        let of_group = |group: &Group| if chosen(group) { self.of_group(group.size) } else { vec![group.size] };
+        let choices: Vec<Vec<usize>> = dims.groups().iter().map(of_group).collect();
+        if choices.iter().all(|choices| choices.len() == 1) { Err(PassError::NothingToCut) } else { Ok(choices) }
+    }
+
+    fn of_group(&self, size: usize) -> Vec<usize> {
+        let step = if size >= 2 * self.round_to { self.round_to } else { (size / 4).max(1).min(self.round_to) };
+        let cap = size - (self.max_ratio * size as f64).floor() as usize;
+        let least = self.min_keep.max(cap).max(1);
+        let mut choices: Vec<usize> =
+            (1..).map(|n| n * step).take_while(|n| *n < size).filter(|n| *n >= least).collect();
+        choices.push(size);
+        choices
+    }
+}
+
+/// The channels that stay.
+///
+/// Errors: what [`Limits::choices`] says; a budget that the limits do not reach.
+pub fn plan(
+    graph: &Graph,
+    dims: &Dims,
+    scores: &ChannelScores,
+    amount: &Amount,
+    limits: &Limits,
+) -> Result<Cut, PassError> {
+    let choices = limits.choices(graph, dims)?;
+    let counts = match amount.goal() {
+        Some((metric, share)) => {
+            check(graph, dims, amount, limits)?;
+            let cost = |counts: &[usize]| metric.count(graph, dims, &choices, counts);
+            let whole: Vec<usize> = dims.groups().iter().map(|group| group.size).collect();
+            descend(scores, &choices, &cost, cost(&whole) * share)
+        }
+        None => {
+            let Amount::Ratio(ratio) = amount else { return Err(PassError::NothingToCut) };
+            let all = choices.iter().map(|choices| (choices, choices[choices.len() - 1] as f64));
+            all.map(|(choices, size)| nearest(choices, (1.0 - ratio) * size)).collect()
+        }
+    };
+    Ok(keep_best(scores, &counts))
+}
+
+/// Whether a plan can be made, whatever the scores.
+///
+/// Errors: those of [`plan`].
+pub fn check(graph: &Graph, dims: &Dims, amount: &Amount, limits: &Limits) -> Result<(), PassError> {
+    let choices = limits.choices(graph, dims)?;
+    let Some((metric, asked)) = amount.goal() else { return Ok(()) };
+    let count = |choice: fn(&Vec<usize>) -> usize| {
+        metric.count(graph, dims, &choices, &choices.iter().map(choice).collect::<Vec<usize>>())
+    };
+    let reachable = count(|choices| choices[0]) / count(|choices| choices[choices.len() - 1]);
+    if reachable > asked {
+        let reachable = (reachable * 1e4).ceil() / 1e4;
+        return Err(PassError::BudgetOutOfReach { metric, asked, reachable, because: limits.to_string() });
+    }
+    Ok(())
+}
+
+/// Of each group the most important channels; of equal ones the first.
+pub fn keep_best(scores: &ChannelScores, counts: &[usize]) -> Cut {
+    let best = |(scores, count): (&Vec<f64>, &usize)| {
+        if scores.is_empty() {
+            return (0..*count).collect();
+        }
+        let mut order = ranked(scores);
+        order.truncate(*count);
+        order.sort_unstable();
+        order
+    };
+    Cut { keep: scores.iter().zip(counts).map(best).collect() }
+}
+
+/// The coordinates, the most important first.
+fn ranked(scores: &[f64]) -> Vec<usize> {
+    let mut order: Vec<usize> = (0..scores.len()).collect();
+    order.sort_by(|a, b| scores[*b].total_cmp(&scores[*a]));
+    order
+}
+
+/// Takes step by step from the group whose next channels matter least for what they save, until the cost is at most
+/// `goal` or nothing is left to take. The numbers that stay.
+fn descend(scores: &ChannelScores, choices: &[Vec<usize>], cost: &dyn Fn(&[usize]) -> f64, goal: f64) -> Vec<usize> {
+    // What is lost in all when only the first `n` of the order stay.
+    let lost: Vec<Vec<f64>> = scores
+        .iter()
+        .map(|scores| {
+            let mut sums = vec![0.0; scores.len() + 1];
+            for (n, at) in ranked(scores).iter().enumerate().rev() {
+                sums[n] = sums[n + 1] + scores[*at];
+            }
+            sums
+        })
+        .collect();
+    let mut at: Vec<usize> = choices.iter().map(|choices| choices.len() - 1).collect();
+    let mut counts: Vec<usize> = choices.iter().zip(&at).map(|(choices, at)| choices[*at]).collect();
+    let mut now = cost(&counts);
+    while now > goal {
+        let mut best: Option<(f64, usize, f64)> = None;
+        for group in (0..choices.len()).filter(|group| at[*group] > 0) {
+            let before = counts[group];
+            counts[group] = choices[group][at[group] - 1];
+            let then = cost(&counts);
+            let price = (lost[group][counts[group]] - lost[group][before]) / (now - then).max(f64::MIN_POSITIVE);
+            counts[group] = before;
+            if best.is_none_or(|(least, ..)| price < least) {
+                best = Some((price, group, then));
+            }
+        }
+        let Some((_, group, then)) = best else { break };
+        at[group] -= 1;
+        counts[group] = choices[group][at[group]];
+        now = then;
+    }
+    counts
+}
+
+/// The choice nearest to a number; of two equally near the larger.
+fn nearest(choices: &[usize], goal: f64) -> usize {
+    let distance = |n: &&usize| (**n as f64 - goal).abs();
+    choices.iter().rev().min_by(|a, b| distance(a).total_cmp(&distance(b))).copied().unwrap_or(1)
+}

@@ -1,0 +1,142 @@
+//! What a pruning of channels does to the network: ranks, cuts, proves that what is cut might as well have been zero, and
+//! repairs what stays.
+
+use super::error::RecipeError;
+use super::run::Course;
+use crate::exec::Session;
+use crate::graph::Graph;
+use crate::graph::dims::{Cut, Dims};
+use crate::passes::PassError;
+use crate::passes::prune::channels::importance::Importance;
+use crate::passes::prune::channels::plan::{self, Amount, Limits};
+use crate::passes::prune::channels::{PruneChannels, Silence};
+use crate::report::{ChannelsDetail, GroupCut};
+use crate::train::calibrate::{self, Batches};
+use crate::train::{importance, metrics};
+
+/// Cuts channels, units and heads out.
+#[derive(Debug, Clone, PartialEq)]
+pub struct PruneChannelsStep {
+    /// How much goes.
+    pub amount: Amount,
+    /// What a channel matters.
+    pub importance: Importance,
+    /// Which layers may lose how much.
+    pub limits: Limits,
+    /// On how many training samples importance, repair and statistics are measured.
+    pub measure: Batches,
+    /// What is done to the weights that stay.
+    pub repair: Repair,
+}
+
+impl PruneChannelsStep {
+    /// Whether it fits a network, whatever the weights.
+    ///
+    /// Errors: what [`plan::check`] says, and an importance that says nothing of some layer.
+    pub fn check(&self, graph: &Graph) -> Result<(), PassError> {
+        let dims = Dims::of(graph);
+        plan::check(graph, &dims, &self.amount, &self.limits)
+    }
+}
+
+/// What is done to the weights that stay after a cut.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Repair {
+    /// Nothing.
+    None,
+    /// What the channels brought on average goes into the biases behind.
+    Compensate,
+    /// The layers behind are fitted anew by least squares.
+    Reconstruct,
+}
+
+impl Repair {
+    /// Its name in reports.
+    pub fn name(self) -> &'static str {
+        match self {
+            Repair::None => "none",
+            Repair::Compensate => "compensate",
+            Repair::Reconstruct => "reconstruct",
+        }
+    }
+}
+
+impl Course<'_, '_> {
+    pub(super) fn prune_channels(
+        &mut self,
+        graph: &mut Graph,
+        step: &PruneChannelsStep,
+    ) -> Result<ChannelsDetail, RecipeError> {
+        let dims = Dims::of(graph);
+        let (seed, cancelled) = (self.seed("importance"), self.run.cancelled);
+        let scores =
+            importance::scores(graph, &dims, step.importance, &self.splits.train, step.measure, seed, &|| cancelled())
+                .map_err(|source| RecipeError::of_training(self.step, source))?;
+        let cut =
+            plan::plan(graph, &dims, &scores, &step.amount, &step.limits).map_err(|source| self.failed(source))?;
+        let before = graph.clone();
+        let masked_difference = self.cut(graph, &dims, &cut)?;
+        let cut_accuracy = self.accuracy(graph)?;
+        let unrepaired = self.repair(&before, graph, &dims, &cut, step)?;
+        Ok(ChannelsDetail {
+            groups: groups(&before, &dims, &cut),
+            importance: step.importance.name().to_string(),
+            masked_difference,
+            cut_accuracy,
+            repair: step.repair.name().to_string(),
+            unrepaired,
+        })
+    }
+
+    /// Cuts, and measures by how much the network then differs from the one with zeros in place.
+    fn cut(&self, graph: &mut Graph, dims: &Dims, cut: &Cut) -> Result<f64, RecipeError> {
+        let mut masked = graph.clone();
+        self.pass(&mut masked, &Silence { dims, cut })?;
+        self.pass(graph, &PruneChannels { dims, cut })?;
+        Ok(largest_difference(&self.outputs(&masked)?, &self.outputs(graph)?))
+    }
+
+    fn accuracy(&self, graph: &Graph) -> Result<f64, RecipeError> {
+        let cancelled = self.run.cancelled;
+        let evaluation = metrics::evaluate(&mut Session::new(graph)?, &self.splits.validation, &|| cancelled());
+        Ok(evaluation.map_err(|source| RecipeError::of_training(self.step, source))?.accuracy)
+    }
+
+    /// Repairs what stays; says which layers could not be.
+    fn repair(
+        &self,
+        _before: &Graph,
+        graph: &mut Graph,
+        _dims: &Dims,
+        _cut: &Cut,
+        step: &PruneChannelsStep,
+    ) -> Result<Vec<String>, RecipeError> {
+        if step.repair == Repair::None {
+            return Ok(Vec::new());
+        }
+        let (seed, cancelled) = (self.seed("recalibrate"), self.run.cancelled);
+        calibrate::recalibrate(graph, &self.splits.train, step.measure, seed, &|| cancelled())
+            .map_err(|source| RecipeError::of_training(self.step, source))?;
+        Ok(Vec::new())
+    }
+}
+
+/// The largest difference, as a share of the largest number of the first.
+pub(super) fn largest_difference(before: &[f32], after: &[f32]) -> f64 {
+    let largest = before.iter().fold(0f32, |most, v| most.max(v.abs()));
+    let difference = before.iter().zip(after).fold(0f32, |most, (b, a)| most.max((b - a).abs()));
+    // Outputs that were all zero have no scale: the difference stands for itself.
+    f64::from(difference) / if largest > 0.0 { f64::from(largest) } else { 1.0 }
+}
+
+fn groups(graph: &Graph, dims: &Dims, cut: &Cut) -> Vec<GroupCut> {
+    let groups = dims.groups().iter().zip(&cut.keep);
+    let of_group = groups.map(|(group, keep)| GroupCut {
+        name: group.name.clone(),
+        layers: group.layers.iter().map(|layer| graph.nodes()[*layer].name.clone()).collect(),
+        before: group.size as u64,
+        after: keep.len() as u64,
+        kept_because: group.obstacle().map(|why| why.to_string()).unwrap_or_default(),
+    });
+    of_group.collect()
+}

@@ -1,4 +1,5 @@
-//! Linear algebra on plain matrices of `f64`: the thin singular value decomposition, computed by faer.
+//! Linear algebra on plain matrices of `f64`: products, symmetric positive definite systems ([`Matrix::solve_spd`]) and the
+//! thin singular value decomposition, computed by faer.
 //!
 //! ```text
 //!   A [m, n] = U [m, k] * diag(s) [k] * Vt [k, n]      k = min(m, n),  U^T U = Vt Vt^T = 1,  s[0] >= s[1] >= ... >= 0
@@ -7,10 +8,13 @@
 //! It runs on one thread, so that the same matrix gives the same bits on the same machine. The vectors' signs, and their
 //! directions where singular values are equal, are any of those that fit.
 
+mod spd;
+
 use faer::diag::Diag;
 use faer::dyn_stack::{MemBuffer, MemStack};
+use faer::linalg::matmul::matmul;
 use faer::linalg::svd::{ComputeSvdVectors, svd, svd_scratch};
-use faer::{Mat, MatRef, Par};
+use faer::{Accum, Mat, MatMut, MatRef, Par};
 use thiserror::Error;
 
 /// What can go wrong with a matrix.
@@ -35,6 +39,28 @@ pub enum LinalgError {
         cols: usize,
         /// How many.
         count: usize,
+    },
+    /// Two matrices that cannot be multiplied, or are no system of equations.
+    #[error("matrices of {} x {} and {} x {} do not fit together", a[0], a[1], b[0], b[1])]
+    Misfit {
+        /// Rows and columns of the one.
+        a: [usize; 2],
+        /// Rows and columns of the other.
+        b: [usize; 2],
+    },
+    /// Columns that are not some of a matrix's in their order.
+    #[error("the columns kept must rise and be among the {cols} that there are")]
+    Columns {
+        /// Columns of the matrix.
+        cols: usize,
+    },
+    /// A symmetric matrix that was to be positive definite and is not, or not by enough to be told from one that is not.
+    #[error("the matrix of order {order} is not positive definite: its pivot {pivot} is not positive")]
+    NotPositiveDefinite {
+        /// Rows and columns.
+        order: usize,
+        /// The first pivot that is not positive, counted from 0.
+        pivot: usize,
     },
     /// The iteration for the singular values did not come to an end.
     #[error("the singular values of a matrix of {rows} x {cols} did not converge")]
@@ -89,6 +115,26 @@ impl Matrix {
         self.rows.min(self.cols)
     }
 
+    /// The product with a matrix of as many rows as this one has columns.
+    pub fn product(&self, other: &Matrix) -> Result<Matrix, LinalgError> {
+        if self.cols != other.rows {
+            return Err(LinalgError::Misfit { a: [self.rows, self.cols], b: [other.rows, other.cols] });
+        }
+        let mut values = vec![0.0; self.rows * other.cols];
+        let out = MatMut::from_row_major_slice_mut(&mut values, self.rows, other.cols);
+        let [a, b] = [self, other].map(|m| MatRef::from_row_major_slice(&m.values, m.rows, m.cols));
+        matmul(out, Accum::Replace, a, b, 1.0, Par::Seq);
+        Ok(Matrix { rows: self.rows, cols: other.cols, values })
+    }
+
+    fn check_finite(&self) -> Result<(), LinalgError> {
+        let count = self.values.iter().filter(|v| !v.is_finite()).count();
+        if count > 0 {
+            return Err(LinalgError::NonFinite { rows: self.rows, cols: self.cols, count });
+        }
+        Ok(())
+    }
+
     /// Its thin singular value decomposition.
     ///
     /// ```
@@ -99,10 +145,7 @@ impl Matrix {
     /// ```
     pub fn svd(&self) -> Result<Svd, LinalgError> {
         let (rows, cols, rank) = (self.rows, self.cols, self.full_rank());
-        let count = self.values.iter().filter(|v| !v.is_finite()).count();
-        if count > 0 {
-            return Err(LinalgError::NonFinite { rows, cols, count });
-        }
+        self.check_finite()?;
         let (mut u, mut s, mut v) = (Mat::zeros(rows, rank), Diag::zeros(rank), Mat::zeros(cols, rank));
         let thin = ComputeSvdVectors::Thin;
         let scratch = svd_scratch::<f64>(rows, cols, thin, thin, Par::Seq, Default::default());
@@ -191,6 +234,14 @@ mod tests {
         #[test]
         fn the_decomposition_is_what_its_definition_says(rows in 1usize..24, cols in 1usize..24, seed: u64) {
             check(&random(rows, cols, seed));
+        }
+
+        #[test]
+        fn products_are_those_of_the_definition(m in 0usize..12, k in 0usize..12, n in 0usize..12, seed: u64) {
+            let (a, b) = (random(m, k, seed), random(k, n, seed ^ 1));
+            assert_near(&a.product(&b).unwrap(), &product(&a, &b), TOLERANCE);
+            let misfit = LinalgError::Misfit { a: [m, k], b: [k + 1, n] };
+            prop_assert_eq!(a.product(&random(k + 1, n, seed)), Err(misfit));
         }
 
         #[test]

@@ -3,6 +3,7 @@
 pub mod channels;
 mod pattern;
 mod rank;
+pub mod reconstruct;
 mod schedule;
 mod weights;
 

@@ -15,7 +15,7 @@ use crate::tensor::linalg::{LinalgError, Matrix};
 /// Vectors of a block: sums in `f32` are no longer than this.
 const BLOCK: usize = 1024;
 /// Rows of a band.
-const BAND: usize = 128;
+const BAND: usize = 256;
 
 /// A sum on its way.
 pub(super) struct Sum {
@@ -124,10 +124,11 @@ mod tests {
 
     #[test]
     fn the_bits_do_not_depend_on_the_number_of_threads() {
-        let vectors = numbers(BLOCK * 150 + 450);
+        let columns = BAND + 20;
+        let vectors = numbers((BLOCK + 3) * columns);
         let with = |threads: usize| {
             let pool = rayon::ThreadPoolBuilder::new().num_threads(threads).build().unwrap();
-            pool.install(|| mean(&vectors, 150, 1))
+            pool.install(|| mean(&vectors, columns, 1))
         };
         assert!(with(1) == with(2) && with(1) == with(3));
     }

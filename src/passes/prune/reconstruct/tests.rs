@@ -88,9 +88,8 @@ fn solved(mut a: Vec<Vec<f64>>, mut b: Vec<Vec<f64>>) -> Vec<Vec<f64>> {
         b.iter_mut().for_each(|row| row.swap(pivot, best));
         for other in (0..order).filter(|other| *other != pivot) {
             let factor = a[other][pivot] / a[pivot][pivot];
-            for k in 0..order {
-                a[other][k] -= factor * a[pivot][k];
-            }
+            let row = a[pivot].clone();
+            a[other].iter_mut().zip(row).for_each(|(value, above)| *value -= factor * above);
             b.iter_mut().for_each(|row| row[other] -= factor * row[pivot]);
         }
     }

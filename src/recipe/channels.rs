@@ -9,10 +9,11 @@ use crate::graph::dims::{Cut, Dims};
 use crate::passes::PassError;
 use crate::passes::prune::channels::importance::Importance;
 use crate::passes::prune::channels::plan::{self, Amount, Limits};
+use crate::passes::prune::channels::repair::{self, CutAndRepair, Repair};
 use crate::passes::prune::channels::{PruneChannels, Silence};
 use crate::report::{ChannelsDetail, GroupCut};
 use crate::train::calibrate::{self, Batches};
-use crate::train::{importance, metrics};
+use crate::train::{gram, importance, metrics};
 
 /// Cuts channels, units and heads out.
 #[derive(Debug, Clone, PartialEq)]
@@ -25,8 +26,8 @@ pub struct PruneChannelsStep {
     pub limits: Limits,
     /// On how many training samples importance, repair and statistics are measured.
     pub measure: Batches,
-    /// What is done to the weights that stay.
-    pub repair: Repair,
+    /// What is done to the weights that stay; `None`: nothing.
+    pub repair: Option<Repair>,
 }
 
 impl PruneChannelsStep {
@@ -39,25 +40,12 @@ impl PruneChannelsStep {
     }
 }
 
-/// What is done to the weights that stay after a cut.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Repair {
-    /// Nothing.
-    None,
-    /// What the channels brought on average goes into the biases behind.
-    Compensate,
-    /// The layers behind are fitted anew by least squares.
-    Reconstruct,
-}
-
-impl Repair {
-    /// Its name in reports.
-    pub fn name(self) -> &'static str {
-        match self {
-            Repair::None => "none",
-            Repair::Compensate => "compensate",
-            Repair::Reconstruct => "reconstruct",
-        }
+/// The name of a repair in reports.
+fn repair_name(repair: Option<Repair>) -> &'static str {
+    match repair {
+        None => "none",
+        Some(Repair::Compensate) => "compensate",
+        Some(Repair::Reconstruct) => "reconstruct",
     }
 }
 
@@ -77,13 +65,17 @@ impl Course<'_, '_> {
         let before = graph.clone();
         let masked_difference = self.cut(graph, &dims, &cut)?;
         let cut_accuracy = self.accuracy(graph)?;
-        let unrepaired = self.repair(&before, graph, &dims, &cut, step)?;
+        let mut unrepaired = Vec::new();
+        if let Some(how) = step.repair {
+            *graph = before.clone();
+            unrepaired = self.cut_and_repair(graph, &dims, &cut, how, step.measure)?;
+        }
         Ok(ChannelsDetail {
             groups: groups(&before, &dims, &cut),
             importance: step.importance.name().to_string(),
             masked_difference,
             cut_accuracy,
-            repair: step.repair.name().to_string(),
+            repair: repair_name(step.repair).to_string(),
             unrepaired,
         })
     }
@@ -102,22 +94,35 @@ impl Course<'_, '_> {
         Ok(evaluation.map_err(|source| RecipeError::of_training(self.step, source))?.accuracy)
     }
 
-    /// Repairs what stays; says which layers could not be.
-    fn repair(
+    /// Cuts once more, with repairs, and measures running statistics anew; says which layers could not be repaired.
+    fn cut_and_repair(
         &self,
-        _before: &Graph,
         graph: &mut Graph,
-        _dims: &Dims,
-        _cut: &Cut,
-        step: &PruneChannelsStep,
+        dims: &Dims,
+        cut: &Cut,
+        how: Repair,
+        measure: Batches,
     ) -> Result<Vec<String>, RecipeError> {
-        if step.repair == Repair::None {
-            return Ok(Vec::new());
+        let cancelled = self.run.cancelled;
+        let failed = |source| RecipeError::of_training(self.step, source);
+        let read = |place: &usize| {
+            let weight = graph.nodes()[*place].params[0];
+            dims.kept(weight, 1, cut).len() < graph.param(weight).data.shape()[1]
+        };
+        let readers: Vec<usize> = repair::readers(graph).into_iter().filter(read).collect();
+        let seed = self.seed("gram");
+        let grams = gram::grams(graph, &readers, &self.splits.train, measure, seed, &|| cancelled()).map_err(failed)?;
+        let (mut known, mut unrepaired) = (Vec::new(), Vec::new());
+        for gram in grams {
+            match gram {
+                Ok(gram) => known.push(gram),
+                Err(why) => unrepaired.push(why.to_string()),
+            }
         }
-        let (seed, cancelled) = (self.seed("recalibrate"), self.run.cancelled);
-        calibrate::recalibrate(graph, &self.splits.train, step.measure, seed, &|| cancelled())
-            .map_err(|source| RecipeError::of_training(self.step, source))?;
-        Ok(Vec::new())
+        self.pass(graph, &CutAndRepair { dims, cut, grams: &known, how })?;
+        let seed = self.seed("recalibrate");
+        calibrate::recalibrate(graph, &self.splits.train, measure, seed, &|| cancelled()).map_err(failed)?;
+        Ok(unrepaired)
     }
 }
 

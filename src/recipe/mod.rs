@@ -16,7 +16,7 @@ mod unroll;
 mod validate;
 mod warnings;
 
-pub use channels::{PruneChannelsStep, Repair};
+pub use channels::PruneChannelsStep;
 pub use checkpoint::{CHECKPOINT_FILE, Keep, Leaving};
 pub use error::RecipeError;
 pub use validate::misfits;

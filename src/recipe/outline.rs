@@ -5,7 +5,7 @@
 //! whether it is shows when the recipe runs.
 
 use super::validate::misfits;
-use super::{Given, Network, PruneChannelsStep, PruneWeightsStep, Repair, StepKind, Student};
+use super::{Given, Network, PruneChannelsStep, PruneWeightsStep, StepKind, Student};
 use crate::error::{Classify, Violation};
 use crate::graph::{Graph, Op, ParamId, cost, glob, preset};
 use crate::passes::fold::Fold;
@@ -125,7 +125,7 @@ impl<'a> Outline<'a> {
     }
 
     fn prune_channels(&mut self, step: &PruneChannelsStep, path: &str) {
-        if step.importance.needs_data() || step.repair != Repair::None {
+        if step.importance.needs_data() || step.repair.is_some() {
             self.check_memory(step.measure.batch_size, path);
         }
         // Which layers a factorisation leaves, and what is left of a group, shows when the recipe runs.

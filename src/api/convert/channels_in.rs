@@ -5,7 +5,8 @@ use super::{BELOW_ONE, BETWEEN, Checks, Path, patterns};
 use crate::api::v1;
 use crate::passes::prune::channels::importance::Importance;
 use crate::passes::prune::channels::plan::{Amount, Budget, Limits, Metric};
-use crate::recipe::{PruneChannelsStep, Repair};
+use crate::passes::prune::channels::repair::Repair;
+use crate::recipe::PruneChannelsStep;
 use crate::train::calibrate::Batches;
 
 /// Channels of a layer, at most.
@@ -68,15 +69,15 @@ fn importance(pb: i32, at: &Path, checks: &mut Checks) -> Importance {
     }
 }
 
-fn repair(pb: i32, at: &Path, checks: &mut Checks) -> Repair {
+fn repair(pb: i32, at: &Path, checks: &mut Checks) -> Option<Repair> {
     use v1::prune_channels::Repair as Pb;
     match Pb::try_from(pb) {
-        Ok(Pb::Unspecified | Pb::Reconstruct) => Repair::Reconstruct,
-        Ok(Pb::Compensate) => Repair::Compensate,
-        Ok(Pb::None) => Repair::None,
+        Ok(Pb::Unspecified | Pb::Reconstruct) => Some(Repair::Reconstruct),
+        Ok(Pb::Compensate) => Some(Repair::Compensate),
+        Ok(Pb::None) => None,
         Err(_) => {
             checks.refuse(&at.field("repair"), format!("{pb} is no repair"));
-            Repair::None
+            None
         }
     }
 }

@@ -3,7 +3,8 @@
 use crate::api::v1;
 use crate::passes::prune::channels::importance::Importance;
 use crate::passes::prune::channels::plan::{Amount, Budget, Limits, Metric};
-use crate::recipe::{PruneChannelsStep, Repair};
+use crate::passes::prune::channels::repair::Repair;
+use crate::recipe::PruneChannelsStep;
 
 pub(super) fn prune_channels(step: &PruneChannelsStep) -> v1::PruneChannels {
     use v1::prune_channels::Amount as PbAmount;
@@ -44,11 +45,11 @@ fn importance(importance: Importance) -> v1::prune_channels::Importance {
     }
 }
 
-fn repair(repair: Repair) -> v1::prune_channels::Repair {
+fn repair(repair: Option<Repair>) -> v1::prune_channels::Repair {
     use v1::prune_channels::Repair as Pb;
     match repair {
-        Repair::None => Pb::None,
-        Repair::Compensate => Pb::Compensate,
-        Repair::Reconstruct => Pb::Reconstruct,
+        None => Pb::None,
+        Some(Repair::Compensate) => Pb::Compensate,
+        Some(Repair::Reconstruct) => Pb::Reconstruct,
     }
 }

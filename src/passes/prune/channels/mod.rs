@@ -4,6 +4,7 @@ pub mod importance;
 #[cfg(test)]
 pub(crate) mod networks;
 pub mod plan;
+pub mod repair;
 #[cfg(test)]
 mod tests;
 

@@ -1,0 +1,99 @@
+//! What is done to the layers that read channels which are gone: they are fitted anew to their outputs before the cut, or
+//! get in their bias what the channels brought on average ([`super::super::reconstruct`]).
+
+use std::collections::HashMap;
+
+use crate::graph::dims::{Cut, Dims};
+use crate::graph::{Graph, GraphEdit, Op};
+use crate::passes::prune::reconstruct::{self, Gram};
+use crate::passes::{Pass, PassError};
+use crate::tensor::TensorData;
+
+/// How a layer makes up for what it does not read any more.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Repair {
+    /// By its bias.
+    Compensate,
+    /// By its weights and its bias.
+    Reconstruct,
+}
+
+/// Takes channels out and repairs the layers that read them.
+#[derive(Debug, Clone)]
+pub struct CutAndRepair<'a> {
+    /// The groups of the graph.
+    pub dims: &'a Dims,
+    /// What stays of each.
+    pub cut: &'a Cut,
+    /// What the layers of [`readers`] read before the cut, of those of which it is known.
+    pub grams: &'a [Gram],
+    /// How.
+    pub how: Repair,
+}
+
+/// The layers that may be repaired after a cut, by their places among the nodes: linear layers and convolutions of one group,
+/// with weights of their own that have no mask.
+pub fn readers(graph: &Graph) -> Vec<usize> {
+    let mut counts = HashMap::new();
+    graph.nodes().iter().flat_map(|node| &node.params).for_each(|id| *counts.entry(*id).or_insert(0) += 1);
+    let nodes = graph.nodes().iter().enumerate().filter(|(_, node)| {
+        let plain = match &node.op {
+            Op::Linear => true,
+            Op::Conv2d(config) => config.groups == 1,
+            Op::Conv1d(config) => config.groups == 1,
+            _ => false,
+        };
+        plain && node.params.iter().all(|id| counts[id] == 1 && graph.param(*id).mask.is_none())
+    });
+    nodes.map(|(place, _)| place).collect()
+}
+
+impl Pass for CutAndRepair<'_> {
+    fn name(&self) -> &'static str {
+        "prune-channels"
+    }
+
+    fn apply(&self, edit: &mut GraphEdit<'_>) -> Result<(), PassError> {
+        let dense = edit.graph().clone();
+        self.dims.cut(edit, self.cut)?;
+        for place in readers(&dense) {
+            let node = &dense.nodes()[place];
+            let (weight, bias) = (node.params[0], node.params.get(1).copied());
+            let shape = dense.param(weight).data.shape();
+            let Some(gram) = self.grams.iter().find(|gram| gram.node == node.name) else { continue };
+            let (rows, inputs) = (self.dims.kept(weight, 0, self.cut), self.dims.kept(weight, 1, self.cut));
+            if inputs.len() == shape[1] {
+                continue;
+            }
+            let kernel: usize = shape[2..].iter().product();
+            let columns: Vec<usize> =
+                inputs.iter().flat_map(|input| (0..kernel).map(move |k| input * kernel + k)).collect();
+            let values = dense.param(weight).data.to_f32()?;
+            let values: Vec<f32> =
+                rows.iter().flat_map(|row| &values[row * gram.columns..][..gram.columns]).copied().collect();
+            let biases = bias.map(|bias| dense.param(bias).data.to_f32()).transpose()?;
+            let biases: Option<Vec<f32>> = biases.map(|biases| rows.iter().map(|row| biases[*row]).collect());
+            let repaired = match (self.how, gram.means()) {
+                (Repair::Reconstruct, _) => reconstruct::refit(&values, biases.as_deref(), gram, &columns),
+                (Repair::Compensate, Some(means)) => {
+                    reconstruct::compensate(&values, biases.as_deref(), &means, &columns)
+                }
+                // A layer without a bias has nothing to compensate with.
+                (Repair::Compensate, None) => continue,
+            };
+            let name = || dense.param(weight).name.clone();
+            let (weights, biases) = repaired.map_err(|source| PassError::Linalg { name: name(), source })?;
+            let mut put = |id, values: &[f32]| -> Result<(), PassError> {
+                let old = &edit.graph().param(id).data;
+                let data = TensorData::from_f32(old.shape().to_vec(), values)?.to_float(old.dtype())?;
+                edit.set_param(id, data);
+                Ok(())
+            };
+            put(weight, &weights)?;
+            if let (Some(id), Some(biases)) = (bias, biases) {
+                put(id, &biases)?;
+            }
+        }
+        Ok(())
+    }
+}

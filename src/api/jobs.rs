@@ -24,7 +24,7 @@ use crate::error::Violation;
 use crate::jobs::job::{Job, JobKey, NewJob};
 use crate::jobs::queue::{Changes, JobQueue};
 use crate::jobs::reader::{Fit, Part, StoredModel};
-use crate::store::{self, DatasetDetail, Detail, Entry, EntryState, ModelDetail, StoreError, now_ms};
+use crate::store::{self, DatasetDetail, Entry, ModelDetail, StoreError, now_ms};
 
 /// More models than a recipe has use for.
 const MAX_EXTRA_MODELS: usize = 8;
@@ -108,7 +108,7 @@ impl Jobs {
 
     /// Whether model and data set are there and the recipe suits them.
     async fn check_fit(&self, new: &NewJob) -> Result<(), Status> {
-        let dataset = self.ready::<DatasetDetail>(new, &new.dataset).await?;
+        let dataset = self.0.ready::<DatasetDetail>(&new.tenant, &new.dataset).await?;
         let mut model = None;
         if let Some(id) = &new.model {
             model = Some(self.found(new, id).await?);
@@ -133,18 +133,9 @@ impl Jobs {
         Err(RequestError::Invalid { violations }.into())
     }
 
-    /// Finds a model or a data set that jobs may use.
-    async fn ready<D: Detail>(&self, new: &NewJob, id: &str) -> Result<Entry<D>, StoreError> {
-        let entry: Entry<D> = self.0.store.catalogue.get(&new.tenant, id).await?;
-        match entry.state {
-            EntryState::Ready => Ok(entry),
-            state => Err(StoreError::NotReady { what: D::WHAT, id: id.into(), state: state.name() }),
-        }
-    }
-
     /// Finds one of the job's models.
     async fn found(&self, new: &NewJob, id: &str) -> Result<StoredModel, StoreError> {
-        let Entry { files, detail, .. } = self.ready::<ModelDetail>(new, id).await?;
+        let Entry { files, detail, .. } = self.0.ready::<ModelDetail>(&new.tenant, id).await?;
         Ok(StoredModel { files, architecture: detail.architecture })
     }
 }

@@ -5,6 +5,7 @@
 //! bounds, [`auth`] who calls with which of the [`keys`]. Every call comes through `connections` and `calls`, where the
 //! bounds on what comes in at once are kept.
 
+mod analyze;
 mod artifacts;
 pub mod auth;
 mod calls;

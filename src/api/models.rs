@@ -82,6 +82,14 @@ impl ModelService for Models {
         self.0.store.catalogue.delete::<ModelDetail>(&name.tenant, &name.id, &request.etag).await?;
         Ok(Response::new(v1::DeleteModelResponse {}))
     }
+
+    async fn analyze_model(
+        &self,
+        request: Request<v1::AnalyzeModelRequest>,
+    ) -> Result<Response<v1::AnalyzeModelResponse>, Status> {
+        let (caller, request) = Caller::of(request)?;
+        Ok(Response::new(self.0.analyze(&caller, request).await?))
+    }
 }
 
 fn check(model: &v1::Model, request_id: &str) -> Result<Option<Architecture>, RequestError> {

@@ -106,6 +106,8 @@ pub enum Verb {
     Run(RunArgs),
     /// Measures a model's accuracy on the test split of a data set.
     Eval(EvalArgs),
+    /// Says what can be cut from a model, and what each part of it can do without.
+    Analyze(AnalyzeArgs),
     /// Shows a model layer by layer.
     Inspect(InspectArgs),
     /// Writes a model in another format: safetensors with its graph, ONNX, or Python for PyTorch.
@@ -360,6 +362,41 @@ pub struct EvalArgs {
     /// The recipe's seed; it chooses the test split where the data set has no test samples of its own.
     #[arg(long, default_value_t = 0)]
     pub seed: u64,
+}
+
+/// `niwaki analyze`.
+#[derive(Debug, clap::Args)]
+#[command(after_help = "\
+Examples:
+  niwaki analyze model.onnx
+  niwaki analyze resnet20.onnx --data cifar10/ --recipe examples/recipes/resnet20-prune-channels.json
+  niwaki analyze out/model.safetensors --data mnist/ --ratios 0.5,0.9 --samples 2000 --json")]
+pub struct AnalyzeArgs {
+    /// The model: a .safetensors or an ONNX file.
+    pub model: PathBuf,
+    /// The model's graph, where the file has none: a built-in network or a file with graph JSON.
+    #[arg(long, value_name = "PRESET|FILE")]
+    pub graph: Option<String>,
+    /// The data set, a folder or a file. Without it nothing is measured, and only costs are told.
+    #[arg(long, value_name = "PATH")]
+    pub data: Option<PathBuf>,
+    /// What is asked.
+    #[command(flatten)]
+    pub question: QuestionArgs,
+}
+
+/// What is asked about a model.
+#[derive(Debug, Clone, clap::Args)]
+pub struct QuestionArgs {
+    /// A recipe: its data section says how samples are read, its first `prune_channels` step is the plan to look at.
+    #[arg(long, value_name = "FILE")]
+    pub recipe: Option<PathBuf>,
+    /// The shares of its channels that each group loses in turn.
+    #[arg(long, value_delimiter = ',', value_name = "RATIO,..")]
+    pub ratios: Vec<f64>,
+    /// Validation samples to measure on, at most.
+    #[arg(long, value_name = "COUNT", default_value_t = 512)]
+    pub samples: u32,
 }
 
 /// `niwaki convert`.

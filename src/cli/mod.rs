@@ -3,6 +3,7 @@
 //! Conventions: data goes to stdout, everything else to stderr; `--json` makes stdout one JSON document; every answer
 //! ends (on stderr) with the command that comes next; exit codes are those of [`failure::Exit`].
 
+mod analyze;
 pub mod args;
 mod bench;
 mod client;
@@ -57,6 +58,7 @@ pub fn run(args: Args) -> ExitCode {
         Verb::Demo(args) => demo::run(&args, output),
         Verb::Run(args) => run::run(&args, output),
         Verb::Eval(args) => eval::run(&args, output),
+        Verb::Analyze(args) => analyze::run(&args, output),
         Verb::Inspect(args) => inspect::run(&args, output),
         Verb::Convert(args) => convert::run(&args, output),
         Verb::Models(verb) => connected(server, async |client| models::run(&client, verb, output).await),

@@ -6,9 +6,9 @@ use serde_json::Value;
 
 use super::client::{Client, all, id, persist, request_id};
 use super::failure::{Exit, Failure};
-use super::local;
 use super::output::{Output, grouped, shape, state, table};
 use super::verbs::ModelsVerb;
+use super::{analyze, local};
 use crate::api::convert::catalogue;
 use crate::api::{json, v1};
 
@@ -35,6 +35,9 @@ pub async fn run(client: &Client, verb: ModelsVerb, output: Output) -> Result<()
                 return Ok(());
             }
             output.next([format!("niwaki jobs create RECIPE --model {} --dataset DATASET --watch", id(&model.name))]);
+        }
+        ModelsVerb::Analyze { model, dataset, question } => {
+            analyze::remote(client, &model, dataset.as_deref(), question, output).await?;
         }
         ModelsVerb::Rm { model } => {
             let request = v1::DeleteModelRequest { name: client.resource("models", &model), ..Default::default() };

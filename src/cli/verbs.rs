@@ -5,6 +5,8 @@ use std::time::Duration;
 
 use clap::Subcommand;
 
+use super::args::QuestionArgs;
+
 /// The end of the help.
 pub(super) const MODELS_HELP: &str = "\
 Examples:
@@ -13,6 +15,7 @@ Examples:
   niwaki models ls
   niwaki models ls --filter 'state = READY'
   niwaki models get MODEL --json
+  niwaki models analyze MODEL --dataset DATASET --recipe recipe.json
   niwaki models rm MODEL";
 
 /// The end of the help.
@@ -97,6 +100,17 @@ pub enum ModelsVerb {
     Get {
         /// Its id.
         model: String,
+    },
+    /// Says what can be cut from a model, and what each part of it can do without.
+    Analyze {
+        /// Its id.
+        model: String,
+        /// The data set to measure on; without it only costs are told.
+        #[arg(long)]
+        dataset: Option<String>,
+        /// What is asked.
+        #[command(flatten)]
+        question: QuestionArgs,
     },
     /// Removes a model.
     #[command(alias = "delete")]

@@ -74,6 +74,11 @@ impl Subset {
         self.indices.is_empty()
     }
 
+    /// The first `count` of the samples, or all where there are not so many.
+    pub fn first(&self, count: usize) -> Self {
+        Self { indices: self.indices.iter().take(count).copied().collect(), ..self.clone() }
+    }
+
     /// Shape of one sample.
     pub fn sample_shape(&self) -> &[usize] {
         &self.part.sample_shape

@@ -134,7 +134,7 @@ pub(super) fn largest_difference(before: &[f32], after: &[f32]) -> f64 {
     f64::from(difference) / if largest > 0.0 { f64::from(largest) } else { 1.0 }
 }
 
-fn groups(graph: &Graph, dims: &Dims, cut: &Cut) -> Vec<GroupCut> {
+pub(super) fn groups(graph: &Graph, dims: &Dims, cut: &Cut) -> Vec<GroupCut> {
     let groups = dims.groups().iter().zip(&cut.keep);
     let of_group = groups.map(|(group, keep)| GroupCut {
         name: group.name.clone(),

@@ -3,6 +3,7 @@
 //! These types are what a recipe *means*; its file form is the proto3 JSON mapping of `niwaki.v1.Recipe`, read by
 //! `api::recipe`.
 
+pub mod analyze;
 mod channels;
 mod checkpoint;
 mod error;

@@ -3,10 +3,12 @@
 //! The report knows no graph and no session: whoever measures fills it in. Accuracies are shares between 0 and 1;
 //! `accuracy_delta` is result minus baseline, so -0.01 is one point lost.
 
+mod analysis;
 mod interval;
 
 use serde::{Deserialize, Serialize};
 
+pub use analysis::{Analysis, Figures, GroupSensitivity, Plan, Point};
 pub use interval::{Z_95, paired_interval};
 
 /// What a recipe did to a model, measured on the emitted file. `niwaki.v1.JobResult` holds the same data.

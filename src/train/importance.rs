@@ -187,3 +187,6 @@ fn channels(graph: &Graph, value: ValueId) -> (usize, usize) {
     let sample = graph.value(value).sample_shape();
     if convolved { (sample[0], sample[1..].iter().product()) } else { (sample.last().copied().unwrap_or(1), 1) }
 }
+
+#[cfg(test)]
+mod tests;

@@ -155,16 +155,15 @@ fn step(step: StepEffect) -> v1::StepEffect {
     }
 }
 
+/// The message of what became of a group.
+pub(super) fn group_cut(group: GroupCut) -> v1::GroupCut {
+    let GroupCut { name, layers, before, after, kept_because } = group;
+    v1::GroupCut { name, layers, before, after, kept_because }
+}
+
 fn channels(detail: ChannelsDetail) -> v1::ChannelsDetail {
-    let group = |GroupCut { name, layers, before, after, kept_because }| v1::GroupCut {
-        name,
-        layers,
-        before,
-        after,
-        kept_because,
-    };
     v1::ChannelsDetail {
-        groups: detail.groups.into_iter().map(group).collect(),
+        groups: detail.groups.into_iter().map(group_cut).collect(),
         importance: detail.importance,
         masked_difference: detail.masked_difference,
         cut_accuracy: detail.cut_accuracy,

@@ -3,6 +3,7 @@
 //! Towards the engine everything is checked: each bad field is reported by its path, all at once. A conversion therefore
 //! goes on after a bad field with whatever value is at hand; [`Checks::finish`] is the only way to the result.
 
+pub mod analysis;
 pub mod catalogue;
 mod channels_in;
 mod channels_out;

@@ -7,14 +7,15 @@ use std::path::Path;
 use std::process::ExitCode;
 use std::sync::Arc;
 
-use super::{Answer, DataFiles, MEMORY, Part, READ_FILE, ReadFile, Task, Verdict};
+use super::{Answer, DataFiles, MEMORY, Part, Question, READ_FILE, ReadFile, Task, Verdict};
 use crate::data::{self, Dataset, Files, transform};
 use crate::error::{Kind, Violation};
 use crate::format::{self, Architecture, Model, ModelFiles};
 use crate::graph::{Graph, cost};
 use crate::jobs::job::Failure;
 use crate::jobs::protocol::{DATA_FOLDER, ModelFile};
-use crate::recipe::{Given, Recipe, Upload};
+use crate::recipe::{Given, Recipe, Upload, analyze};
+use crate::report::Analysis;
 use crate::sandbox;
 use crate::store::{DatasetDetail, ModelDetail};
 
@@ -55,6 +56,10 @@ fn read_in_a_room(folder: &Path, read_recipe: impl Fn(&str) -> Result<Recipe, St
         }),
         Task::Fit { recipe, model, extra_models, data } => {
             fit(folder, read_recipe(&recipe), model, extra_models, data).map(Verdict::Fit)
+        }
+        Task::Analyze { model, question, data } => {
+            let recipe = question.recipe.as_deref().map(read_recipe).transpose();
+            analyze(folder, recipe, &question, &model, data).map(|analysis| Verdict::Analysis(Box::new(analysis)))
         }
     };
     let verdict = verdict.unwrap_or_else(|(part, failure)| Verdict::Refused { part, failure });
@@ -112,6 +117,22 @@ fn fit(
     let mut violations = recipe.validate(&Given { model: model.as_ref(), extra: &extra, data: &dataset });
     violations.truncate(MAX_VIOLATIONS);
     Ok(violations)
+}
+
+fn analyze(
+    folder: &Path,
+    recipe: Result<Option<Recipe>, String>,
+    question: &Question,
+    model: &ModelFile,
+    data: Option<DataFiles>,
+) -> Result<Analysis, Refused> {
+    let recipe = recipe.map_err(|text| (Part::Recipe, Failure::new(Kind::InvalidArgument, "RECIPE", text)))?;
+    let (_, model) = open(&model.files(folder), model.architecture.as_ref(), Part::Model)?;
+    let said = recipe.as_ref().and_then(|recipe| recipe.data.source.clone());
+    let data = data.map(|data| dataset(folder, DataFiles { source: said.or(data.source), ..data })).transpose()?;
+    let question = analyze::Question { recipe: recipe.as_ref(), ratios: &question.ratios, samples: question.samples };
+    let found = analyze::analyze(&model.graph, data.as_ref(), &question, &|| false);
+    found.map_err(|error| (Part::Recipe, Failure::of(&error)))
 }
 
 fn figures(graph: &Graph) -> ModelDetail {

@@ -44,6 +44,7 @@ use super::staging::{stage, stage_model};
 use crate::data::DataSource;
 use crate::error::{Classify, Kind, Violation};
 use crate::format::Architecture;
+use crate::report::Analysis;
 use crate::sandbox::Limits;
 use crate::settings;
 use crate::store::{DatasetDetail, FileRef, ModelDetail, Store, StoreError};
@@ -91,6 +92,26 @@ pub enum Task {
         /// The data set.
         data: DataFiles,
     },
+    /// Say what can be cut from a model.
+    Analyze {
+        /// The model.
+        model: ModelFile,
+        /// What is asked.
+        question: Question,
+        /// The data set, where accuracies are asked for.
+        data: Option<DataFiles>,
+    },
+}
+
+/// What is asked about a model.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct Question {
+    /// A recipe in its file form: how samples are read, and the plan.
+    pub recipe: Option<String>,
+    /// The shares that each group of channels loses.
+    pub ratios: Vec<f64>,
+    /// Validation samples to measure on.
+    pub samples: usize,
 }
 
 /// A data set in the folder.
@@ -123,6 +144,8 @@ pub enum Verdict {
     Dataset(Box<DatasetDetail>),
     /// What keeps a recipe from running on what was given; nothing: it suits.
     Fit(Vec<Violation>),
+    /// What can be cut from a model.
+    Analysis(Box<Analysis>),
     /// The files are not what they are said to be.
     Refused {
         /// Which of them.
@@ -246,6 +269,26 @@ impl Reader {
         let task = Task::Fit { recipe: fit.recipe.clone(), model, extra_models, data };
         match self.ask(folder.path(), task, "what the job is given").await? {
             Verdict::Fit(violations) => Ok(violations),
+            other => Err(unexpected(other)),
+        }
+    }
+
+    /// What can be cut from a model.
+    pub async fn analyze(
+        &self,
+        model: &StoredModel,
+        data: Option<(&[FileRef], Option<DataSource>)>,
+        question: Question,
+    ) -> Result<Analysis, Refusal> {
+        let (_permit, folder) = self.room().await?;
+        let model = self.stage_model(model, 0, folder.path()).await?;
+        let mut staged = None;
+        if let Some((files, source)) = data {
+            staged = Some(self.stage_data(files, source, folder.path()).await?);
+        }
+        let task = Task::Analyze { model, question, data: staged };
+        match self.ask(folder.path(), task, "the model").await? {
+            Verdict::Analysis(analysis) => Ok(*analysis),
             other => Err(unexpected(other)),
         }
     }
@@ -394,6 +437,7 @@ fn whole(task: &Task) -> Part {
         Task::Model(_) | Task::Emitted(_) => Part::Model,
         Task::Dataset(_) => Part::Data,
         Task::Fit { .. } => Part::Recipe,
+        Task::Analyze { .. } => Part::Model,
     }
 }
 

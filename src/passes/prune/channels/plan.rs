@@ -270,3 +270,101 @@ fn nearest(choices: &[usize], goal: f64) -> usize {
     let distance = |n: &&usize| (**n as f64 - goal).abs();
     choices.iter().rev().min_by(|a, b| distance(a).total_cmp(&distance(b))).copied().unwrap_or(1)
 }
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+    use crate::passes::prune::channels::importance::{Importance, by_weights};
+    use crate::passes::prune::channels::networks::{networks, two_convolutions};
+
+    fn planned(graph: &Graph, amount: Amount, limits: &Limits) -> Result<Vec<usize>, PassError> {
+        let dims = Dims::of(graph);
+        let scores = by_weights(graph, &dims, Importance::L2, 1)?.unwrap();
+        Ok(Dims::counts(&plan(graph, &dims, &scores, &amount, limits)?))
+    }
+
+    fn limits(layers: &[&str], ignored: &[&str]) -> Limits {
+        let own = |names: &[&str]| names.iter().map(|name| name.to_string()).collect();
+        Limits { layers: own(layers), ignored: own(ignored), round_to: 1, ..Limits::default() }
+    }
+
+    #[test]
+    fn a_ratio_takes_the_same_share_of_each_group_and_rounds_to_what_vectors_take() {
+        let graph = two_convolutions();
+        let free = limits(&[], &[]);
+        // conv1 has 8 channels, conv2 6, and fc writes the output.
+        assert_eq!(planned(&graph, Amount::Ratio(0.5), &free).unwrap(), [4, 3, 4]);
+        assert_eq!(planned(&graph, Amount::Ratio(0.5), &limits(&[], &["conv1"])).unwrap(), [8, 3, 4]);
+        assert_eq!(planned(&graph, Amount::Ratio(0.5), &limits(&["conv1"], &[])).unwrap(), [4, 6, 4]);
+        assert_eq!(planned(&graph, Amount::Ratio(0.4), &Limits { round_to: 4, ..free.clone() }).unwrap(), [4, 4, 4]);
+        assert_eq!(planned(&graph, Amount::Ratio(0.9), &Limits { min_keep: 3, ..free }).unwrap(), [3, 3, 4]);
+    }
+
+    #[test]
+    fn what_cannot_be_cut_is_told_with_its_reason() {
+        let graph = two_convolutions();
+        let error = |amount, limits: &Limits| planned(&graph, amount, limits).unwrap_err().to_string();
+        let half = || Amount::Ratio(0.5);
+        assert_eq!(
+            error(half(), &limits(&["fc"], &[])),
+            "`layers`: the outputs of 'fc' cannot be cut, because of 'fc': it is an output of the network"
+        );
+        assert_eq!(error(half(), &limits(&[], &["dense*"])), "'dense*' in `ignored` fits no layer of the model");
+        assert_eq!(error(half(), &limits(&["relu1"], &[])), "'relu1' in `layers` fits no layer of the model");
+        let nothing = error(half(), &limits(&[], &["*"]));
+        assert!(nothing.starts_with("there is nothing to cut"), "{nothing}");
+        let tight = Limits { max_ratio: 0.5, ..limits(&[], &[]) };
+        let budget = Amount::Budget(Budget { metric: Metric::Macs, share: 0.1 });
+        assert_eq!(
+            error(budget, &tight),
+            "`mac_ratio` 0.1 cannot be met: 0.3497 of the multiply-accumulate operations is the least that can be had with \
+             max_ratio 0.5, round_to 1, min_keep 1"
+        );
+    }
+
+    #[test]
+    fn channels_that_matter_least_go_first() {
+        let scores = vec![vec![0.3, 0.1, 0.9, 0.1], vec![]];
+        assert_eq!(keep_best(&scores, &[3, 2]).keep, [vec![0, 1, 2], vec![0, 1]]);
+        assert_eq!(keep_best(&scores, &[1, 2]).keep, [vec![2], vec![0, 1]]);
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig::with_cases(48))]
+
+        /// A plan meets its budget, respects every limit, and takes no step that the budget did not ask for.
+        #[test]
+        fn a_budget_is_met_within_the_limits(graph in networks(), share in 0.3f64..1.0, round_to in 1usize..5, min_keep in 1usize..4) {
+            let dims = Dims::of(&graph);
+            let limits = Limits { round_to, min_keep, ..limits(&[], &[]) };
+            let budget = Budget { metric: Metric::Params, share };
+            let counts = match planned(&graph, Amount::Budget(budget), &limits) {
+                Ok(counts) => counts,
+                Err(PassError::BudgetOutOfReach { reachable, .. }) => {
+                    prop_assert!(reachable > share);
+                    return Ok(());
+                }
+                Err(PassError::NothingToCut) => return Ok(()),
+                Err(other) => return Err(TestCaseError::fail(other.to_string())),
+            };
+            let whole: Vec<usize> = dims.groups().iter().map(|group| group.size).collect();
+            let params = |counts: &[usize]| dims.cost(&graph, counts).params as f64;
+            prop_assert!(params(&counts) <= share * params(&whole));
+            for ((count, group), choices) in counts.iter().zip(dims.groups()).zip(limits.choices(&graph, &dims).unwrap()) {
+                prop_assert!(choices.contains(count));
+                prop_assert!(group.is_exact() || *count == group.size);
+            }
+            let cut = Cut { keep: counts.iter().map(|count| (0..*count).collect()).collect() };
+            let mut smaller = graph.clone();
+            let mut edit = smaller.edit();
+            dims.cut(&mut edit, &cut).unwrap();
+            edit.commit().unwrap();
+            // What was reckoned is what the network costs.
+            let cost = crate::graph::cost::of_graph(&smaller);
+            let reckoned = dims.cost(&graph, &counts);
+            prop_assert_eq!((reckoned.params, reckoned.macs), (cost.params, cost.macs));
+        }
+    }
+}

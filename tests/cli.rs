@@ -245,6 +245,23 @@ fn eval_needs_no_training_samples_and_says_which_shape_does_not_fit() {
 }
 
 #[test]
+fn analyze_tells_what_each_group_can_do_without_and_what_a_plan_makes_of_it() {
+    let scratch = Scratch::new();
+    write_task(&scratch);
+    let plan = r#"{"version": 1, "steps": [{"prune_channels": {"ratio": 0.5, "round_to": 1}}]}"#;
+    fs::write(scratch.path("plan.json"), plan).unwrap();
+    let found = scratch.json(&["analyze", "model.safetensors", "--data", "data", "--recipe", "plan.json"]);
+    assert_eq!(found["groups"][0]["name"], "fc1");
+    assert_eq!(found["plan"]["groups"][0]["after"], "6");
+    assert!(found["plan"]["figures"]["accuracy"].is_number());
+    let output = scratch.niwaki(&["analyze", "model.safetensors", "--ratios", "0.5"]);
+    let text = text(&output.stdout);
+    assert!(text.contains("MACs at -50.00 %") && text.contains("it is an output of the network"), "{text}");
+    let error = scratch.error(2, &["analyze", "model.safetensors", "--ratios", "0.5,1.5"]);
+    assert_eq!(error["violations"][0]["field"], "ratios[1]");
+}
+
+#[test]
 #[cfg(target_os = "linux")]
 fn an_answer_that_cannot_be_written_is_exit_code_1() {
     let scratch = Scratch::new();

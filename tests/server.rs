@@ -27,6 +27,7 @@ use tonic::transport::Channel;
 use tonic::{Code, Status};
 use tonic_types::StatusExt;
 
+mod analyze;
 mod auth;
 mod bounds;
 mod catalogue;

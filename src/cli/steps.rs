@@ -28,6 +28,7 @@ impl From<&StepEffect> for StepLine {
             losses: step.train.iter().flat_map(|train| &train.curve).map(|point| point.loss).collect(),
             remark: remark(
                 step.low_rank.iter().map(|layer| layer.rank),
+                step.channels.iter().flat_map(|cut| &cut.groups).map(|group| (group.before, group.after)),
                 step.rewrite.as_ref().map(|rewrite| rewrite.output_difference),
             ),
         }
@@ -50,18 +51,25 @@ impl From<&v1::StepEffect> for StepLine {
             losses,
             remark: remark(
                 step.low_rank.iter().map(|layer| layer.rank),
+                step.channels.iter().flat_map(|cut| &cut.groups).map(|group| (group.before, group.after)),
                 step.rewrite.as_ref().map(|rewrite| rewrite.output_difference),
             ),
         }
     }
 }
 
-/// What a step says of itself: of a factorisation how many of these layers have a rank now, of a rewriting how well it kept
-/// the function.
-fn remark(ranks: impl ExactSizeIterator<Item = u64>, difference: Option<f64>) -> String {
+/// What a step says of itself: of a factorisation how many of these layers have a rank now, of a pruning how many channels
+/// are left, of a rewriting how well it kept the function.
+fn remark(
+    ranks: impl ExactSizeIterator<Item = u64>,
+    channels: impl Iterator<Item = (u64, u64)>,
+    difference: Option<f64>,
+) -> String {
     let layers = ranks.len();
     let rewritten = ranks.filter(|rank| *rank > 0).count();
+    let (before, after) = channels.fold((0, 0), |(before, after), (b, a)| (before + b, after + a));
     match difference {
+        _ if before > 0 => format!("{after} of {before} channels stay"),
         _ if layers > 0 => format!("{rewritten} of {layers} layers rewritten"),
         Some(difference) => format!("outputs differ by {difference:.0e} of the largest"),
         None => String::new(),

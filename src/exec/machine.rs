@@ -16,6 +16,15 @@ pub fn instruction_set() -> &'static str {
     &NAME
 }
 
+/// How many numbers a vector instruction in use takes at once: numbers of channels that are multiples of it cost least.
+pub fn lanes() -> u64 {
+    match Path::chosen() {
+        Path::Avx512 => 16,
+        Path::Avx2 => 8,
+        Path::Portable => 4,
+    }
+}
+
 /// How many threads compute.
 pub fn threads() -> usize {
     rayon::current_num_threads()

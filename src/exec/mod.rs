@@ -40,7 +40,7 @@ use crate::error::{Classify, Kind};
 use crate::graph::GraphError;
 use crate::tensor::TensorError;
 
-pub use machine::{compute_here, instruction_set, threads};
+pub use machine::{compute_here, instruction_set, lanes, threads};
 pub use niwaki_kernels::Awake;
 pub use params::ParamView;
 pub use session::{Activations, Executor, Mode, Results, Session};

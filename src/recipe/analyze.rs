@@ -7,7 +7,7 @@ use super::channels::{PruneChannelsStep, groups};
 use super::{Recipe, RecipeError, StepKind, misfits};
 use crate::data::{self, Splits, Subset};
 use crate::error::Violation;
-use crate::exec::{Session, instruction_set};
+use crate::exec::{Session, lanes};
 use crate::format::native;
 use crate::graph::dims::{Cut, Dims};
 use crate::graph::{Graph, cost};
@@ -189,12 +189,11 @@ impl Look<'_> {
                 unknown.join(", ")
             ));
         }
-        if instruction_set().contains("avx512") {
-            notes.push(
-                "This processor computes 16 channels at once: numbers of channels that are multiples of 16 gain most here."
-                    .into(),
-            );
-        }
+        let lanes = lanes();
+        notes.push(format!(
+            "This processor computes {lanes} channels at once: numbers of channels that are multiples of {lanes} gain most \
+             here (`round_to`)."
+        ));
         notes
     }
 }

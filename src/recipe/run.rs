@@ -250,7 +250,7 @@ impl<'a, 'r> Course<'a, 'r> {
         if at.graph.ends_in_softmax() {
             warnings.push(SOFTMAX.to_string());
         }
-        warnings.extend(warnings::of(self.recipe, self.given.model.is_some(), at.first, &baseline, &result));
+        warnings.extend(warnings::of(self.recipe, self.given.model.is_some(), at.first, &at.steps, &baseline, &result));
         Ok(Report {
             recipe: self.recipe.name.clone(),
             seed: self.recipe.seed,

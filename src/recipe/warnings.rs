@@ -1,7 +1,8 @@
 //! What a reader should know before trusting or using a result, in sentences.
 
 use super::{Recipe, StepKind};
-use crate::report::{Metrics, Snapshot};
+use crate::exec;
+use crate::report::{GroupCut, Metrics, Snapshot, StepEffect};
 
 /// A model that does so much better on validation than on test has probably been trained on the validation samples.
 const CONTAMINATION_GAP: f64 = 0.03;
@@ -10,6 +11,7 @@ pub(super) fn of(
     recipe: &Recipe,
     uploaded: bool,
     validation: Snapshot,
+    steps: &[StepEffect],
     baseline: &Metrics,
     result: &Metrics,
 ) -> Vec<String> {
@@ -30,6 +32,15 @@ pub(super) fn of(
              most programs multiply by them as before."
         ));
     }
+    let cuts: Vec<&GroupCut> = steps.iter().filter_map(|step| step.channels.as_ref()).flat_map(|d| &d.groups).collect();
+    if cuts.iter().any(|cut| cut.after < cut.before) && result.latency_ms.p50 >= baseline.latency_ms.p50 {
+        warnings.push(format!(
+            "Channels were cut, and one sample takes no less time for it ({:.3} and {:.3} ms).{}",
+            baseline.latency_ms.p50,
+            result.latency_ms.p50,
+            odd_widths(&cuts)
+        ));
+    }
     if result.bytes >= baseline.bytes && !recipe.steps.is_empty() {
         warnings.push(format!(
             "The emitted file is no smaller than the baseline ({} and {} bytes).",
@@ -37,4 +48,19 @@ pub(super) fn of(
         ));
     }
     warnings
+}
+
+/// The groups that are cut to a number of channels which this processor's vectors do not divide, in a sentence; empty if
+/// there are none.
+fn odd_widths(cuts: &[&GroupCut]) -> String {
+    let lanes = exec::lanes();
+    let odd = cuts.iter().filter(|cut| cut.after < cut.before && cut.after % lanes > 0);
+    let names: Vec<String> = odd.map(|cut| format!("{} ({})", cut.name, cut.after)).collect();
+    if names.is_empty() {
+        return String::new();
+    }
+    format!(
+        " This processor computes {lanes} channels at once, so that other numbers cost like the next multiple: {}.",
+        names.join(", ")
+    )
 }

@@ -38,6 +38,7 @@ async fn every_kind_of_step_runs_as_a_job_and_tells_its_effect() {
             {"fold": {}},
             {"low_rank": {"rank": 4, "ignored": ["fc3"]}},
             {"prune_weights": {"sparsity": 0.2}},
+            {"prune_channels": {"ratio": 0.25, "round_to": 4, "batches": 2}},
             {"initialise": {"normal": {"std": 0.2}}},
             {"student": {"preset": "mlp:input=1x4x4,hidden=8,classes=2"}},
             {"train": {"epochs": 2, "batch_size": 32, "distill": {"temperature": 2, "hard_weight": 0.5}}},
@@ -60,6 +61,7 @@ async fn every_kind_of_step_runs_as_a_job_and_tells_its_effect() {
             "fold",
             "low-rank",
             "prune-weights",
+            "prune-channels",
             "initialise",
             "student",
             "train",
@@ -81,6 +83,8 @@ async fn every_kind_of_step_runs_as_a_job_and_tells_its_effect() {
     assert_eq!(ranks, [("fc1", 4), ("fc2", 4), ("fc3", 0)]);
     assert_eq!(layers[2].kept_because, "named in ignored");
     assert!(layers[0].relative_error > 0.0 && layers[0].energy.len() == 16);
+    let cut = result.steps[8].channels.as_ref().unwrap();
+    assert!(cut.groups.iter().any(|group| group.after < group.before) && cut.masked_difference < 1e-5, "{cut:?}");
     let (before, after) = (result.steps[6].before.unwrap(), result.steps[6].after.unwrap());
     assert!(after.macs < before.macs && after.params < before.params);
     server.stop().await;

@@ -124,11 +124,18 @@ impl Limits {
     ///
     /// Errors: a glob that fits no layer, layers whose outputs cannot be cut, which say why, and nothing that can be cut.
     pub fn choices(&self, graph: &Graph, dims: &Dims) -> Result<Vec<Vec<usize>>, PassError> {
-        let select = |field, patterns| {
-            let nodes = glob::select_nodes(graph, patterns);
-            let layers =
-                nodes.map(|nodes| nodes.into_iter().filter(|n| graph.nodes()[*n].op.is_layer()).collect::<Vec<_>>());
-            layers.map_err(|pattern| PassError::NoSuchNode { field, pattern: pattern.to_string(), what: "layer" })
+        let select = |field, patterns: &[String]| {
+            let mut selected = Vec::new();
+            for pattern in patterns {
+                let nodes = glob::select_nodes(graph, std::slice::from_ref(pattern)).unwrap_or_default();
+                let layers: Vec<usize> =
+                    nodes.into_iter().filter(|place| graph.nodes()[*place].op.is_layer()).collect();
+                if layers.is_empty() {
+                    return Err(PassError::NoSuchNode { field, pattern: pattern.clone(), what: "layer" });
+                }
+                selected.extend(layers);
+            }
+            Ok(selected)
         };
         let (asked, ignored) = (select("layers", &self.layers)?, select("ignored", &self.ignored)?);
         for (pattern, place) in self.layers.iter().filter_map(|pattern| {

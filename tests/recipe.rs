@@ -14,15 +14,16 @@ use niwaki::format::{self, native};
 use niwaki::graph::builder::GraphBuilder;
 use niwaki::graph::op::Activation;
 use niwaki::graph::{Graph, cost, init};
-use niwaki::passes::prune::{Amount, Scope};
+use niwaki::passes::prune::{Amount, Pattern, Scope};
 use niwaki::passes::quantize::{Format, Quantize, Values};
 use niwaki::recipe::run::{MODEL_FILE, REPORT_FILE, Run, run};
 use niwaki::recipe::{
-    Cubic, Given, PruneSchedule, PruneWeightsStep, Recipe, RecipeError, Step, StepKind, Upload, VERSION,
+    Cubic, Given, PruneSchedule, PruneWeightsStep, Recipe, RecipeError, Repeat, Step, StepKind, Upload, VERSION,
 };
 use niwaki::report::Report;
 use niwaki::seed;
 use niwaki::tensor::TensorData;
+use niwaki::train::calibrate::Batches;
 use niwaki::train::config::{ClipConfig, Length, OptimizerConfig, ScheduleConfig, TrainConfig};
 use niwaki::train::criterion::Criterion;
 use rand::Rng;
@@ -181,6 +182,58 @@ fn zeros_alone_are_called_zeros() {
     assert_eq!(report.result.macs, report.baseline.macs);
     assert!(report.warnings.iter().any(|w| w.contains("Zeros alone are not compression")), "{:?}", report.warnings);
     assert!(report.warnings.iter().any(|w| w.contains("no smaller than the baseline")), "{:?}", report.warnings);
+}
+
+#[test]
+fn pruning_weights_changes_nothing_but_their_values() {
+    let pattern = |keep, of| PruneWeightsStep {
+        amount: Amount::Pattern(Pattern { keep, of }),
+        scope: Scope::Global,
+        criterion: Criterion::Magnitude,
+        ignored: vec![],
+        schedule: PruneSchedule::OneShot,
+    };
+    let how = Batches { batches: 2, batch_size: 32 };
+    let wanda = PruneWeightsStep {
+        amount: Amount::SparsityOfRest(0.5),
+        scope: Scope::Output,
+        criterion: Criterion::Wanda(how),
+        ..pattern(1, 2)
+    };
+    let steps = [pattern(1, 2), pattern(2, 4), wanda].map(StepKind::PruneWeights);
+    let (report, bytes) = cook(&recipe(steps.to_vec()));
+    let (before, after) = (network(), format::open_model(bytes, None).unwrap().graph);
+    assert_eq!(native::graph_json(&after), native::graph_json(&before));
+    for (before, after) in before.params().iter().zip(after.params()) {
+        let (before, after) = (before.data.to_f32().unwrap(), after.data.to_f32().unwrap());
+        assert!(before.iter().zip(after).all(|(before, after)| after == 0.0 || *before == after));
+    }
+    // Six inputs are no multiple of four: that layer was left alone, and the report says so.
+    let kept = |step: usize| report.steps[step].sparsity.iter().map(|p| p.kept_because.as_str()).collect::<Vec<_>>();
+    assert_eq!(kept(0), ["", ""]);
+    assert_eq!(kept(1), ["6 inputs do not divide into groups of 4", ""]);
+    let zeros = |step: usize| report.steps[step].sparsity.iter().map(|p| p.zeros).sum::<u64>();
+    // Each of 24 outputs loses one or two of its three weights left, rounded to two, and each of three six of twelve.
+    assert_eq!((zeros(0), zeros(2)), (108, 108 + 24 * 2 + 3 * 6));
+    assert!(report.warnings.iter().any(|w| w.contains("Zeros alone are not compression")), "{:?}", report.warnings);
+}
+
+#[test]
+fn zeros_of_a_round_are_called_zeros_too() {
+    let prune = PruneWeightsStep {
+        amount: Amount::SparsityOfRest(0.5),
+        scope: Scope::Global,
+        criterion: Criterion::Magnitude,
+        ignored: vec![],
+        schedule: PruneSchedule::OneShot,
+    };
+    let steps = vec![Step { name: "half".into(), kind: StepKind::PruneWeights(prune) }];
+    let (report, _) = cook(&recipe(vec![StepKind::Repeat(Repeat { times: 3, steps })]));
+    assert!(report.warnings.iter().any(|w| w.contains("Zeros alone are not compression")), "{:?}", report.warnings);
+    let found: Vec<(u32, u32, &str)> = report.steps.iter().map(|s| (s.step, s.round, s.name.as_str())).collect();
+    assert_eq!(found, [(1, 1, "half"), (2, 2, "half"), (3, 3, "half")]);
+    let zeros: Vec<u64> = report.steps.iter().map(|s| s.sparsity.iter().map(|p| p.zeros).sum()).collect();
+    assert_eq!(zeros, [108, 162, 189]);
 }
 
 #[test]

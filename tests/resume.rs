@@ -22,8 +22,8 @@ use niwaki::passes::prune::{Amount, Scope};
 use niwaki::passes::quantize::{Format, Quantize, Values};
 use niwaki::recipe::run::{BEST_FILE, MODEL_FILE, REPORT_FILE, Run, run};
 use niwaki::recipe::{
-    Cubic, Given, InsertBatchNormStep, Keep, Network, PruneSchedule, PruneWeightsStep, Recipe, RecipeError, Start,
-    Step, StepKind, Student, Upload, VERSION,
+    Cubic, Given, InsertBatchNormStep, Keep, Network, PruneSchedule, PruneWeightsStep, Recipe, RecipeError, Repeat,
+    Start, Step, StepKind, Student, Upload, VERSION,
 };
 use niwaki::report::Report;
 use niwaki::seed;
@@ -237,6 +237,51 @@ fn gradual_pruning_an_early_end_and_low_rank() {
     let breaks = broken_off_everywhere(&recipe(steps), Some(&upload(&network())));
     // The early end came: five epochs would have been 15 steps.
     assert!(breaks < 4 + 12 + 20 && breaks > 4 + 12, "{breaks}");
+}
+
+#[test]
+fn surgery_and_movement_whose_weights_come_back() {
+    let prune = |criterion| {
+        StepKind::PruneWeights(PruneWeightsStep {
+            amount: Amount::Sparsity(0.6),
+            scope: Scope::Global,
+            criterion,
+            ignored: vec![],
+            schedule: PruneSchedule::Surgery {
+                cubic: Cubic { train: training(), begin: 0.0, end: 0.4, every: 1 },
+                settle: 0.7,
+            },
+        })
+    };
+    let steps = vec![prune(Criterion::Movement), StepKind::Initialise(init::Init::He), prune(Criterion::Magnitude)];
+    assert_eq!(broken_off_everywhere(&recipe(steps), Some(&upload(&network()))), 4 + 24);
+}
+
+#[test]
+fn rounds_of_pruning_with_rewinding() {
+    let how = Batches { batches: 2, batch_size: 16 };
+    let prune = |criterion| {
+        StepKind::PruneWeights(PruneWeightsStep {
+            amount: Amount::SparsityOfRest(0.4),
+            scope: Scope::Layer,
+            criterion,
+            ignored: vec!["conv.*".into()],
+            schedule: PruneSchedule::OneShot,
+        })
+    };
+    let train = || StepKind::Train(TrainConfig { length: Length::Steps(2), ..training() });
+    let steps = vec![prune(Criterion::Taylor(how)), StepKind::Rewind, train()];
+    let steps = steps.into_iter().map(|kind| Step { name: "round".into(), kind }).collect();
+    let repeat = StepKind::Repeat(Repeat { times: 3, steps });
+    let all = vec![StepKind::Initialise(init::Init::He), StepKind::Mark, train(), repeat];
+    // Three steps, three rounds of three, and the end; four trainings of two steps, of whose three places the first is
+    // the one before the step.
+    let recipe = recipe(all);
+    assert_eq!(broken_off_everywhere(&recipe, Some(&upload(&network()))), 3 + 9 + 1 + 4 * 3);
+    let (_, report) = undisturbed(&recipe, Some(&upload(&network())));
+    let rounds: Vec<(u32, u32)> = report.steps.iter().map(|step| (step.step, step.round)).collect();
+    let expected = (1..=12).map(|step: u32| (step, step.saturating_sub(1) / 3)).collect::<Vec<_>>();
+    assert_eq!(rounds, expected);
 }
 
 #[test]

@@ -273,6 +273,28 @@ fn masked_weights_have_no_gradient_and_return_to_zero() {
 }
 
 #[test]
+fn gradients_at_masked_weights_are_let_through_on_request() {
+    let dense = filled(mlp(), 3);
+    let mut graph = dense.clone();
+    let prune = PruneWeights { amount: Amount::Sparsity(0.6), scope: Scope::Layer, ignored: vec![], scores: None };
+    apply(&prune, &mut graph).unwrap();
+    // The same zeros without masks: all gradients are those that masks would hide.
+    let mut zeros = graph.clone();
+    let mut edit = zeros.edit();
+    edit.graph().param_ids().collect::<Vec<_>>().into_iter().for_each(|id| edit.set_mask(id, None));
+    edit.commit().unwrap();
+    let gradients = |graph: &Graph, closed: Option<&Graph>| {
+        let mut session = Session::new(graph).unwrap();
+        session.let_through(closed.map(|graph| graph.params().iter().map(|p| p.mask.clone()).collect()));
+        let out = session.forward(&inputs(graph, 2), 2, Mode::Train, &[]).unwrap().outputs;
+        session.backward(&out, &[]).unwrap();
+        session.gradients().to_vec()
+    };
+    assert_eq!(gradients(&graph, Some(&dense)), gradients(&zeros, None));
+    assert_eq!(gradients(&graph, Some(&graph)), gradients(&graph, None));
+}
+
+#[test]
 fn a_residual_network_gives_the_same_bits_with_one_and_two_threads() {
     let graph = filled(preset::build("resnet-cifar-8").unwrap(), 4);
     let run = |threads: usize| {

@@ -18,12 +18,15 @@ use niwaki::graph::{Graph, init};
 use niwaki::passes::insert_batch_norm::{InsertBatchNorm, Place};
 use niwaki::passes::insert_dropout::InsertDropout;
 use niwaki::passes::low_rank::{LowRank, Rank};
+use niwaki::passes::prune::channels::importance::Importance;
+use niwaki::passes::prune::channels::plan::{Limits, Metric};
+use niwaki::passes::prune::channels::repair::Repair;
 use niwaki::passes::prune::{Amount, Scope};
 use niwaki::passes::quantize::{Format, Quantize, Values};
 use niwaki::recipe::run::{BEST_FILE, MODEL_FILE, REPORT_FILE, Run, run};
 use niwaki::recipe::{
-    Cubic, Given, InsertBatchNormStep, Keep, Network, PruneSchedule, PruneWeightsStep, Recipe, RecipeError, Repeat,
-    Start, Step, StepKind, Student, Upload, VERSION,
+    Choose, Cubic, EvolveChannelsStep, Given, InsertBatchNormStep, Keep, Network, PruneSchedule, PruneWeightsStep,
+    Recipe, RecipeError, Repeat, Start, Step, StepKind, Student, Upload, VERSION,
 };
 use niwaki::report::Report;
 use niwaki::seed;
@@ -320,6 +323,27 @@ fn a_model_in_half_precision_is_widened_once() {
         ..training()
     };
     assert_eq!(broken_off_everywhere(&recipe(vec![StepKind::Train(plain)]), Some(&upload(&graph))), 2 + 4);
+}
+
+#[test]
+fn a_search_and_the_training_after_it() {
+    let evolve = EvolveChannelsStep {
+        cost: Metric::Params,
+        budget: None,
+        choose: Choose::Knee,
+        population: 4,
+        generations: 3,
+        samples: 20,
+        importance: Importance::Taylor,
+        limits: Limits { round_to: 1, ..Limits::default() },
+        measure: Batches { batches: 2, batch_size: 32 },
+        repair: Some(Repair::Reconstruct),
+    };
+    let short = TrainConfig { length: Length::Epochs(1), ..training() };
+    let steps = vec![StepKind::EvolveChannels(evolve), StepKind::Train(short)];
+    // Three places between steps; before each of three generations and after the last; three training steps and the end of
+    // an epoch. The report tells the digest of each file of the front, and so that all are the same.
+    assert_eq!(broken_off_everywhere(&recipe(steps), Some(&upload(&network()))), 3 + 4 + 4);
 }
 
 /// Breaks a training off in its middle and returns the folder with the state.

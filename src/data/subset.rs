@@ -79,6 +79,11 @@ impl Subset {
         Self { indices: self.indices.iter().take(count).copied().collect(), ..self.clone() }
     }
 
+    /// The samples at these places of the subset.
+    pub fn select(&self, places: &[usize]) -> Self {
+        Self { indices: places.iter().map(|place| self.indices[*place]).collect(), ..self.clone() }
+    }
+
     /// Shape of one sample.
     pub fn sample_shape(&self) -> &[usize] {
         &self.part.sample_shape
@@ -142,6 +147,8 @@ mod tests {
         let batch = subset.batch([0, 1]);
         assert_eq!(batch, Batch { inputs: vec![10., 11., 23., 25., 0., 1., 3., 5.], labels: vec![5, 4] });
         assert_eq!(subset.label(0), 5);
+        assert_eq!(subset.select(&[1]).batch([0]), subset.batch([1]));
+        assert_eq!(subset.select(&[]).len(), 0);
     }
 
     #[test]

@@ -43,7 +43,7 @@ use super::runner::{OUT_OF_MEMORY, Process};
 use super::saver::Saver;
 use super::staging::{stage, stage_model};
 use crate::error::{Classify, Kind};
-use crate::recipe::run::{BEST_FILE, MODEL_FILE, ONNX_FILE, Progress};
+use crate::recipe::run::{BEST_FILE, Progress, REPORT_FILE};
 use crate::report::EmittedFile;
 use crate::sandbox::Limits;
 use crate::settings;
@@ -309,7 +309,8 @@ impl Worker {
         let looked_over = tokio::task::spawn_blocking(move || emitted::look_over(&room, &kept)).await;
         let emitted = looked_over.map_err(|e| ours("the job's files could not be looked over", &e))??;
         for name in emitted.files.iter().map(|taken| taken.file.name.as_str()) {
-            if matches!(name, MODEL_FILE | ONNX_FILE) {
+            // Whatever else a job leaves is a model.
+            if name != REPORT_FILE {
                 self.read(folder, name).await?;
             }
         }

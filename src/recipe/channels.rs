@@ -7,10 +7,11 @@ use crate::exec::Session;
 use crate::graph::Graph;
 use crate::graph::dims::{Cut, Dims};
 use crate::passes::PassError;
-use crate::passes::prune::channels::importance::Importance;
+use crate::passes::prune::channels::importance::{ChannelScores, Importance};
 use crate::passes::prune::channels::plan::{self, Amount, Limits};
 use crate::passes::prune::channels::repair::{self, CutAndRepair, Repair};
 use crate::passes::prune::channels::{PruneChannels, Silence};
+use crate::passes::prune::reconstruct::Gram;
 use crate::report::{ChannelsDetail, GroupCut};
 use crate::train::calibrate::{self, Batches};
 use crate::train::{gram, importance, metrics};
@@ -41,7 +42,7 @@ impl PruneChannelsStep {
 }
 
 /// The name of a repair in reports.
-fn repair_name(repair: Option<Repair>) -> &'static str {
+pub(super) fn repair_name(repair: Option<Repair>) -> &'static str {
     match repair {
         None => "none",
         Some(Repair::Compensate) => "compensate",
@@ -56,10 +57,7 @@ impl Course<'_, '_> {
         step: &PruneChannelsStep,
     ) -> Result<ChannelsDetail, RecipeError> {
         let dims = Dims::of(graph);
-        let (seed, cancelled) = (self.seed("importance"), self.run.cancelled);
-        let scores =
-            importance::scores(graph, &dims, step.importance, &self.splits.train, step.measure, seed, &|| cancelled())
-                .map_err(|source| RecipeError::of_training(self.step, source))?;
+        let scores = self.channel_scores(graph, &dims, step.importance, step.measure)?;
         let cut =
             plan::plan(graph, &dims, &scores, &step.amount, &step.limits).map_err(|source| self.failed(source))?;
         let before = graph.clone();
@@ -78,6 +76,19 @@ impl Course<'_, '_> {
             repair: repair_name(step.repair).to_string(),
             unrepaired,
         })
+    }
+
+    /// What each channel matters.
+    pub(super) fn channel_scores(
+        &self,
+        graph: &Graph,
+        dims: &Dims,
+        by: Importance,
+        measure: Batches,
+    ) -> Result<ChannelScores, RecipeError> {
+        let (seed, cancelled) = (self.seed("importance"), self.run.cancelled);
+        importance::scores(graph, dims, by, &self.splits.train, measure, seed, &|| cancelled())
+            .map_err(|source| RecipeError::of_training(self.step, source))
     }
 
     /// Cuts, and measures by how much the network then differs from the one with zeros in place.
@@ -103,15 +114,28 @@ impl Course<'_, '_> {
         how: Repair,
         measure: Batches,
     ) -> Result<Vec<String>, RecipeError> {
-        let cancelled = self.run.cancelled;
-        let failed = |source| RecipeError::of_training(self.step, source);
+        let (grams, unrepaired) = self.grams(graph, dims, cut, measure)?;
+        self.pass(graph, &CutAndRepair { dims, cut, grams: &grams, how })?;
+        self.recalibrate(graph, measure)?;
+        Ok(unrepaired)
+    }
+
+    /// What the layers read that lose some of their input by a cut, and of which that cannot be known.
+    pub(super) fn grams(
+        &self,
+        graph: &Graph,
+        dims: &Dims,
+        cut: &Cut,
+        measure: Batches,
+    ) -> Result<(Vec<Gram>, Vec<String>), RecipeError> {
         let read = |place: &usize| {
             let weight = graph.nodes()[*place].params[0];
             dims.kept(weight, 1, cut).len() < graph.param(weight).data.shape()[1]
         };
         let readers: Vec<usize> = repair::readers(graph).into_iter().filter(read).collect();
-        let seed = self.seed("gram");
-        let grams = gram::grams(graph, &readers, &self.splits.train, measure, seed, &|| cancelled()).map_err(failed)?;
+        let (seed, cancelled) = (self.seed("gram"), self.run.cancelled);
+        let grams = gram::grams(graph, &readers, &self.splits.train, measure, seed, &|| cancelled())
+            .map_err(|source| RecipeError::of_training(self.step, source))?;
         let (mut known, mut unrepaired) = (Vec::new(), Vec::new());
         for gram in grams {
             match gram {
@@ -119,10 +143,14 @@ impl Course<'_, '_> {
                 Err(why) => unrepaired.push(why.to_string()),
             }
         }
-        self.pass(graph, &CutAndRepair { dims, cut, grams: &known, how })?;
-        let seed = self.seed("recalibrate");
-        calibrate::recalibrate(graph, &self.splits.train, measure, seed, &|| cancelled()).map_err(failed)?;
-        Ok(unrepaired)
+        Ok((known, unrepaired))
+    }
+
+    /// Measures running statistics anew.
+    pub(super) fn recalibrate(&self, graph: &mut Graph, measure: Batches) -> Result<(), RecipeError> {
+        let (seed, cancelled) = (self.seed("recalibrate"), self.run.cancelled);
+        calibrate::recalibrate(graph, &self.splits.train, measure, seed, &|| cancelled())
+            .map_err(|source| RecipeError::of_training(self.step, source))
     }
 }
 
@@ -134,6 +162,7 @@ pub(super) fn largest_difference(before: &[f32], after: &[f32]) -> f64 {
     f64::from(difference) / if largest > 0.0 { f64::from(largest) } else { 1.0 }
 }
 
+/// What became of each group.
 pub(super) fn groups(graph: &Graph, dims: &Dims, cut: &Cut) -> Vec<GroupCut> {
     let groups = dims.groups().iter().zip(&cut.keep);
     let of_group = groups.map(|(group, keep)| GroupCut {

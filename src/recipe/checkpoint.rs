@@ -19,9 +19,10 @@
 //! | `baseline.N` | the trained preset that the steps start from |
 //! | `graph.N`, `graph.N.mask` | the network before the step at work, and what is pruned of it |
 //! | `mark.N` | the network that was marked last |
+//! | `evolved.N` | the network before the last search |
 //! | `train.*` | the training at work, see [`TrainState`] |
 //!
-//! Nothing of a step but a training is kept: every other step begins anew. No time and no chance goes in, so that a state
+//! Of a search at work the JSON has all. Nothing of any other step is kept: it begins anew. No time and no chance goes in, so that a state
 //! that is saved twice is the same bytes, by which whoever counts a job's losses sees that it does not get on.
 
 use std::collections::BTreeMap;
@@ -40,7 +41,9 @@ use super::measure::Candidate;
 use super::{Given, Recipe};
 use crate::format::{native, safetensors};
 use crate::graph::Graph;
+use crate::graph::dims::Cut;
 use crate::report::{Snapshot, StepEffect, TrainDetail};
+use crate::search::nsga2::Nsga2;
 use crate::tensor::{DType, TensorData};
 use crate::train::TrainState;
 
@@ -110,6 +113,8 @@ pub(super) struct Standing {
     pub(super) trained: bool,
     /// What a `rewind` goes back to.
     pub(super) mark: Option<Mark>,
+    /// What the last search found.
+    pub(super) evolved: Option<Evolved>,
     /// What each step done did.
     pub(super) steps: Vec<StepEffect>,
 }
@@ -122,13 +127,32 @@ pub(super) struct Mark {
     pub(super) trained: bool,
 }
 
+/// What the files of a front are made of.
+#[derive(Debug, Clone)]
+pub(super) struct Evolved {
+    /// The step that found it, counted from 1.
+    pub(super) step: u32,
+    /// The network before.
+    pub(super) graph: Graph,
+    /// What stays in each of its members.
+    pub(super) cuts: Vec<Cut>,
+}
+
+/// What a step at work has come to.
+pub(super) enum AtWork {
+    /// A training.
+    Train(TrainState),
+    /// A search, between two generations.
+    Search(Nsga2),
+}
+
 /// What a file holds.
 #[derive(Default)]
 pub(super) struct Saved {
     /// `None`: the preset is being trained.
     pub(super) standing: Option<Standing>,
-    /// The training at work.
-    pub(super) train: Option<TrainState>,
+    /// What the step at work has come to.
+    pub(super) work: Option<AtWork>,
     pub(super) warnings: Vec<String>,
 }
 
@@ -149,6 +173,7 @@ struct Course {
     standing: Option<StandingText>,
     /// The part of a [`TrainState`] that is no tensor.
     train: Option<String>,
+    search: Option<Nsga2>,
     warnings: Vec<String>,
 }
 
@@ -162,6 +187,7 @@ struct StandingText {
     graph: String,
     trained: bool,
     mark: Option<MarkText>,
+    evolved: Option<EvolvedText>,
     steps: Vec<StepEffect>,
 }
 
@@ -169,6 +195,13 @@ struct StandingText {
 struct MarkText {
     graph: String,
     trained: bool,
+}
+
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+struct EvolvedText {
+    step: u32,
+    graph: String,
+    cuts: Vec<Vec<Vec<usize>>>,
 }
 
 impl<'a> Keeper<'a> {
@@ -208,6 +241,11 @@ impl<'a> Keeper<'a> {
                 put(&mut self.tensors, "mark", &mark.graph);
                 MarkText { graph: native::graph_json(&mark.graph), trained: mark.trained }
             });
+            let evolved = at.evolved.as_ref().map(|Evolved { step, graph, cuts }| {
+                put(&mut self.tensors, "evolved", graph);
+                let cuts = cuts.iter().map(|cut| cut.keep.clone()).collect();
+                EvolvedText { step: *step, graph: native::graph_json(graph), cuts }
+            });
             StandingText {
                 baseline: preset.then(|| native::graph_json(&at.baseline.graph)),
                 baseline_bytes: at.baseline.bytes,
@@ -216,22 +254,23 @@ impl<'a> Keeper<'a> {
                 graph: native::graph_json(&at.graph),
                 trained: at.trained,
                 mark,
+                evolved,
                 steps: at.steps.clone(),
             }
         });
-        self.course = Course { standing, train: None, warnings: warnings.to_vec() };
+        self.course = Course { standing, train: None, search: None, warnings: warnings.to_vec() };
     }
 
-    /// A place from which the run may go on later: its state is saved if it is time for that. `train` is asked for the
-    /// training at work.
-    pub(super) fn pause(&mut self, train: Option<&dyn Fn() -> TrainState>) {
+    /// A place from which the run may go on later: its state is saved if it is time for that. `work` is asked for what the
+    /// step at work has come to.
+    pub(super) fn pause(&mut self, work: Option<&dyn Fn() -> AtWork>) {
         let (last, took) = self.last;
         if !(self.keep.at_once)() && last.elapsed() < self.keep.every.max(took * SHARE) {
             return;
         }
         let begun = Instant::now();
         let folder = self.keep.file.parent().map_or(Ok(()), fs::create_dir_all);
-        let written = folder.and_then(|()| self.file(train.map(|state| state())).map_err(io::Error::other));
+        let written = folder.and_then(|()| self.file(work.map(|state| state())).map_err(io::Error::other));
         match written.and_then(|bytes| files::replace(&self.keep.file, &bytes)) {
             Ok(()) => (self.keep.kept)(),
             // What was saved before is still there.
@@ -241,13 +280,17 @@ impl<'a> Keeper<'a> {
     }
 
     /// The bytes of the file.
-    fn file(&self, train: Option<TrainState>) -> Result<Vec<u8>, RecipeError> {
+    fn file(&self, work: Option<AtWork>) -> Result<Vec<u8>, RecipeError> {
         let mut tensors = self.tensors.clone();
         let mut course = self.course.clone();
-        if let Some(state) = &train {
-            let (json, parts) = state.to_parts();
-            course.train = Some(json);
-            tensors.extend(parts.iter().map(|(name, tensor)| (format!("train.{name}"), tensor.clone())));
+        match work {
+            Some(AtWork::Train(state)) => {
+                let (json, parts) = state.to_parts();
+                course.train = Some(json);
+                tensors.extend(parts.iter().map(|(name, tensor)| (format!("train.{name}"), tensor.clone())));
+            }
+            Some(AtWork::Search(search)) => course.search = Some(search),
+            None => {}
         }
         let json = serde_json::to_vec(&course).expect("numbers and strings are JSON");
         let json = TensorData::new(DType::U8, vec![json.len()], json).expect("the shape is that of the bytes");
@@ -268,7 +311,8 @@ impl<'a> Keeper<'a> {
         });
         let standing = course.standing.map(|text| text.open(&tensors, given)).transpose()?;
         let train = train.transpose().map_err(|error| error.to_string())?;
-        Ok(Saved { standing, train, warnings: course.warnings })
+        let work = train.map(AtWork::Train).or(course.search.map(AtWork::Search));
+        Ok(Saved { standing, work, warnings: course.warnings })
     }
 }
 
@@ -283,6 +327,11 @@ impl StandingText {
             Ok::<_, String>(Mark { graph: take(tensors, "mark", &graph)?, trained })
         });
         let mark = mark.transpose()?;
+        let evolved = self.evolved.map(|EvolvedText { step, graph, cuts }| {
+            let cuts = cuts.into_iter().map(|keep| Cut { keep }).collect();
+            Ok::<_, String>(Evolved { step, graph: take(tensors, "evolved", &graph)?, cuts })
+        });
+        let evolved = evolved.transpose()?;
         Ok(Standing {
             baseline: Candidate { graph: baseline, bytes: self.baseline_bytes },
             start: self.start,
@@ -290,6 +339,7 @@ impl StandingText {
             graph: take(tensors, "graph", &self.graph)?,
             trained: self.trained,
             mark,
+            evolved,
             steps: self.steps,
         })
     }

@@ -10,6 +10,7 @@ use crate::error::{Classify, Kind, Violation, list};
 use crate::exec::ExecError;
 use crate::format::FormatError;
 use crate::passes::PassError;
+use crate::search::SearchError;
 use crate::train::TrainError;
 
 /// Why a recipe did not end well.
@@ -42,6 +43,14 @@ pub enum RecipeError {
         step: u32,
         /// What happened.
         source: PassError,
+    },
+    /// A search went wrong.
+    #[error("step {step}: {source}")]
+    Search {
+        /// The step, counted from 1.
+        step: u32,
+        /// What happened.
+        source: SearchError,
     },
     /// The network's outputs are no numbers, or so large that their loss is none.
     #[error("{}the model's loss is no finite number", at(*step))]
@@ -91,6 +100,7 @@ impl Classify for RecipeError {
             RecipeError::Data(source) => source.kind(),
             RecipeError::Train { source, .. } => source.kind(),
             RecipeError::Pass { source, .. } => source.kind(),
+            RecipeError::Search { source, .. } => source.kind(),
             RecipeError::NotFinite { .. } => Kind::FailedPrecondition,
             RecipeError::Format(_) => Kind::Internal,
             RecipeError::Exec(source) => source.kind(),
@@ -106,6 +116,7 @@ impl Classify for RecipeError {
             RecipeError::Data(source) => source.reason(),
             RecipeError::Train { source, .. } => source.reason(),
             RecipeError::Pass { source, .. } => source.reason(),
+            RecipeError::Search { source, .. } => source.reason(),
             RecipeError::NotFinite { .. } => "NON_FINITE",
             RecipeError::Format(_) => "EMIT_FAILED",
             RecipeError::Exec(source) => source.reason(),

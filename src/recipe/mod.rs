@@ -7,6 +7,7 @@ pub mod analyze;
 mod channels;
 mod checkpoint;
 mod error;
+mod evolve;
 mod files;
 mod identity;
 mod measure;
@@ -20,6 +21,7 @@ mod warnings;
 pub use channels::PruneChannelsStep;
 pub use checkpoint::{CHECKPOINT_FILE, Keep, Leaving};
 pub use error::RecipeError;
+pub use evolve::{Choose, EvolveChannelsStep};
 pub use validate::misfits;
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -95,7 +97,9 @@ impl Recipe {
 
     /// Whether a step draws or trains weights.
     fn changes_weights(&self) -> bool {
-        let draws = |step: &Step| matches!(step.kind, StepKind::Initialise(_) | StepKind::PruneChannels(_));
+        let draws = |step: &Step| {
+            matches!(step.kind, StepKind::Initialise(_) | StepKind::PruneChannels(_) | StepKind::EvolveChannels(_))
+        };
         self.trainings().next().is_some() || self.flat().any(draws)
     }
 
@@ -164,6 +168,8 @@ pub enum StepKind {
     Rewind,
     /// Cuts channels, units and heads out.
     PruneChannels(PruneChannelsStep),
+    /// Searches for how many channels, units and heads stay.
+    EvolveChannels(EvolveChannelsStep),
 }
 
 /// Does some steps several times. None of them is a repetition.
@@ -221,6 +227,7 @@ impl StepKind {
             StepKind::Mark => "mark",
             StepKind::Rewind => "rewind",
             StepKind::PruneChannels(_) => "prune-channels",
+            StepKind::EvolveChannels(_) => "evolve-channels",
         }
     }
 

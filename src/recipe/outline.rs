@@ -5,7 +5,7 @@
 //! whether it is shows when the recipe runs.
 
 use super::validate::misfits;
-use super::{Given, Network, PruneChannelsStep, PruneWeightsStep, StepKind, Student};
+use super::{EvolveChannelsStep, Given, Network, PruneChannelsStep, PruneWeightsStep, StepKind, Student};
 use crate::error::{Classify, Violation};
 use crate::graph::{Graph, Op, ParamId, cost, glob, preset};
 use crate::passes::fold::Fold;
@@ -108,6 +108,7 @@ impl<'a> Outline<'a> {
             }
             StepKind::Rewind => self.rewind(path),
             StepKind::PruneChannels(step) => self.prune_channels(step, path),
+            StepKind::EvolveChannels(step) => self.evolve_channels(step, path),
         }
     }
 
@@ -137,9 +138,22 @@ impl<'a> Outline<'a> {
         self.cut = true;
     }
 
+    fn evolve_channels(&mut self, step: &EvolveChannelsStep, path: &str) {
+        if step.importance.needs_data() || step.repair.is_some() {
+            self.check_memory(step.measure.batch_size, path);
+        }
+        if self.possible.is_empty()
+            && let Err(error) = step.check(&self.graph)
+        {
+            self.blame(&error, path);
+        }
+        self.cut = true;
+    }
+
     fn check_quantized(&mut self, kind: &StepKind, path: &str) {
         let rounded_away = match kind {
-            StepKind::Train(_) | StepKind::Initialise(_) | StepKind::Rewind | StepKind::PruneChannels(_) => true,
+            StepKind::Train(_) | StepKind::Initialise(_) | StepKind::Rewind => true,
+            StepKind::PruneChannels(_) | StepKind::EvolveChannels(_) => true,
             StepKind::PruneWeights(prune) => prune.schedule.train().is_some(),
             _ => false,
         };

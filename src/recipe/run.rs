@@ -18,8 +18,9 @@ use std::time::Instant;
 use bytes::Bytes;
 use serde::{Deserialize, Serialize};
 
-use super::checkpoint::{Keep, Keeper, Saved, Standing};
+use super::checkpoint::{AtWork, Keep, Keeper, Saved, Standing};
 use super::error::RecipeError;
+use super::evolve;
 use super::files::{self, Staged};
 use super::measure::{self, Candidate};
 use super::unroll::Unrolled;
@@ -31,7 +32,7 @@ use crate::format::{native, onnx};
 use crate::graph::{Graph, cost, init, preset};
 use crate::passes;
 use crate::report::{Comparison, EmittedFile, Machine, Report, Snapshot, TrainDetail};
-use crate::train::{TrainState, metrics};
+use crate::train::metrics;
 
 /// The emitted model's file name.
 pub const MODEL_FILE: &str = "model.safetensors";
@@ -84,7 +85,7 @@ pub const SOFTMAX: &str = "The network ends in a softmax. Losses are taken of it
                            larger than they would be; accuracies are as they should. Export it without the softmax to train it.";
 
 /// Runs `recipe` on what is given; writes [`MODEL_FILE`], [`ONNX_FILE`] and [`REPORT_FILE`] into the folder `out`, which is
-/// made when there is something to write. All are there whole, or not the first, or none. A run that is cancelled writes
+/// made when there is something to write, and the front of a search. All are there whole, or not the first, or none. A run that is cancelled writes
 /// [`BEST_FILE`] instead, where there is a model: that of the best epoch of the training at work, or else the model as the
 /// steps before left it.
 ///
@@ -111,8 +112,8 @@ pub(super) struct Course<'a, 'r> {
     /// The network that the steps start from, once it is there.
     pub(super) baseline: Option<Graph>,
     pub(super) keeper: Option<Keeper<'r>>,
-    /// The state of the training that the next training goes on from.
-    pub(super) resume: Option<TrainState>,
+    /// What the step goes on from that was at work when an earlier run ended.
+    pub(super) resume: Option<AtWork>,
     /// What is left of a run that is cancelled.
     pub(super) best: Option<Graph>,
     transforms: Vec<Transform>,
@@ -137,8 +138,8 @@ impl<'a, 'r> Course<'a, 'r> {
 
     fn follow(&mut self, out: &Path) -> Result<Report, RecipeError> {
         let saved = self.keeper.as_ref().and_then(|keeper| keeper.resume(self.given));
-        let Saved { standing, train, warnings } = saved.unwrap_or_default();
-        self.resume = train;
+        let Saved { standing, work, warnings } = saved.unwrap_or_default();
+        self.resume = work;
         let mut at = match standing {
             Some(at) => {
                 self.warnings = warnings;
@@ -171,7 +172,7 @@ impl<'a, 'r> Course<'a, 'r> {
             self.warnings.push(text.to_string());
         }
         let first = self.snapshot(&graph).inspect_err(|_| self.best = Some(graph.clone()))?;
-        Ok(Standing { baseline, start, first, graph, trained: true, mark: None, steps: Vec::new() })
+        Ok(Standing { baseline, start, first, graph, trained: true, mark: None, evolved: None, steps: Vec::new() })
     }
 
     fn follow_steps(&mut self, at: &mut Standing) -> Result<(), RecipeError> {
@@ -212,15 +213,21 @@ impl<'a, 'r> Course<'a, 'r> {
         let (result, file, staged) = self.emit(&at.graph, &model, out)?;
         let other = self.emit_onnx(&result.graph, &onnx)?;
         let (other_file, other) = other.unzip();
-        let emitted = [Some(file), other_file].into_iter().flatten().collect();
+        let (front_files, front): (Vec<EmittedFile>, Vec<Staged>) = match &at.evolved {
+            Some(evolved) => self.emit_front(evolved, out)?.into_iter().unzip(),
+            None => Default::default(),
+        };
+        let emitted = [Some(file), other_file].into_iter().flatten().chain(front_files).collect();
         let measured = self.measure(at, result, emitted)?;
         let json = serde_json::to_vec_pretty(&measured).expect("a report is plain numbers and strings");
         files::remove(&model).map_err(|source| RecipeError::io(&model, source))?;
         files::remove(&onnx).map_err(|source| RecipeError::io(&onnx, source))?;
+        evolve::remove(out)?;
         files::replace(&report, &json).map_err(|source| RecipeError::io(&report, source))?;
         if let Some(other) = other {
             other.publish().map_err(|source| RecipeError::io(&onnx, source))?;
         }
+        front.into_iter().try_for_each(Staged::publish).map_err(|source| RecipeError::io(out, source))?;
         staged.publish().map_err(|source| RecipeError::io(&model, source))?;
         Ok(measured)
     }
@@ -335,10 +342,17 @@ impl<'a, 'r> Course<'a, 'r> {
     }
 
     /// What the model was trained on: its transforms, and its labels where they are not the data set's own.
-    fn metadata(&self) -> BTreeMap<String, String> {
+    pub(super) fn metadata(&self) -> BTreeMap<String, String> {
         let transforms = (transform::METADATA_KEY.to_string(), transform::to_json(&self.transforms));
         let labels = labels::to_json(&self.recipe.data).map(|json| (labels::METADATA_KEY.to_string(), json));
         [transforms].into_iter().chain(labels).collect()
+    }
+
+    /// A place from which the step at work may go on later.
+    pub(super) fn pause(&mut self, work: &dyn Fn() -> AtWork) {
+        if let Some(keeper) = &mut self.keeper {
+            keeper.pause(Some(work));
+        }
     }
 
     pub(super) fn report(&mut self, phase: &str, done: u64, total: u64) {

@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 
 use super::channels::largest_difference;
-use super::checkpoint::{Mark, Standing};
+use super::checkpoint::{AtWork, Mark, Standing};
 use super::error::RecipeError;
 use super::run::{Course, Progress};
 use super::{Cubic, InsertBatchNormStep, Network, PruneSchedule, PruneWeightsStep, StepKind, Student};
@@ -62,6 +62,13 @@ impl Course<'_, '_> {
                 self.pass(graph, &Rewind { to })?;
             }
             StepKind::PruneChannels(step) => effect.channels = Some(self.prune_channels(graph, step)?),
+            StepKind::EvolveChannels(step) => {
+                let (detail, evolved) = self.evolve_channels(graph, step)?;
+                // The names of its files are taken from those of an earlier one.
+                let earlier = at.steps.iter_mut().filter_map(|step| step.evolution.as_mut());
+                earlier.flat_map(|detail| &mut detail.front).for_each(|member| member.file.clear());
+                (at.evolved, effect.evolution) = (Some(evolved), Some(detail));
+            }
             StepKind::Student(Student { network, init }) => {
                 *graph = self.network(network);
                 self.widen(graph)?;
@@ -186,7 +193,7 @@ impl Course<'_, '_> {
         let keeper = &mut self.keeper;
         let mut keep = |state: &dyn Fn() -> TrainState| {
             if let Some(keeper) = keeper {
-                keeper.pause(Some(state));
+                keeper.pause(Some(&|| AtWork::Train(state())));
             }
         };
         let mut cx = TrainContext {
@@ -206,7 +213,10 @@ impl Course<'_, '_> {
                 });
             },
             keep: Some(&mut keep),
-            resume: self.resume.take(),
+            resume: match self.resume.take() {
+                Some(AtWork::Train(state)) => Some(state),
+                _ => None,
+            },
             best: None,
         };
         let trained = train::fit(graph, config, pruning, objective.as_mut(), &mut cx);

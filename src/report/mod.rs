@@ -136,6 +136,9 @@ pub struct StepEffect {
     /// Of a pruning of channels.
     #[serde(skip_serializing_if = "Option::is_none", default)]
     pub channels: Option<ChannelsDetail>,
+    /// Of a search by evolution.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub evolution: Option<EvolutionDetail>,
     /// Of a step that changes nodes and not the function: what it changed.
     #[serde(skip_serializing_if = "Option::is_none", default)]
     pub rewrite: Option<Rewrite>,
@@ -204,6 +207,54 @@ pub struct GroupCut {
     pub after: u64,
     /// Why none may go; empty otherwise.
     pub kept_because: String,
+}
+
+/// What a search by evolution found.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, Default)]
+pub struct EvolutionDetail {
+    /// Every group of channels that some layer writes, in the order of the layers, and what the chosen network keeps.
+    pub groups: Vec<GroupCut>,
+    /// The importance by which channels were ranked.
+    pub importance: String,
+    /// What was done to what stays: `none`, `compensate`, `reconstruct`.
+    pub repair: String,
+    /// Layers that could not be fitted anew, and why.
+    pub unrepaired: Vec<String>,
+    /// What was to be small beside the error: `macs` or `params`.
+    pub cost: String,
+    /// The split whose samples networks were measured on: `selection` or `validation`.
+    pub split: String,
+    /// How many of them.
+    pub samples: u64,
+    /// Accuracy on these samples of the network before.
+    pub accuracy: f64,
+    /// Generations that were bred.
+    pub generations: u32,
+    /// Networks that were tried.
+    pub evaluations: u64,
+    /// The front, the cheapest first.
+    pub front: Vec<FrontMember>,
+}
+
+/// A network that no other one beats in both accuracy and cost.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, Default)]
+pub struct FrontMember {
+    /// The name of its file; empty where a later search has taken the names.
+    pub file: String,
+    /// The file's size.
+    pub bytes: u64,
+    /// Accuracy on the samples of the search, before any training.
+    pub accuracy: f64,
+    /// Mean cross entropy on them, in nats.
+    pub loss: f64,
+    /// Parameters.
+    pub params: u64,
+    /// Multiply-accumulate operations for one sample.
+    pub macs: u64,
+    /// How many channels stay, group by group.
+    pub keep: Vec<u64>,
+    /// Whether it is the one that went on as the network.
+    pub chosen: bool,
 }
 
 /// What a step did that changes nodes and not the function.

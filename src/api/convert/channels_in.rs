@@ -29,28 +29,40 @@ pub(super) fn prune_channels(pb: v1::PruneChannels, at: &Path, checks: &mut Chec
             Amount::Ratio(0.0)
         }
     };
-    let whole = |checks: &mut Checks, field: &str, value: Option<u32>, usual: u32| {
-        checks.whole(&at.field(field), value.unwrap_or(usual), 1, MAX_CHANNELS)
-    };
     PruneChannelsStep {
         amount,
         importance: importance(pb.importance, at, checks),
-        limits: Limits {
-            layers: patterns(pb.layers, &at.field("layers"), checks),
-            ignored: patterns(pb.ignored, &at.field("ignored"), checks),
-            round_to: whole(checks, "round_to", pb.round_to, 8) as usize,
-            min_keep: whole(checks, "min_keep", pb.min_keep, 1) as usize,
-            max_ratio: checks.number(&at.field("max_ratio"), pb.max_ratio.unwrap_or(0.9), &BETWEEN),
-        },
-        measure: Batches {
-            batches: batches(pb.batches, at, checks),
-            batch_size: whole(checks, "batch_size", pb.batch_size, 64),
-        },
+        limits: limits((pb.layers, pb.ignored), (pb.round_to, pb.min_keep, pb.max_ratio), at, checks),
+        measure: measure(pb.batches, pb.batch_size, at, checks),
         repair: repair(pb.repair, at, checks),
     }
 }
 
-fn importance(pb: i32, at: &Path, checks: &mut Checks) -> Importance {
+/// The layers that may be cut and those that are left alone; `round_to`, `min_keep` and `max_ratio`.
+pub(super) fn limits(
+    (layers, ignored): (Vec<String>, Vec<String>),
+    (round_to, min_keep, max_ratio): (Option<u32>, Option<u32>, Option<f64>),
+    at: &Path,
+    checks: &mut Checks,
+) -> Limits {
+    Limits {
+        layers: patterns(layers, &at.field("layers"), checks),
+        ignored: patterns(ignored, &at.field("ignored"), checks),
+        round_to: checks.whole(&at.field("round_to"), round_to.unwrap_or(8), 1, MAX_CHANNELS) as usize,
+        min_keep: checks.whole(&at.field("min_keep"), min_keep.unwrap_or(1), 1, MAX_CHANNELS) as usize,
+        max_ratio: checks.number(&at.field("max_ratio"), max_ratio.unwrap_or(0.9), &BETWEEN),
+    }
+}
+
+/// On how many training samples to measure.
+pub(super) fn measure(batches: Option<u32>, batch_size: Option<u32>, at: &Path, checks: &mut Checks) -> Batches {
+    Batches {
+        batches: self::batches(batches, at, checks),
+        batch_size: checks.whole(&at.field("batch_size"), batch_size.unwrap_or(64), 1, 65_536),
+    }
+}
+
+pub(super) fn importance(pb: i32, at: &Path, checks: &mut Checks) -> Importance {
     use v1::prune_channels::Importance as Pb;
     match Pb::try_from(pb) {
         Ok(Pb::Unspecified | Pb::Taylor) => Importance::Taylor,
@@ -69,7 +81,7 @@ fn importance(pb: i32, at: &Path, checks: &mut Checks) -> Importance {
     }
 }
 
-fn repair(pb: i32, at: &Path, checks: &mut Checks) -> Option<Repair> {
+pub(super) fn repair(pb: i32, at: &Path, checks: &mut Checks) -> Option<Repair> {
     use v1::prune_channels::Repair as Pb;
     match Pb::try_from(pb) {
         Ok(Pb::Unspecified | Pb::Reconstruct) => Some(Repair::Reconstruct),

@@ -30,7 +30,7 @@ pub(super) fn prune_channels(step: &PruneChannelsStep) -> v1::PruneChannels {
     }
 }
 
-fn importance(importance: Importance) -> v1::prune_channels::Importance {
+pub(super) fn importance(importance: Importance) -> v1::prune_channels::Importance {
     use v1::prune_channels::Importance as Pb;
     match importance {
         Importance::L1 => Pb::L1,
@@ -45,7 +45,7 @@ fn importance(importance: Importance) -> v1::prune_channels::Importance {
     }
 }
 
-fn repair(repair: Option<Repair>) -> v1::prune_channels::Repair {
+pub(super) fn repair(repair: Option<Repair>) -> v1::prune_channels::Repair {
     use v1::prune_channels::Repair as Pb;
     match repair {
         None => Pb::None,

@@ -3,6 +3,7 @@
 use prost_types::Duration;
 
 use super::catalogue::timestamp;
+use super::evolve_out::evolution;
 use crate::api::names::{Collection, artifact_name};
 use crate::api::{json, status, v1};
 use crate::jobs::job::{Job, JobKey, JobResult};
@@ -147,6 +148,7 @@ fn step(step: StepEffect) -> v1::StepEffect {
             .collect(),
         low_rank: step.low_rank.into_iter().map(layer_rank).collect(),
         channels: step.channels.map(channels),
+        evolution: step.evolution.map(evolution),
         rewrite: step.rewrite.map(|Rewrite { added, removed, output_difference }| v1::Rewrite {
             added,
             removed,

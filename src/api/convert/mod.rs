@@ -9,6 +9,8 @@ mod channels_in;
 mod channels_out;
 mod data_in;
 mod data_out;
+mod evolve_in;
+mod evolve_out;
 pub mod job;
 mod prune_in;
 mod prune_out;

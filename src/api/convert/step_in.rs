@@ -1,6 +1,7 @@
 //! `niwaki.v1.Step` to what it means. The bounds and defaults are those of the comments in `recipe.proto`.
 
 use super::channels_in::prune_channels;
+use super::evolve_in::evolve_channels;
 use super::prune_in::prune;
 use super::train_in::train;
 use super::{BETWEEN, Checks, FACTOR, MAX_NAME, POSITIVE, Path, SHARE, patterns};
@@ -16,7 +17,7 @@ use crate::train::calibrate::Batches;
 
 /// What a step can be, as its fields are called.
 const KINDS: &str = "evaluate, prune_weights, train, quantize, low_rank, insert_batch_norm, insert_dropout, fold, \
-                     recalibrate_batch_norm, initialise, student, repeat, mark, rewind, prune_channels";
+                     recalibrate_batch_norm, initialise, student, repeat, mark, rewind, prune_channels, evolve_channels";
 /// Samples a batch that statistics are measured on, where nothing is said.
 const BATCH_SIZE: u32 = 128;
 
@@ -50,6 +51,9 @@ pub(super) fn step(pb: v1::Step, at: &Path, checks: &mut Checks) -> Option<Step>
         Some(Kind::Rewind(v1::Rewind {})) => StepKind::Rewind,
         Some(Kind::PruneChannels(pb)) => {
             StepKind::PruneChannels(prune_channels(pb, &at.field("prune_channels"), checks))
+        }
+        Some(Kind::EvolveChannels(pb)) => {
+            StepKind::EvolveChannels(evolve_channels(pb, &at.field("evolve_channels"), checks))
         }
     };
     Some(Step { name, kind })

@@ -1,6 +1,7 @@
 //! A step to `niwaki.v1.Step`.
 
 use super::channels_out::prune_channels;
+use super::evolve_out::evolve_channels;
 use super::prune_out::prune;
 use super::train_out::train;
 use crate::api::v1;
@@ -44,6 +45,7 @@ pub(super) fn step(step: &Step) -> v1::Step {
         StepKind::Mark => Kind::Mark(v1::Mark {}),
         StepKind::Rewind => Kind::Rewind(v1::Rewind {}),
         StepKind::PruneChannels(step) => Kind::PruneChannels(prune_channels(step)),
+        StepKind::EvolveChannels(step) => Kind::EvolveChannels(evolve_channels(step)),
     };
     v1::Step { name: step.name.clone(), kind: Some(kind) }
 }

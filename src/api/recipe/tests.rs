@@ -13,10 +13,11 @@ use super::*;
 use crate::api::DESCRIPTORS;
 use crate::data::DataSpec;
 use crate::passes::prune::Scope;
-use crate::recipe::StepKind;
+use crate::passes::prune::channels::plan::Metric;
+use crate::recipe::{Choose, StepKind};
 
-/// As many variants as make every choice of every `oneof` come up: inside of each of the 14 kinds of step there are more.
-const VARIANTS: usize = 14 * 24;
+/// As many variants as make every choice of every `oneof` come up: inside of each of the 16 kinds of step there are more.
+const VARIANTS: usize = 16 * 24;
 /// Elements of a list: each is another variant.
 const ELEMENTS: usize = 12;
 
@@ -110,6 +111,7 @@ fn value(field: &FieldDescriptor, variant: usize, seen: &mut BTreeSet<String>) -
         FieldKind::Bool => Value::Bool(true),
         FieldKind::String => Value::String(format!("some {}", field.name())),
         FieldKind::Uint32 if field.name() == "version" => Value::U32(1),
+        FieldKind::Uint32 if field.name() == "population" => Value::U32(5),
         FieldKind::Uint32 => Value::U32(3),
         FieldKind::Uint64 if field.full_name() == "niwaki.v1.Train.steps" => Value::U64(3),
         FieldKind::Uint64 => Value::U64(u64::MAX),
@@ -271,6 +273,27 @@ fn every_bad_field_of_a_pruning_is_named_by_its_path() {
     assert_eq!(scope(r#"{"sparsity": 0.5, "wanda": {}}"#), Scope::Output);
     assert_eq!(scope(r#"{"sparsity": 0.5, "wanda": {}, "scope": "SCOPE_LAYER"}"#), Scope::Layer);
     assert_eq!(scope(r#"{"sparsity": 0.5}"#), Scope::Global);
+}
+
+#[test]
+fn every_bad_field_of_a_search_is_named_by_its_path() {
+    let of = |search: &str| refused(&format!(r#"{{"version": 1, "steps": [{{"evolve_channels": {search}}}]}}"#));
+    let at = |fields: &[&str]| fields.iter().map(|f| format!("steps[0].evolve_channels.{f}")).collect::<Vec<_>>();
+    assert_eq!(
+        of(r#"{"population": 3, "generations": 0, "samples": 0}"#),
+        at(&["population", "generations", "samples"])
+    );
+    assert_eq!(of(r#"{"population": 1001, "generations": 1001}"#), at(&["population", "generations"]));
+    assert_eq!(of(r#"{"mac_ratio": 1, "max_drop": 1}"#), at(&["mac_ratio", "max_drop"]));
+    assert_eq!(of(r#"{"param_ratio": 0, "max_drop": -0.1}"#), at(&["param_ratio", "max_drop"]));
+    let rest = r#"{"cost": 7, "importance": 99, "layers": [""], "ignored": [""], "round_to": 0, "min_keep": 0,
+                   "max_ratio": 1, "batches": 0, "batch_size": 0, "repair": 9}"#;
+    let fields = ["cost", "importance", "layers[0]", "ignored[0]", "round_to", "min_keep", "max_ratio", "batches"];
+    assert_eq!(of(rest), at(&[&fields[..], &["batch_size", "repair"]].concat()));
+    let recipe = from_json(r#"{"version": 1, "steps": [{"evolve_channels": {}}]}"#).unwrap();
+    let StepKind::EvolveChannels(step) = &recipe.steps[0].kind else { panic!("no search") };
+    assert_eq!((step.population, step.generations, step.samples), (24, 12, 2048));
+    assert_eq!((step.cost, step.budget, step.choose), (Metric::Macs, None, Choose::MaxDrop(0.01)));
 }
 
 #[test]

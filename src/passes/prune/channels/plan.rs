@@ -73,7 +73,7 @@ impl Metric {
     }
 
     /// How much there is of it when so many of each group's channels are left.
-    fn count(self, graph: &Graph, dims: &Dims, choices: &[Vec<usize>], counts: &[usize]) -> f64 {
+    pub(crate) fn count(self, graph: &Graph, dims: &Dims, choices: &[Vec<usize>], counts: &[usize]) -> f64 {
         match self {
             Metric::Macs => dims.cost(graph, counts).macs as f64,
             Metric::Params => dims.cost(graph, counts).params as f64,

@@ -145,10 +145,13 @@ fn by_activation(
         let values = graph.param(weight).data.to_f32().map_err(PassError::from)?;
         let kernel: usize = shape[2..].iter().product();
         let energy = |at: usize| sums[&input][at / kernel % shape[1]] * f64::from(values[at]).powi(2);
-        let active =
-            |at: usize| sums[&input][at / kernel % shape[1]] * shape[1] as f64 / (samples * values.len() as f64);
+        let active = |at: usize| sums[&input][at / kernel % shape[1]] / samples;
         let scores = match by {
-            Importance::Apoz => slice_sums(graph, dims, group, (weight, 1), active),
+            Importance::Apoz => {
+                let counts = slice_sums(graph, dims, group, (weight, 1), |_| 1.0);
+                let shares = slice_sums(graph, dims, group, (weight, 1), active);
+                shares.into_iter().zip(counts).map(|(sum, count)| sum / count).collect()
+            }
             _ => relative(slice_sums(graph, dims, group, (weight, 1), energy)),
         };
         found[place].push(scores);

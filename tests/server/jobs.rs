@@ -12,7 +12,7 @@ const PRUNE: &str = r#"{"version": 1, "name": "prune", "seed": 3, "data": {"tran
 /// As many epochs as are allowed: it does not end by itself while a test runs.
 const LONG: &str = r#"{"version": 1, "steps": [{"train": {"epochs": 10000, "batch_size": 1}}]}"#;
 
-async fn download(server: &Server, artifact: &str, offset: u64, limit: u64) -> Result<Vec<u8>, Status> {
+pub(super) async fn download(server: &Server, artifact: &str, offset: u64, limit: u64) -> Result<Vec<u8>, Status> {
     let request = v1::DownloadArtifactRequest { name: artifact.into(), read_offset: offset, read_limit: limit };
     let mut stream = server.artifacts().download_artifact(request).await?.into_inner();
     let mut bytes = Vec::new();

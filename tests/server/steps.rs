@@ -90,6 +90,30 @@ async fn every_kind_of_step_runs_as_a_job_and_tells_its_effect() {
     server.stop().await;
 }
 
+#[tokio::test(flavor = "multi_thread")]
+async fn the_front_of_a_search_is_told_and_can_be_downloaded() {
+    let data = tempfile::tempdir().unwrap();
+    let server = Server::start(data.path(), 1).await;
+    let (_, dataset) = server.inputs().await;
+    let search = r#"[{"evolve_channels": {"cost": "COST_PARAMS", "population": 4, "generations": 2, "round_to": 2,
+                                          "batches": 2, "knee": {}}}]"#;
+    let ended = run_steps(&server, &dataset, &[], search).await;
+    assert_eq!(ended.state(), State::Succeeded, "{:?}", ended.error);
+    let result = ended.result.unwrap();
+    let found = result.steps[0].evolution.as_ref().unwrap();
+    assert_eq!((found.generations, found.evaluations, found.split.as_str()), (2, 8, "validation"));
+    assert_eq!(found.front.iter().filter(|member| member.chosen).count(), 1);
+    for member in &found.front {
+        assert_eq!(member.keep.len(), found.groups.len());
+        let artifact = result.artifacts.iter().find(|artifact| artifact.file_name == member.file).unwrap();
+        let bytes = jobs::download(&server, &artifact.name, 0, 0).await.unwrap();
+        assert_eq!(bytes.len() as u64, member.bytes);
+        let graph = niwaki::format::open_model(bytes.into(), None).unwrap().graph;
+        assert_eq!(niwaki::graph::cost::of_graph(&graph).params, member.params);
+    }
+    server.stop().await;
+}
+
 #[tokio::test]
 async fn a_request_that_only_asks_checks_everything_and_creates_nothing() {
     let data = tempfile::tempdir().unwrap();

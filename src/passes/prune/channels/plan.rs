@@ -326,7 +326,7 @@ mod tests {
         let budget = Amount::Budget(Budget { metric: Metric::Macs, share: 0.1 });
         assert_eq!(
             error(budget, &tight),
-            "`mac_ratio` 0.1 cannot be met: 0.3497 of the multiply-accumulate operations is the least that can be had with \
+            "`mac_ratio` 0.1 cannot be met: 0.3854 of the multiply-accumulate operations is the least that can be had with \
              max_ratio 0.5, round_to 1, min_keep 1"
         );
     }

@@ -35,7 +35,7 @@ use crate::format::native;
 use crate::graph::dims::{Cut, Dims};
 use crate::graph::{Graph, cost};
 use crate::passes::prune::channels::PruneChannels;
-use crate::passes::prune::channels::importance::Importance;
+use crate::passes::prune::channels::importance::{ChannelScores, Importance};
 use crate::passes::prune::channels::plan::{self, Amount, Budget, Limits, Metric};
 use crate::passes::prune::channels::repair::{CutAndRepair, Repair};
 use crate::passes::prune::reconstruct::Gram;
@@ -121,33 +121,7 @@ impl Course<'_, '_> {
         let (split, held_out) = self.held_out(step.samples);
         let dense = self.measured(&before, &held_out)?;
 
-        let failed = |number: u32, source: SearchError| RecipeError::Search { step: number, source };
-        let space = genes.space().map_err(|source| failed(self.step, source))?;
-        let settings = Settings { space, population: step.population, objectives: 2, seed: self.seed("evolve") };
-        let mut search = match self.resume.take() {
-            Some(AtWork::Search(search)) if *search.settings() == settings => search,
-            _ => {
-                let initial = genes.greedy(&scores, step).map_err(|source| self.failed(source))?;
-                Nsga2::new(settings, initial).map_err(|source| failed(self.step, source))?
-            }
-        };
-        loop {
-            self.report("evolve-channels", search.generation().into(), step.generations.into());
-            self.pause(&|| AtWork::Search(search.clone()));
-            if search.generation() >= step.generations {
-                break;
-            }
-            let asked =
-                search.ask(&|genome| genes.shrink(genome)).map_err(|source| failed(self.step, source))?.to_vec();
-            if asked.is_empty() {
-                break;
-            }
-            let cuts: Vec<Cut> = asked.iter().map(|genome| plan::keep_best(&scores, &genes.counts(genome))).collect();
-            let errors = self.errors(&cutter, &cuts, &held_out, step)?;
-            let told = asked.iter().zip(errors).map(|(genome, error)| vec![error, genes.cost(step.cost, genome)]);
-            search.tell(told.collect()).map_err(|source| failed(self.step, source))?;
-        }
-
+        let search = self.evolve(&genes, &scores, &cutter, &held_out, step)?;
         let front = choose::front(&search).ok_or(RecipeError::NotFinite { step: self.step })?;
         let chosen = step.choose.of(&front, error_of(&dense), held_out.len());
         let (front, chosen) = choose::thinned(front, chosen);
@@ -176,6 +150,43 @@ impl Course<'_, '_> {
             front: members,
         };
         Ok((detail, Evolved { step: self.step, graph: before, cuts }))
+    }
+
+    /// Lets generations follow each other, on from where an earlier run was.
+    fn evolve(
+        &mut self,
+        genes: &Genes<'_>,
+        scores: &ChannelScores,
+        cutter: &Cutter<'_>,
+        held_out: &Subset,
+        step: &EvolveChannelsStep,
+    ) -> Result<Nsga2, RecipeError> {
+        let number = self.step;
+        let failed = |source: SearchError| RecipeError::Search { step: number, source };
+        let space = genes.space().map_err(failed)?;
+        let settings = Settings { space, population: step.population, objectives: 2, seed: self.seed("evolve") };
+        let mut search = match self.resume.take() {
+            Some(AtWork::Search(search)) if *search.settings() == settings => search,
+            _ => {
+                let initial = genes.greedy(scores, step).map_err(|source| self.failed(source))?;
+                Nsga2::new(settings, initial).map_err(failed)?
+            }
+        };
+        loop {
+            self.report("evolve-channels", search.generation().into(), step.generations.into());
+            self.pause(&|| AtWork::Search(search.clone()));
+            if search.generation() >= step.generations {
+                return Ok(search);
+            }
+            let asked = search.ask(&|genome| genes.shrink(genome)).map_err(failed)?.to_vec();
+            if asked.is_empty() {
+                return Ok(search);
+            }
+            let cuts: Vec<Cut> = asked.iter().map(|genome| plan::keep_best(scores, &genes.counts(genome))).collect();
+            let errors = self.errors(cutter, &cuts, held_out, step)?;
+            let told = asked.iter().zip(errors).map(|(genome, error)| vec![error, genes.cost(step.cost, genome)]);
+            search.tell(told.collect()).map_err(failed)?;
+        }
     }
 
     /// What cuts and repairs, and which layers cannot be repaired.
@@ -267,9 +278,12 @@ impl Course<'_, '_> {
     }
 }
 
-/// How many samples are wrong, and a fraction for the loss. What is no number counts as what could not be measured.
+/// How many samples are wrong, and a fraction for the loss; no number where the loss is none.
 fn error_of(found: &Evaluation) -> f64 {
     let wrong = found.correct.iter().filter(|correct| !**correct).count() as f64;
-    // So large a loss would round to a whole sample.
-    wrong + (found.loss / (1.0 + found.loss)).min(0.999)
+    match found.loss.is_finite() {
+        // So large a loss would round to a whole sample.
+        true => wrong + (found.loss / (1.0 + found.loss)).min(0.999),
+        false => f64::NAN,
+    }
 }

@@ -229,6 +229,13 @@ fn a_cancelled_search_ends_between_two_networks() {
     assert_eq!(generations, [(0, 3), (1, 3)]);
 }
 
+#[test]
+fn a_loss_counts_less_than_a_sample_and_one_that_is_no_number_is_none() {
+    let error = |loss| error_of(&Evaluation { correct: vec![true, false, false], accuracy: 1.0 / 3.0, loss });
+    assert_eq!([error(0.0), error(1.0), error(1e300)], [2.0, 2.5, 2.999]);
+    assert!(error(f64::NAN).is_nan() && error(f64::INFINITY).is_nan());
+}
+
 proptest! {
     #[test]
     fn a_genome_is_shrunk_into_the_budget_and_no_further(seed: u64, share in 0.15f64..0.9, by_macs: bool) {

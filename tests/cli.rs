@@ -252,7 +252,7 @@ fn analyze_tells_what_each_group_can_do_without_and_what_a_plan_makes_of_it() {
     fs::write(scratch.path("plan.json"), plan).unwrap();
     let found = scratch.json(&["analyze", "model.safetensors", "--data", "data", "--recipe", "plan.json"]);
     assert_eq!(found["groups"][0]["name"], "fc1");
-    assert_eq!(found["plan"]["groups"][0]["after"], "6");
+    assert_eq!(found["plan"]["groups"][0]["after"], 6);
     assert!(found["plan"]["figures"]["accuracy"].is_number());
     let output = scratch.niwaki(&["analyze", "model.safetensors", "--ratios", "0.5"]);
     let text = text(&output.stdout);

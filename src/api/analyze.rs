@@ -82,12 +82,10 @@ fn question(request: &v1::AnalyzeModelRequest) -> Result<Question, RequestError>
 
 /// Where a bad field stands in the request.
 fn in_request(part: &Part, field: &str) -> String {
-    let of_plan = ["layers", "ignored", "importance", "mac_ratio", "param_ratio", "global_ratio"];
     match part {
         Part::Model | Part::Extra(_) => "name".into(),
         Part::Data => "dataset".into(),
         Part::Recipe if field == "data" || field == "model" => "dataset".into(),
-        Part::Recipe if of_plan.contains(&field) => format!("recipe.prune_channels.{field}"),
         Part::Recipe if field.is_empty() => "recipe".into(),
         Part::Recipe => field.into(),
     }

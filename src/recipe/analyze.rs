@@ -6,7 +6,7 @@ use std::collections::BTreeMap;
 use super::channels::{PruneChannelsStep, groups};
 use super::{Recipe, RecipeError, StepKind, misfits};
 use crate::data::{self, Splits, Subset};
-use crate::error::Violation;
+use crate::error::{Classify, Kind, Violation};
 use crate::exec::{Session, lanes};
 use crate::format::native;
 use crate::graph::dims::{Cut, Dims};
@@ -17,7 +17,7 @@ use crate::passes::prune::channels::plan;
 use crate::passes::{self, PassError};
 use crate::report::{Analysis, Figures, GroupSensitivity, Plan, Point};
 use crate::train::calibrate::Batches;
-use crate::train::{importance, metrics};
+use crate::train::{TrainError, importance, metrics};
 
 /// The shares that each group loses where nothing is said.
 pub const RATIOS: [f64; 4] = [0.125, 0.25, 0.5, 0.75];
@@ -115,7 +115,10 @@ impl Look<'_> {
 
     /// Without samples, weights must do.
     fn scores(&self, by: Importance, measure: Batches, seed: u64) -> Result<ChannelScores, RecipeError> {
-        let failed = |source| RecipeError::of_training(0, source);
+        let failed = |source| match source {
+            TrainError::Pass(source) => of_pass(source),
+            other => RecipeError::of_training(0, other),
+        };
         match &self.splits {
             Some(splits) => {
                 let cancelled = || (self.cancelled)();
@@ -198,6 +201,11 @@ impl Look<'_> {
     }
 }
 
+/// What a plan says is about the plan: nothing has been done yet that could have gone wrong.
 fn of_pass(source: PassError) -> RecipeError {
-    RecipeError::Pass { step: 0, source }
+    if source.kind() != Kind::InvalidArgument {
+        return RecipeError::Pass { step: 0, source };
+    }
+    let field = source.field().map_or("recipe.prune_channels".into(), |field| format!("recipe.prune_channels.{field}"));
+    RecipeError::Invalid { violations: vec![Violation::new(field, source.to_string())] }
 }

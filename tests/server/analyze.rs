@@ -12,7 +12,7 @@ fn request(model: &str, dataset: &str, steps: &str) -> v1::AnalyzeModelRequest {
         dataset: dataset.into(),
         recipe: Some(niwaki::api::json::from_str("Recipe", &recipe).unwrap()),
         ratios: vec![0.5, 0.25],
-        samples: 20,
+        samples: 10,
     }
 }
 
@@ -41,7 +41,7 @@ async fn a_plan_is_told_before_anything_is_trained_and_is_what_a_job_then_does()
     let found = server.models().analyze_model(request(&model, &dataset, steps)).await.unwrap().into_inner();
     let whole = found.whole.unwrap();
     assert!(whole.accuracy.is_some() && whole.bytes > 0);
-    assert_eq!(found.samples, 20);
+    assert_eq!(found.samples, 10);
     let cuttable: Vec<_> = found.groups.iter().filter(|group| group.kept_because.is_empty()).collect();
     assert!(!cuttable.is_empty());
     for group in &cuttable {

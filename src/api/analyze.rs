@@ -75,7 +75,7 @@ fn question(request: &v1::AnalyzeModelRequest) -> Result<Question, RequestError>
         }
     };
     let samples = if request.samples == 0 { SAMPLES } else { request.samples as usize };
-    let recipe = recipe.as_ref().map(|recipe| files::to_json(recipe));
+    let recipe = recipe.as_ref().map(files::to_json);
     let question = Question { recipe, ratios: request.ratios.clone(), samples };
     checks.finish(question).map_err(|violations| RequestError::Invalid { violations })
 }

@@ -390,17 +390,9 @@ impl Op {
 
     /// Whether it multiplies by a weight: what people call a layer. Normalisations only scale.
     pub fn is_layer(&self) -> bool {
-        match self {
-            Op::Linear
-            | Op::Embedding
-            | Op::Conv2d(_)
-            | Op::Conv1d(_)
-            | Op::ConvTranspose2d(_)
-            | Op::ConvTranspose1d(_)
-            | Op::Lstm(_)
-            | Op::Gru(_) => true,
-            _ => false,
-        }
+        use Op::{Conv1d, Conv2d, ConvTranspose1d, ConvTranspose2d, Embedding, Gru, Linear, Lstm};
+        let convolution = matches!(self, Conv2d(_) | Conv1d(_) | ConvTranspose2d(_) | ConvTranspose1d(_));
+        convolution || matches!(self, Linear | Embedding | Lstm(_) | Gru(_))
     }
 
     /// The places among the roles of those parameters that are measured and not learned.

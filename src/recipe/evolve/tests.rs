@@ -259,7 +259,7 @@ proptest! {
         let dims = Dims::of(&graph);
         let step = EvolveChannelsStep { budget: Some(Budget { metric, share }), population: 12, ..step() };
         let genes = Genes::new(&graph, &dims, &step).unwrap();
-        let scores = vec![(0..8).map(f64::from).collect(), (0..12).map(f64::from).collect(), vec![]];
+        let scores = [(0..8).map(f64::from).collect(), (0..12).map(f64::from).collect(), vec![]];
         let plans = genes.greedy(&scores[..dims.groups().len()].to_vec(), &step).unwrap();
         let (space, whole) = (genes.space().unwrap(), genes.cost(metric, genes.space().unwrap().high()));
         prop_assert!((2..=4).contains(&plans.len()), "{:?}", plans);

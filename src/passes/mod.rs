@@ -135,6 +135,24 @@ pub enum PassError {
         /// The limits in force.
         because: String,
     },
+    /// The limits do not let as much go as a time asks for.
+    #[error(
+        "`latency_ratio` {asked} cannot be met: {reachable:.4} of the time is the least that was measured with {because}"
+    )]
+    TimeOutOfReach {
+        /// The share asked for.
+        asked: f64,
+        /// The least share that was measured, rounded up to four places.
+        reachable: f64,
+        /// The limits in force.
+        because: String,
+    },
+    /// A network that was to be timed could not be run.
+    #[error("the time of the network cannot be measured: {problem}")]
+    Unmeasured {
+        /// What the executor says.
+        problem: String,
+    },
     /// A group without a batch normalisation has no scale.
     #[error(
         "`importance`: the channels of '{group}' have no batch normalisation whose scale could tell what they matter"
@@ -188,6 +206,7 @@ impl PassError {
             | PassError::OutOfReach { field, .. } => Some(field),
             PassError::Frozen { .. } => Some("layers"),
             PassError::BudgetOutOfReach { metric, .. } => Some(metric.field()),
+            PassError::TimeOutOfReach { .. } => Some("latency_ratio"),
             PassError::NoScale { .. } | PassError::NoReader { .. } => Some("importance"),
             PassError::NothingToCut => None,
             PassError::Moments { .. }
@@ -197,6 +216,7 @@ impl PassError {
             | PassError::Linalg { .. }
             | PassError::Graph(_)
             | PassError::Tensor(_)
+            | PassError::Unmeasured { .. }
             | PassError::Cut(_) => None,
         }
     }
@@ -212,13 +232,18 @@ impl Classify for PassError {
             | PassError::Frozen { .. }
             | PassError::NothingToCut
             | PassError::BudgetOutOfReach { .. }
+            | PassError::TimeOutOfReach { .. }
             | PassError::NoScale { .. }
             | PassError::NoReader { .. } => Kind::InvalidArgument,
             PassError::NonFinite { .. }
             | PassError::Moments { .. }
             | PassError::Scores { .. }
             | PassError::OtherParams { .. } => Kind::FailedPrecondition,
-            PassError::Linalg { .. } | PassError::Graph(_) | PassError::Tensor(_) | PassError::Cut(_) => Kind::Internal,
+            PassError::Linalg { .. }
+            | PassError::Graph(_)
+            | PassError::Tensor(_)
+            | PassError::Unmeasured { .. }
+            | PassError::Cut(_) => Kind::Internal,
         }
     }
 
@@ -227,7 +252,9 @@ impl Classify for PassError {
             PassError::NoSuchParam { .. } => "NO_SUCH_PARAMETER",
             PassError::NoSuchNode { .. } => "NO_SUCH_NODE",
             PassError::NotNormalisable { .. } => "NOT_NORMALISABLE",
-            PassError::OutOfReach { .. } | PassError::BudgetOutOfReach { .. } => "OUT_OF_REACH",
+            PassError::OutOfReach { .. } | PassError::BudgetOutOfReach { .. } | PassError::TimeOutOfReach { .. } => {
+                "OUT_OF_REACH"
+            }
             PassError::Frozen { .. } => "CANNOT_BE_CUT",
             PassError::NothingToCut => "NOTHING_TO_CUT",
             PassError::NoScale { .. } => "NO_SCALE",
@@ -236,7 +263,11 @@ impl Classify for PassError {
             PassError::Moments { .. } => "BAD_MOMENTS",
             PassError::Scores { .. } => "BAD_SCORES",
             PassError::OtherParams { .. } => "OTHER_PARAMETERS",
-            PassError::Linalg { .. } | PassError::Graph(_) | PassError::Tensor(_) | PassError::Cut(_) => "PASS_FAILED",
+            PassError::Linalg { .. }
+            | PassError::Graph(_)
+            | PassError::Tensor(_)
+            | PassError::Unmeasured { .. }
+            | PassError::Cut(_) => "PASS_FAILED",
         }
     }
 

@@ -20,12 +20,18 @@ pub(super) fn prune_channels(pb: v1::PruneChannels, at: &Path, checks: &mut Chec
     let amount = match pb.amount {
         Some(PbAmount::MacRatio(share)) => budget(Metric::Macs, "mac_ratio", share),
         Some(PbAmount::ParamRatio(share)) => budget(Metric::Params, "param_ratio", share),
+        Some(PbAmount::LatencyRatio(share)) => {
+            Amount::Latency(checks.number(&at.field("latency_ratio"), share, &BETWEEN))
+        }
         Some(PbAmount::Ratio(share)) => Amount::Ratio(checks.number(&at.field("ratio"), share, &BELOW_ONE)),
         Some(PbAmount::GlobalRatio(share)) => {
             Amount::GlobalRatio(checks.number(&at.field("global_ratio"), share, &BELOW_ONE))
         }
         None => {
-            checks.refuse(at, "says not how much goes: one of ratio, global_ratio, mac_ratio, param_ratio is needed");
+            checks.refuse(
+                at,
+                "says not how much goes: one of ratio, global_ratio, mac_ratio, param_ratio, latency_ratio is needed",
+            );
             Amount::Ratio(0.0)
         }
     };

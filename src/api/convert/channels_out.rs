@@ -11,6 +11,7 @@ pub(super) fn prune_channels(step: &PruneChannelsStep) -> v1::PruneChannels {
     let Limits { layers, ignored, round_to, min_keep, max_ratio } = &step.limits;
     let amount = match step.amount {
         Amount::Ratio(share) => PbAmount::Ratio(share),
+        Amount::Latency(share) => PbAmount::LatencyRatio(share),
         Amount::GlobalRatio(share) => PbAmount::GlobalRatio(share),
         Amount::Budget(Budget { metric: Metric::Channels, share }) => PbAmount::GlobalRatio(1.0 - share),
         Amount::Budget(Budget { metric: Metric::Macs, share }) => PbAmount::MacRatio(share),

@@ -1,6 +1,7 @@
 //! Pruning of channels, units and heads: what is cut is gone from the network, which is smaller and faster for it.
 
 pub mod importance;
+mod latency;
 #[cfg(test)]
 pub(crate) mod networks;
 pub mod plan;

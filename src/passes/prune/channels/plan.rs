@@ -7,6 +7,7 @@
 use std::fmt;
 
 use super::importance::ChannelScores;
+use super::latency::Clock;
 use crate::graph::dims::{Cut, Dims, Group};
 use crate::graph::{Graph, glob};
 use crate::passes::PassError;
@@ -20,13 +21,16 @@ pub enum Amount {
     GlobalRatio(f64),
     /// As many as bring the network to a budget.
     Budget(Budget),
+    /// As many as bring the time for one sample to this share of what it is, in `(0, 1)`, as measured on this machine: no two
+    /// plans need be the same.
+    Latency(f64),
 }
 
 impl Amount {
     /// What is counted, and the share of it that may be left; `None`: each group by itself.
     fn goal(&self) -> Option<(Metric, f64)> {
         match self {
-            Amount::Ratio(_) => None,
+            Amount::Ratio(_) | Amount::Latency(_) => None,
             Amount::GlobalRatio(ratio) => Some((Metric::Channels, 1.0 - ratio)),
             Amount::Budget(budget) => Some((budget.metric, budget.share)),
         }
@@ -189,11 +193,37 @@ pub fn plan(
             descend(scores, &choices, &cost, cost(&whole) * share)
         }
         None => {
-            let Amount::Ratio(ratio) = amount else { return Err(PassError::NothingToCut) };
+            let ratio = match amount {
+                Amount::Ratio(ratio) => ratio,
+                Amount::Latency(share) => return by_latency(graph, dims, scores, &choices, *share, limits),
+                Amount::GlobalRatio(_) | Amount::Budget(_) => return Err(PassError::NothingToCut),
+            };
             let all = choices.iter().map(|choices| (choices, choices[choices.len() - 1] as f64));
             all.map(|(choices, size)| nearest(choices, (1.0 - ratio) * size)).collect()
         }
     };
+    Ok(keep_best(scores, &counts))
+}
+
+/// The channels that stay within a share of the time that one sample takes.
+fn by_latency(
+    graph: &Graph,
+    dims: &Dims,
+    scores: &ChannelScores,
+    choices: &[Vec<usize>],
+    share: f64,
+    limits: &Limits,
+) -> Result<Cut, PassError> {
+    let clock = Clock::new(graph, dims);
+    let whole: Vec<usize> = dims.groups().iter().map(|group| group.size).collect();
+    let goal = clock.milliseconds(&whole) * share;
+    let counts = descend(scores, choices, &|counts| clock.milliseconds(counts), goal);
+    let reached = clock.milliseconds(&counts);
+    clock.finish()?;
+    if choices.iter().zip(&counts).all(|(choices, count)| choices[0] == *count) && reached > goal {
+        let reachable = (reached / goal * share * 1e4).ceil() / 1e4;
+        return Err(PassError::TimeOutOfReach { asked: share, reachable, because: limits.to_string() });
+    }
     Ok(keep_best(scores, &counts))
 }
 
@@ -329,6 +359,16 @@ mod tests {
             "`mac_ratio` 0.1 cannot be met: 0.3854 of the multiply-accumulate operations is the least that can be had with \
              max_ratio 0.5, round_to 1, min_keep 1"
         );
+    }
+
+    #[test]
+    fn a_time_is_met_by_choices_within_the_limits_or_told_to_be_out_of_reach() {
+        let graph = two_convolutions();
+        // Any network that is timed takes less than a thousand times what it takes, and more than a billionth.
+        assert_eq!(planned(&graph, Amount::Latency(1e3), &limits(&[], &[])).unwrap(), [8, 6, 4]);
+        let error = planned(&graph, Amount::Latency(1e-9), &limits(&[], &[])).unwrap_err();
+        assert_eq!(error.field(), Some("latency_ratio"));
+        assert!(matches!(error, PassError::TimeOutOfReach { reachable, .. } if reachable > 1e-9), "{error}");
     }
 
     #[test]

@@ -22,7 +22,7 @@ use crate::exec::{Mode, Session};
 use crate::graph::dims::{Dims, Group};
 use crate::graph::{Graph, Op, ParamId, ValueId};
 use crate::passes::PassError;
-use crate::passes::prune::channels::importance::{self, ChannelScores, Importance, Side, mean, relative, slice_sums};
+use crate::passes::prune::channels::importance::{self, ChannelScores, Importance, Side, mean, shares, slice_sums};
 
 /// One score for each coordinate of every group of `dims` that can be cut, by whatever importance, measured on batches of
 /// `train` that follow from `seed` where it is measured. `cancelled` is asked before every batch.
@@ -149,10 +149,10 @@ fn by_activation(
         let scores = match by {
             Importance::Apoz => {
                 let counts = slice_sums(graph, dims, group, (weight, 1), |_| 1.0);
-                let shares = slice_sums(graph, dims, group, (weight, 1), active);
-                shares.into_iter().zip(counts).map(|(sum, count)| sum / count).collect()
+                let sums = slice_sums(graph, dims, group, (weight, 1), active);
+                sums.into_iter().zip(counts).map(|(sum, count)| sum / count).collect()
             }
-            _ => relative(slice_sums(graph, dims, group, (weight, 1), energy)),
+            _ => shares(slice_sums(graph, dims, group, (weight, 1), energy)),
         };
         found[place].push(scores);
     }

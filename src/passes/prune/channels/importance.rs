@@ -4,9 +4,9 @@
 //!
 //! | importance | score of `i` | source |
 //! |---|---|---|
-//! | l1, l2 | sum of `|w|` or `w^2` of each weight's slices, by the mean over the group, averaged over the weights | Li et al. 2017; Fang et al. 2023 |
+//! | l1, l2 | sum of `|w|` or `w^2` of each weight's slices, as a share of the group's, averaged over the weights | Li et al. 2017; Fang et al. 2023 |
 //! | batch-norm-scale | mean of `|gamma|` over the normalisations | Liu et al. 2017 |
-//! | fpgm | distance of the producers' filters from all others of the group, summed, by its mean | He et al. 2019 |
+//! | fpgm | distance of the producers' filters from all others of the group, summed, as a share of the group's | He et al. 2019 |
 //! | random | a random number | |
 
 use rand::Rng;
@@ -121,11 +121,11 @@ pub fn slice_sums(
     sums
 }
 
-/// Divides by the mean, so that the scores of several layers weigh the same.
-pub fn relative(mut scores: Vec<f64>) -> Vec<f64> {
-    let mean = scores.iter().sum::<f64>() / scores.len().max(1) as f64;
-    if mean > 0.0 {
-        scores.iter_mut().for_each(|score| *score /= mean);
+/// As shares of their sum: a layer that loses all its channels has lost one whole, however many it had.
+pub fn shares(mut scores: Vec<f64>) -> Vec<f64> {
+    let sum = scores.iter().sum::<f64>();
+    if sum > 0.0 {
+        scores.iter_mut().for_each(|score| *score /= sum);
     }
     scores
 }
@@ -170,7 +170,7 @@ fn by_norm(graph: &Graph, dims: &Dims, group: &Group, of: impl Fn(f64) -> f64) -
     let mut scores = Vec::new();
     for slice in group.slices.iter().filter(|(param, _)| graph.param(*param).is_weight()) {
         let values = graph.param(slice.0).data.to_f32()?;
-        scores.push(relative(slice_sums(graph, dims, group, *slice, |place| of(f64::from(values[place])))));
+        scores.push(shares(slice_sums(graph, dims, group, *slice, |place| of(f64::from(values[place])))));
     }
     Ok(mean(scores, group.size))
 }
@@ -201,7 +201,7 @@ fn by_distance(graph: &Graph, dims: &Dims, group: &Group) -> Result<Vec<f64>, Pa
             own[place / inner % shape[axis]].iter().for_each(|at| filters[*at].push(f64::from(*value)));
         }
         let distance = |a: &[f64], b: &[f64]| a.iter().zip(b).map(|(a, b)| (a - b).powi(2)).sum::<f64>().sqrt();
-        scores.push(relative(filters.iter().map(|a| filters.iter().map(|b| distance(a, b)).sum()).collect()));
+        scores.push(shares(filters.iter().map(|a| filters.iter().map(|b| distance(a, b)).sum()).collect()));
     }
     Ok(mean(scores, group.size))
 }

@@ -2,15 +2,11 @@
 //!
 //! What it puts together has a file each: the loss and its gradient at the outputs ([`objective`]), how parameters follow
 //! the gradient ([`optim`]), the learning rate ([`schedule`]), bounds on the gradient ([`clip`]), accuracy and loss on a
-//! split ([`metrics`]), the moving average of the weights, the curve for the report, and which epoch's model is kept.
-//! What is measured on training samples without learning from them is in [`calibrate`] and [`gram`]. Everything random
-//! follows from the seed and sums are taken in a fixed order, so the same training on the same machine gives the same
-//! bits. A training that was broken off goes on from its last [`TrainState`] and ends with the bits of one that was not.
 //! split ([`metrics`]), the moving average of the weights, pruning along the way, the curve for the report, and which
-//! epoch's model is kept. What is measured on training samples without learning from them is in [`calibrate`], and what a
-//! weight matters by such measures in [`criterion`]. Everything random follows from the
-//! seed and sums are taken in a fixed order, so the same training on the same machine gives the same bits. A training that
-//! was broken off goes on from its last [`TrainState`] and ends with the bits of one that was not.
+//! epoch's model is kept. What is measured on training samples without learning from them is in [`calibrate`] and [`gram`],
+//! what a weight or a channel matters by such measures in [`criterion`] and [`importance`]. Everything random follows from
+//! the seed and sums are taken in a fixed order, so the same training on the same machine gives the same bits. A training
+//! that was broken off goes on from its last [`TrainState`] and ends with the bits of one that was not.
 
 pub mod calibrate;
 mod check;

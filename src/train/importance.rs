@@ -7,7 +7,7 @@
 //! |---|---|---|
 //! | taylor | mean over batches of `(sum w g)^2`; the sum is that of `a dL/da` over all places | Molchanov et al. 2019 |
 //! | obd | `mean (sum w g)^2 / 2` over single samples: optimal brain damage of the whole channel with the Fisher information in the place of the Hessian | LeCun et al. 1990; Liu et al. 2021 |
-//! | activation-energy | `E[a^2] sum w^2`, as a share of the layer's | He et al. 2017 |
+//! | activation-energy | `E[a^2] sum w^2`, as a share of the layer's, summed over the layers | He et al. 2017 |
 //! | apoz | share of places where `a` is not zero | Hu et al. 2016 |
 //!
 //! Where no weight reads a channel (queries meet keys), those that write it stand in.
@@ -22,7 +22,9 @@ use crate::exec::{Mode, Session};
 use crate::graph::dims::{Dims, Group};
 use crate::graph::{Graph, Op, ParamId, ValueId};
 use crate::passes::PassError;
-use crate::passes::prune::channels::importance::{self, ChannelScores, Importance, Side, mean, shares, slice_sums};
+use crate::passes::prune::channels::importance::{
+    self, ChannelScores, Importance, Side, mean, shares, slice_sums, sum,
+};
 
 /// One score for each coordinate of every group of `dims` that can be cut, by whatever importance, measured on batches of
 /// `train` that follow from `seed` where it is measured. `cancelled` is asked before every batch.
@@ -160,7 +162,11 @@ fn by_activation(
         if group.is_exact() && found.is_empty() {
             return Err(PassError::NoReader { group: group.name.clone() }.into());
         }
-        Ok(if group.is_exact() { mean(found, group.size) } else { Vec::new() })
+        Ok(match by {
+            _ if !group.is_exact() => Vec::new(),
+            Importance::Apoz => mean(&found, group.size),
+            _ => sum(&found, group.size),
+        })
     });
     scores.collect()
 }

@@ -1,10 +1,10 @@
 //! What a channel matters, by the weights alone, and the parts that measures over data are made of.
 //!
-//! A channel is all its slices. With `w` the elements of a slice at coordinate `i`:
+//! A channel is all its slices: one that many layers write and read, in a residual stream, counts in each of them. With `w` the elements of a slice at coordinate `i`:
 //!
 //! | importance | score of `i` | source |
 //! |---|---|---|
-//! | l1, l2 | sum of `|w|` or `w^2` of each weight's slices, as a share of the group's, averaged over the weights | Li et al. 2017; Fang et al. 2023 |
+//! | l1, l2 | sum of `|w|` or `w^2` of each weight's slices, as a share of the group's, summed over the weights | Li et al. 2017; Fang et al. 2023 |
 //! | batch-norm-scale | mean of `|gamma|` over the normalisations | Liu et al. 2017 |
 //! | fpgm | distance of the producers' filters from all others of the group, summed, as a share of the group's | He et al. 2019 |
 //! | random | a random number | |
@@ -130,10 +130,15 @@ pub fn shares(mut scores: Vec<f64>) -> Vec<f64> {
     scores
 }
 
+/// The sum of several lists of scores.
+pub fn sum(of: &[Vec<f64>], size: usize) -> Vec<f64> {
+    (0..size).map(|i| of.iter().map(|scores| scores[i]).sum()).collect()
+}
+
 /// The mean of several lists of scores.
-pub fn mean(of: Vec<Vec<f64>>, size: usize) -> Vec<f64> {
+pub fn mean(of: &[Vec<f64>], size: usize) -> Vec<f64> {
     let count = of.len().max(1) as f64;
-    (0..size).map(|i| of.iter().map(|scores| scores[i]).sum::<f64>() / count).collect()
+    sum(of, size).into_iter().map(|score| score / count).collect()
 }
 
 /// The slices of weights that write the group (`W [out, in]` along `out`), or those that read it.
@@ -172,7 +177,7 @@ fn by_norm(graph: &Graph, dims: &Dims, group: &Group, of: impl Fn(f64) -> f64) -
         let values = graph.param(slice.0).data.to_f32()?;
         scores.push(shares(slice_sums(graph, dims, group, *slice, |place| of(f64::from(values[place])))));
     }
-    Ok(mean(scores, group.size))
+    Ok(sum(&scores, group.size))
 }
 
 fn by_scale(graph: &Graph, dims: &Dims, group: &Group) -> Result<Vec<f64>, PassError> {
@@ -186,7 +191,7 @@ fn by_scale(graph: &Graph, dims: &Dims, group: &Group) -> Result<Vec<f64>, PassE
     if scores.is_empty() {
         return Err(PassError::NoScale { group: group.name.clone() });
     }
-    Ok(mean(scores, group.size))
+    Ok(mean(&scores, group.size))
 }
 
 fn by_distance(graph: &Graph, dims: &Dims, group: &Group) -> Result<Vec<f64>, PassError> {
@@ -203,5 +208,5 @@ fn by_distance(graph: &Graph, dims: &Dims, group: &Group) -> Result<Vec<f64>, Pa
         let distance = |a: &[f64], b: &[f64]| a.iter().zip(b).map(|(a, b)| (a - b).powi(2)).sum::<f64>().sqrt();
         scores.push(shares(filters.iter().map(|a| filters.iter().map(|b| distance(a, b)).sum()).collect()));
     }
-    Ok(mean(scores, group.size))
+    Ok(sum(&scores, group.size))
 }

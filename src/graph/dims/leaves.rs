@@ -155,7 +155,11 @@ impl Leaves {
                 resolved.push(if term.is_empty() { vec![alone] } else { term });
             }
         }
-        (resolved.len() <= MAX_TERMS).then_some(resolved)
+        if resolved.len() > MAX_TERMS {
+            self.freeze(axis, "it has too many parts");
+            return None;
+        }
+        Some(resolved)
     }
 
     /// What the leaf is, as long as that is one other leaf.

@@ -26,7 +26,7 @@ use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 use std::fmt;
 
 use super::op::Op;
-use super::{Graph, GraphEdit, GraphError, ParamId, ValueId};
+use super::{Graph, GraphEdit, GraphError, ParamId};
 use crate::tensor::{self, TensorError};
 use leaves::{Axis, LeafId, Leaves};
 
@@ -88,11 +88,11 @@ pub struct Cut {
 #[derive(Debug, Clone)]
 pub struct Dims {
     leaves: Leaves,
-    /// Of each value; `None`: an axis too complicated, of which nothing can be cut.
-    values: Vec<Vec<Option<Axis>>>,
-    params: Vec<Vec<Option<Axis>>>,
+    /// Of each value.
+    values: Vec<Vec<Axis>>,
+    params: Vec<Vec<Axis>>,
     /// Of each node, what only its operator's configuration has.
-    own: Vec<Vec<Option<Axis>>>,
+    own: Vec<Vec<Axis>>,
     groups: Vec<Group>,
 }
 
@@ -100,8 +100,11 @@ impl Dims {
     /// Follows every axis of the graph.
     pub fn of(graph: &Graph) -> Self {
         let rules::Rules { mut leaves, values, params, own, .. } = rules::Rules::of(graph);
-        let mut resolve = |axes: Vec<Vec<Axis>>| -> Vec<Vec<Option<Axis>>> {
-            axes.into_iter().map(|axes| axes.into_iter().map(|axis| leaves.resolved(&axis)).collect()).collect()
+        // An axis that is too complicated is frozen, and stays as it was written: its size is the same.
+        let mut resolve = |axes: Vec<Vec<Axis>>| -> Vec<Vec<Axis>> {
+            let mut of_one =
+                |axes: Vec<Axis>| axes.into_iter().map(|axis| leaves.resolved(&axis).unwrap_or(axis)).collect();
+            axes.into_iter().map(&mut of_one).collect()
         };
         let (values, params, own) = (resolve(values), resolve(params), resolve(own));
         let groups = groups(graph, &leaves, &values, &params);
@@ -120,17 +123,10 @@ impl Dims {
 
     /// The places along an axis of a parameter that stay.
     pub fn kept(&self, param: ParamId, axis: usize, cut: &Cut) -> Vec<usize> {
-        self.kept_of(self.params[param.index()][axis].as_ref(), cut, || 0)
+        self.kept_along(&self.params[param.index()][axis], &self.masks(cut))
     }
 
-    /// The places along an axis of a value that stay; the axis has a fixed size.
-    pub fn kept_value(&self, value: ValueId, axis: usize, size: usize, cut: &Cut) -> Vec<usize> {
-        self.kept_of(self.values[value.index()][axis].as_ref(), cut, || size)
-    }
-
-    fn kept_of(&self, axis: Option<&Axis>, cut: &Cut, size: impl Fn() -> usize) -> Vec<usize> {
-        let Some(axis) = axis else { return (0..size()).collect() };
-        let masks = self.masks(cut);
+    fn kept_along(&self, axis: &Axis, masks: &HashMap<LeafId, Vec<bool>>) -> Vec<usize> {
         let mut kept = Vec::new();
         self.walk(axis, |place, term, coordinates| {
             let stays = term.iter().zip(coordinates).all(|(leaf, at)| masks.get(leaf).is_none_or(|mask| mask[*at]));
@@ -141,15 +137,26 @@ impl Dims {
         kept
     }
 
+    /// The parameters that lose something, with the places along each of their axes that stay.
+    fn losing(&self, graph: &Graph, cut: &Cut) -> Vec<(ParamId, Vec<Vec<usize>>)> {
+        let masks = self.masks(cut);
+        let kept = graph.param_ids().zip(&self.params).map(|(id, axes)| {
+            let kept: Vec<Vec<usize>> = axes.iter().map(|axis| self.kept_along(axis, &masks)).collect();
+            (id, kept)
+        });
+        let loses = |(id, kept): &(ParamId, Vec<Vec<usize>>)| {
+            graph.param(*id).data.shape().iter().zip(kept).any(|(size, kept)| kept.len() < *size)
+        };
+        kept.filter(loses).collect()
+    }
+
     /// Which places along an axis of a parameter lie at which coordinates of a group.
     pub fn coordinates(&self, param: ParamId, axis: usize, group: &Group) -> Vec<(usize, usize)> {
         let mut pairs = Vec::new();
-        if let Some(axis) = &self.params[param.index()][axis] {
-            self.walk(axis, |place, term, coordinates| {
-                let own = term.iter().zip(coordinates).filter(|(leaf, _)| **leaf == group.leaf);
-                pairs.extend(own.map(|(_, at)| (place, *at)));
-            });
-        }
+        self.walk(&self.params[param.index()][axis], |place, term, coordinates| {
+            let own = term.iter().zip(coordinates).filter(|(leaf, _)| **leaf == group.leaf);
+            pairs.extend(own.map(|(_, at)| (place, *at)));
+        });
         pairs
     }
 
@@ -187,13 +194,8 @@ impl Dims {
     /// Takes out of the draft what is not in the cut: slices of parameters and their masks, and sizes in operators.
     pub fn cut(&self, edit: &mut GraphEdit<'_>, cut: &Cut) -> Result<(), CutError> {
         let sizes = self.sizes(cut);
-        for id in edit.graph().param_ids() {
-            let kept: Vec<Vec<usize>> =
-                (0..self.params[id.index()].len()).map(|axis| self.kept(id, axis, cut)).collect();
+        for (id, kept) in self.losing(edit.graph(), cut) {
             let param = edit.graph().param(id);
-            if param.data.shape().iter().zip(&kept).all(|(size, kept)| kept.len() == *size) {
-                continue;
-            }
             let places = tensor::places(param.data.shape(), &kept);
             let data = param.data.select(kept.iter().map(Vec::len).collect(), &places)?;
             let mask = param.mask.as_ref().map(|mask| places.iter().map(|place| mask[*place]).collect());
@@ -207,14 +209,10 @@ impl Dims {
 
     /// Sets to zero in the draft, in place, what is not in the cut.
     pub fn silence(&self, edit: &mut GraphEdit<'_>, cut: &Cut) -> Result<(), CutError> {
-        for id in edit.graph().param_ids() {
-            let axes = self.params[id.index()].len();
-            let kept: Vec<Vec<usize>> = (0..axes).map(|axis| self.kept(id, axis, cut)).collect();
-            let param = edit.graph().param(id);
-            if param.data.shape().iter().zip(&kept).any(|(size, kept)| kept.len() < *size) {
-                let data = param.data.only(&tensor::places(param.data.shape(), &kept))?;
-                edit.set_param(id, data);
-            }
+        for (id, kept) in self.losing(edit.graph(), cut) {
+            let data = &edit.graph().param(id).data;
+            let data = data.only(&tensor::places(data.shape(), &kept))?;
+            edit.set_param(id, data);
         }
         Ok(())
     }
@@ -237,11 +235,11 @@ pub enum CutError {
 }
 
 /// The leaves that layers write, each with the slices of all parameters that lie along it.
-fn groups(graph: &Graph, leaves: &Leaves, values: &[Vec<Option<Axis>>], params: &[Vec<Option<Axis>>]) -> Vec<Group> {
+fn groups(graph: &Graph, leaves: &Leaves, values: &[Vec<Axis>], params: &[Vec<Axis>]) -> Vec<Group> {
     let mut slices: BTreeMap<LeafId, Vec<(ParamId, usize)>> = BTreeMap::new();
     for (id, axes) in graph.param_ids().zip(params) {
         for (place, axis) in axes.iter().enumerate() {
-            let mut own: Vec<LeafId> = axis.iter().flatten().flatten().copied().collect();
+            let mut own: Vec<LeafId> = axis.iter().flatten().copied().collect();
             own.sort_unstable();
             own.dedup();
             for leaf in own.into_iter().filter(|leaf| leaves.size(*leaf) > 1) {
@@ -252,8 +250,8 @@ fn groups(graph: &Graph, leaves: &Leaves, values: &[Vec<Option<Axis>>], params: 
     // By the layers that write it with weights of their own: steps and pixels run through, and kernels stay inside.
     let mut layers: BTreeMap<LeafId, Vec<usize>> = BTreeMap::new();
     for (place, node) in graph.nodes().iter().enumerate().filter(|(_, node)| node.op.is_layer()) {
-        let weight: HashSet<&LeafId> = params[node.params[0].index()].iter().flatten().flatten().flatten().collect();
-        let written = values[node.output().index()].iter().flatten().flatten().flatten();
+        let weight: HashSet<&LeafId> = params[node.params[0].index()].iter().flatten().flatten().collect();
+        let written = values[node.output().index()].iter().flatten().flatten();
         let written: BTreeSet<&LeafId> = written.filter(|leaf| weight.contains(leaf)).collect();
         written.into_iter().for_each(|leaf| layers.entry(*leaf).or_default().push(place));
     }

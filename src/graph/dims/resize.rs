@@ -18,15 +18,12 @@ impl Dims {
     /// `params` counts like [`cost::of_graph`]; nothing is said about zeros.
     pub fn cost(&self, graph: &Graph, counts: &[usize]) -> cost::Cost {
         let sizes: Sizes = self.groups.iter().zip(counts).map(|(group, count)| (group.leaf, *count)).collect();
-        let shape = |axes: &[Option<Axis>], old: &[usize]| -> Vec<usize> {
-            axes.iter().zip(old).map(|(axis, old)| self.count(axis.as_ref(), &sizes).unwrap_or(*old)).collect()
-        };
         let shapes: Vec<Vec<usize>> =
-            graph.params().iter().zip(&self.params).map(|(param, axes)| shape(axes, param.data.shape())).collect();
+            self.params.iter().map(|axes| axes.iter().map(|axis| self.count(axis, &sizes)).collect()).collect();
         let values: Vec<ValueType> = (graph.values().iter().zip(&self.values))
             .map(|(value, axes)| {
                 let dims = axes.iter().zip(value.shape());
-                let dims = dims.map(|(axis, old)| self.dim(axis.as_ref(), *old, &sizes).unwrap_or(*old)).collect();
+                let dims = dims.map(|(axis, old)| self.dim(axis, *old, &sizes).unwrap_or(*old)).collect();
                 ValueType::new(value.ty.dtype, dims)
             })
             .collect();
@@ -48,7 +45,7 @@ impl Dims {
 
     /// A node's operator with the sizes that it has after a cut.
     pub(super) fn resized(&self, place: usize, node: &Node, sizes: &Sizes) -> Result<Op, GraphError> {
-        let own = |index: usize| self.own[place].get(index).and_then(|axis| self.count(axis.as_ref(), sizes));
+        let own = |index: usize| self.own[place].get(index).map(|axis| self.count(axis, sizes));
         let misfit = || GraphError::Op {
             node: node.name.clone(),
             source: Box::new(OpError::Config {
@@ -58,7 +55,7 @@ impl Dims {
             }),
         };
         let axis = |value: ValueId, axis: usize, old: Dim| {
-            self.dim(self.values[value.index()][axis].as_ref(), old, sizes).ok_or_else(misfit)
+            self.dim(&self.values[value.index()][axis], old, sizes).ok_or_else(misfit)
         };
         let shape = |old: &[Dim]| -> Result<Vec<Dim>, GraphError> {
             old.iter().enumerate().map(|(place, old)| axis(node.output(), place, *old)).collect()
@@ -97,15 +94,17 @@ impl Dims {
     }
 
     /// The number of places of an axis after a cut; an empty axis has none.
-    fn count(&self, axis: Option<&Axis>, sizes: &Sizes) -> Option<usize> {
+    fn count(&self, axis: &Axis, sizes: &Sizes) -> usize {
         let size = |leaf: &LeafId| sizes.get(leaf).copied().unwrap_or_else(|| self.leaves.size(*leaf));
-        Some(axis?.iter().map(|term| term.iter().map(size).product::<usize>()).sum())
+        axis.iter().map(|term| term.iter().map(size).product::<usize>()).sum()
     }
 
     /// The size of an axis after a cut. Where nothing of it is cut, it is what it was.
-    fn dim(&self, axis: Option<&Axis>, old: Dim, sizes: &Sizes) -> Option<Dim> {
+    fn dim(&self, axis: &Axis, old: Dim, sizes: &Sizes) -> Option<Dim> {
         let cut = |leaf: &LeafId| sizes.get(leaf).is_some_and(|size| *size != self.leaves.size(*leaf));
-        let Some(axis) = axis.filter(|axis| axis.iter().flatten().any(cut)) else { return Some(old) };
+        if !axis.iter().flatten().any(cut) {
+            return Some(old);
+        }
         let size = |leaf: &LeafId| sizes.get(leaf).map_or_else(|| self.leaves.dim(*leaf), |size| Dim::Fixed(*size));
         axis.iter().try_fold(Dim::Fixed(0), |sum, term| {
             let product = term.iter().try_fold(Dim::Fixed(1), |product, leaf| product.times(size(leaf)))?;

@@ -5,10 +5,12 @@ use rand::seq::SliceRandom;
 use super::PruneChannels;
 use super::networks::{networks, presets};
 use crate::exec::{Mode, Session};
-use crate::graph::Graph;
 use crate::graph::dims::{Cut, Dims};
+use crate::graph::op::{Reshape, Split};
+use crate::graph::{Dim, Graph, Op};
 use crate::passes;
 use crate::seed;
+use crate::tensor::TensorData;
 
 /// The largest difference that rounding makes, as a share of the largest output.
 const ROUNDING: f32 = 2e-4;
@@ -75,4 +77,31 @@ fn the_built_in_networks_can_be_cut() {
             assert!(difference < ROUNDING, "{}: {difference}", graph.name());
         }
     }
+}
+
+#[test]
+fn an_axis_of_too_many_parts_is_left_whole_when_others_are_cut() {
+    let mut graph = Graph::new("parts");
+    let mut edit = graph.edit();
+    let mut weight = |name: &str, shape: &[usize]| {
+        let values: Vec<f32> = (0..shape.iter().product()).map(|i: usize| (i % 7) as f32 - 3.0).collect();
+        edit.add_param(name, TensorData::from_f32(shape.to_vec(), &values).unwrap())
+    };
+    let [wide, before, narrow] = [weight("wide", &[1200, 8]), weight("before", &[8, 4]), weight("narrow", &[3, 600])];
+    let x = edit.add_input("x", &[4]);
+    let x = edit.add_node("before", Op::Linear, &[x], &[before]).unwrap();
+    let x = edit.add_node("wide", Op::Linear, &[x], &[wide]).unwrap();
+    // 600 times 1 + 1: written out, more parts than are followed.
+    let shape = vec![Dim::Batch, 600.into(), 2.into()];
+    let x = edit.add_node("pairs", Op::Reshape(Reshape { shape }), &[x], &[]).unwrap();
+    let split = Op::Split(Split { axis: 2, sizes: vec![1.into(), 1.into()] });
+    let names = ["left", "right"].map(String::from);
+    let parts = edit.add_node_with_outputs("split", split, &[x], &[], &names).unwrap();
+    let shape = vec![Dim::Batch, 600.into()];
+    let x = edit.add_node("flat", Op::Reshape(Reshape { shape }), &[parts[0]], &[]).unwrap();
+    let x = edit.add_node("narrow", Op::Linear, &[x], &[narrow]).unwrap();
+    edit.set_outputs(&[x]);
+    edit.commit().unwrap();
+    assert!(Dims::of(&graph).groups().iter().any(|group| group.is_exact() && group.name == "before"));
+    assert!(difference(&graph, 1) < ROUNDING);
 }

@@ -8,7 +8,7 @@ mod cut;
 
 use std::env;
 use std::fs;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use bytes::Bytes;
 use niwaki::exec::{Mode, Session};
@@ -53,17 +53,11 @@ struct Row {
 
 #[test]
 fn networks_that_pytorch_exports_are_read_run_and_written() {
-    let Some(folder) = env::var_os("NIWAKI_ZOO") else {
-        println!("skipped: NIWAKI_ZOO names no folder with exported networks");
-        return;
-    };
-    let folder = Path::new(&folder);
-    let cases: Vec<Case> = serde_json::from_slice(&fs::read(folder.join("zoo.json")).unwrap()).unwrap();
-    let only = env::var("NIWAKI_ZOO_ONLY").unwrap_or_default();
+    let Some((folder, cases)) = zoo() else { return };
     let mut problems = Vec::new();
     println!("| model | exporter | open | nodes in the file | nodes | parameters | names kept | largest difference |");
     println!("|---|---|---|---|---|---|---|---|");
-    for case in cases.iter().filter(|case| case.folder.starts_with(&only)) {
+    for case in &cases {
         let open = if case.steps { "batch, steps" } else { "batch" };
         let before = format!("| {} | {} | {open} | {} |", case.model, case.exporter, case.nodes);
         match run(&folder.join(&case.folder), case) {
@@ -82,6 +76,19 @@ fn networks_that_pytorch_exports_are_read_run_and_written() {
         }
     }
     assert!(problems.is_empty(), "{} problems:\n{}", problems.len(), problems.join("\n"));
+}
+
+/// The folder with exported networks, if there is one, and those of its cases that are asked for.
+fn zoo() -> Option<(PathBuf, Vec<Case>)> {
+    let Some(folder) = env::var_os("NIWAKI_ZOO") else {
+        println!("skipped: NIWAKI_ZOO names no folder with exported networks");
+        return None;
+    };
+    let folder = PathBuf::from(folder);
+    let mut cases: Vec<Case> = serde_json::from_slice(&fs::read(folder.join("zoo.json")).unwrap()).unwrap();
+    let only = env::var("NIWAKI_ZOO_ONLY").unwrap_or_default();
+    cases.retain(|case| case.folder.starts_with(&only));
+    Some((folder, cases))
 }
 
 fn run(folder: &Path, case: &Case) -> Result<Row, String> {

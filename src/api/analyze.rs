@@ -10,7 +10,7 @@ use super::status::{self, RequestError};
 use super::validation::placed;
 use super::{Context, recipe as files, v1};
 use crate::jobs::reader::{Part, Question, StoredModel};
-use crate::recipe::analyze::SAMPLES;
+use crate::recipe::analyze::{SAMPLES, bad_ratios};
 use crate::store::{DatasetDetail, Detail, Entry, EntryState, ModelDetail, StoreError};
 
 /// Ratios in one question.
@@ -58,10 +58,7 @@ fn question(request: &v1::AnalyzeModelRequest) -> Result<Question, RequestError>
         let text = format!("has {} numbers, at most {MAX_RATIOS} are allowed", request.ratios.len());
         checks.refuse(&Path::root("ratios"), text);
     }
-    for (place, ratio) in request.ratios.iter().enumerate().filter(|(_, ratio)| !(0.0..1.0).contains(*ratio)) {
-        let text = format!("{ratio} is not allowed: a number from 0 up to but not including 1 is");
-        checks.refuse(&Path::root("ratios").index(place), text);
-    }
+    bad_ratios(&request.ratios).into_iter().for_each(|bad| checks.add(Some(bad)));
     if request.samples > MAX_SAMPLES {
         let text = format!("{} is not allowed: a whole number up to {MAX_SAMPLES} is", request.samples);
         checks.refuse(&Path::root("samples"), text);

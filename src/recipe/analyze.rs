@@ -47,16 +47,22 @@ impl Question<'_> {
 
     /// What is wrong with it, whatever the model.
     fn violations(&self) -> Vec<Violation> {
-        let mut violations = Vec::new();
-        for (place, ratio) in self.ratios.iter().enumerate().filter(|(_, ratio)| !(0.0..1.0).contains(*ratio)) {
-            let text = format!("{ratio} is not allowed: a number from 0 up to but not including 1 is");
-            violations.push(Violation::new(format!("ratios[{place}]"), text));
-        }
+        let mut violations = bad_ratios(self.ratios);
         if self.recipe.is_some_and(|recipe| recipe.start.is_some()) {
             violations.push(Violation::new("recipe.start", "there is a model already, which is what is looked at"));
         }
         violations
     }
+}
+
+/// The ratios that are no share which leaves something.
+pub fn bad_ratios(ratios: &[f64]) -> Vec<Violation> {
+    let bad = ratios.iter().enumerate().filter(|(_, ratio)| !(0.0..1.0).contains(*ratio));
+    let violation = |(place, ratio)| {
+        let text = format!("{ratio} is not allowed: a number from 0 up to but not including 1 is");
+        Violation::new(format!("ratios[{place}]"), text)
+    };
+    bad.map(violation).collect()
 }
 
 /// What can be cut from `model`. Without `data`, what it would save; with it, what it would lose.

@@ -1,7 +1,6 @@
 //! Half of every group of channels, units and heads is cut out of each network, which must then compute what the network
 //! with zeros in their place does.
 
-use std::env;
 use std::fs;
 use std::path::Path;
 
@@ -16,21 +15,15 @@ use rand::rngs::StdRng;
 use rand::seq::SliceRandom;
 use rand::{Rng, SeedableRng};
 
-use super::{Case, TOLERANCE, beside, difference};
+use super::{TOLERANCE, beside, difference, zoo};
 
 #[test]
 fn half_of_every_group_can_be_cut_out_of_networks_that_pytorch_exports() {
-    let Some(folder) = env::var_os("NIWAKI_ZOO") else {
-        println!("skipped: NIWAKI_ZOO names no folder with exported networks");
-        return;
-    };
-    let folder = Path::new(&folder);
-    let cases: Vec<Case> = serde_json::from_slice(&fs::read(folder.join("zoo.json")).unwrap()).unwrap();
-    let only = env::var("NIWAKI_ZOO_ONLY").unwrap_or_default();
+    let Some((folder, cases)) = zoo() else { return };
     let mut problems = Vec::new();
     println!("| network | groups: exact | inexact | frozen | parameters | after | largest difference |");
     println!("|---|---|---|---|---|---|---|");
-    for case in cases.iter().filter(|case| case.folder.starts_with(&only)) {
+    for case in &cases {
         let row = halved(&folder.join(&case.folder));
         println!("| {} | {} |", case.folder, row.text);
         if row.difference.is_nan() || row.difference > TOLERANCE || row.exact == 0 {

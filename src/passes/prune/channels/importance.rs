@@ -1,6 +1,7 @@
 //! What a channel matters, by the weights alone, and the parts that measures over data are made of.
 //!
-//! A channel is all its slices: one that many layers write and read, in a residual stream, counts in each of them. With `w` the elements of a slice at coordinate `i`:
+//! A channel is all its slices: one that many layers write and read, in a residual stream, counts in each of them. With `w`
+//! the elements of a slice at coordinate `i`:
 //!
 //! | importance | score of `i` | source |
 //! |---|---|---|

@@ -8,6 +8,7 @@ mod chain;
 mod error;
 mod files;
 pub mod labels;
+mod mixup;
 mod source;
 mod spec;
 mod split;
@@ -19,6 +20,7 @@ use std::sync::Arc;
 pub use chain::{Affine, Chain};
 pub use error::DataError;
 pub use files::Files;
+pub use mixup::Mixed;
 pub use spec::{
     Augmentation, BySplit, CifarForm, Color, DataSource, DataSpec, Header, IdxPair, LabelColumn, Layout, NpzPair,
     SplitSpec, Transform,

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use bytes::Bytes;
 
 use super::augment::{self, Chance};
-use super::{Augmentation, Chain};
+use super::{Augmentation, Chain, Mixed};
 
 /// Labelled samples in memory, as they came.
 #[derive(Debug, PartialEq)]
@@ -45,6 +45,8 @@ pub struct Batch {
     pub inputs: Vec<f32>,
     /// One label a sample.
     pub labels: Vec<u32>,
+    /// Where samples were blended: with what.
+    pub mixed: Option<Mixed>,
 }
 
 impl Subset {
@@ -110,7 +112,8 @@ impl Subset {
         let places = places.into_iter();
         let size: usize = self.part.sample_shape.iter().product();
         let count = places.size_hint().0;
-        let mut batch = Batch { inputs: Vec::with_capacity(count * size), labels: Vec::with_capacity(count) };
+        let mut batch =
+            Batch { inputs: Vec::with_capacity(count * size), labels: Vec::with_capacity(count), mixed: None };
         for place in places {
             let sample = self.indices[place];
             batch.labels.push(self.label(place));
@@ -145,7 +148,7 @@ mod tests {
         let affine = Affine { channels: vec![(1.0, 0.0), (2.0, -1.0)] };
         let subset = Subset::new(Arc::new(part), vec![1, 0], affine);
         let batch = subset.batch([0, 1]);
-        assert_eq!(batch, Batch { inputs: vec![10., 11., 23., 25., 0., 1., 3., 5.], labels: vec![5, 4] });
+        assert_eq!(batch, Batch { inputs: vec![10., 11., 23., 25., 0., 1., 3., 5.], labels: vec![5, 4], mixed: None });
         assert_eq!(subset.label(0), 5);
         assert_eq!(subset.select(&[1]).batch([0]), subset.batch([1]));
         assert_eq!(subset.select(&[]).len(), 0);

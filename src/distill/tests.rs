@@ -34,7 +34,7 @@ fn echo(classes: usize) -> Session {
 
 /// The loss where teacher and student say this of samples with these labels.
 fn loss(taught: &[f32], outputs: &[f32], labels: &[u32], temperature: f64, hard: f64) -> Result<Loss, TrainError> {
-    let batch = Batch { inputs: taught.to_vec(), labels: labels.to_vec() };
+    let batch = Batch { inputs: taught.to_vec(), labels: labels.to_vec(), mixed: None };
     let activations = Activations { outputs: vec![outputs.to_vec()], taps: vec![] };
     Distill::new(echo(CLASSES), temperature, hard).loss(&activations, &batch)
 }
@@ -125,7 +125,7 @@ fn a_student_like_its_teacher_has_nothing_to_learn() {
 
 #[test]
 fn the_labels_alone_are_the_cross_entropy() {
-    let batch = Batch { inputs: vec![5.0; CLASSES], labels: vec![2] };
+    let batch = Batch { inputs: vec![5.0; CLASSES], labels: vec![2], mixed: None };
     let activations = Activations { outputs: vec![vec![0.5, 1.0, -1.0, 0.0]], taps: vec![] };
     let found = Distill::new(echo(CLASSES), 4.0, 1.0).loss(&activations, &batch).unwrap();
     assert_eq!(found, CrossEntropy::default().loss(&activations, &batch).unwrap());
@@ -134,7 +134,7 @@ fn the_labels_alone_are_the_cross_entropy() {
 #[test]
 fn a_teacher_that_does_not_fit_is_refused_with_both_numbers() {
     let with = |teacher: usize, inputs: Vec<f32>| {
-        let batch = Batch { inputs, labels: vec![0, 1] };
+        let batch = Batch { inputs, labels: vec![0, 1], mixed: None };
         let activations = Activations { outputs: vec![vec![0.0; 2 * CLASSES]], taps: vec![] };
         Distill::new(echo(teacher), 4.0, 0.5).loss(&activations, &batch).unwrap_err()
     };

@@ -40,7 +40,9 @@ impl TrainConfig {
             }
         }
         let decay = self.ema_decay.is_none_or(|decay| decay > 0.0 && decay < 1.0);
-        require(decay, "ema.decay", "must be above 0 and below 1")
+        require(decay, "ema.decay", "must be above 0 and below 1")?;
+        let alpha = self.mixup_alpha.is_none_or(|alpha| alpha > 0.0 && alpha <= 100.0);
+        require(alpha, "mixup.alpha", "must be above 0 and at most 100")
     }
 }
 

@@ -28,6 +28,9 @@ pub struct TrainConfig {
     /// `average = decay * average + (1 - decay) * weights`, with a smaller decay in the first steps so that the average
     /// forgets where it started: in step `t`, counted from 0, at most `(1 + t) / (10 + t)`. In `(0, 1)`.
     pub ema_decay: Option<f64>,
+    /// Where given, each sample is blended with another of its batch, with shares from `Beta(alpha, alpha)`; above 0. See
+    /// [`Mixed`](crate::data::Mixed).
+    pub mixup_alpha: Option<f64>,
 }
 
 impl Default for TrainConfig {
@@ -45,6 +48,7 @@ impl Default for TrainConfig {
             objective: ObjectiveConfig::default(),
             frozen: Vec::new(),
             ema_decay: None,
+            mixup_alpha: None,
         }
     }
 }

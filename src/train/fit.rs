@@ -139,9 +139,12 @@ impl Training {
                 if let Some(pruning) = pruning {
                     self.prune(pruning, &config.frozen, total, cx)?;
                 }
-                let batch = cx.train.training_batch(places.iter().copied(), augmentation);
-                let randomness = seed::derive(cx.seed, &format!("dropout/{}", self.step - self.forgotten));
-                self.session.set_randomness(randomness);
+                let chance = |of: &str| seed::derive(cx.seed, &format!("{of}/{}", self.step - self.forgotten));
+                let mut batch = cx.train.training_batch(places.iter().copied(), augmentation);
+                if let Some(alpha) = config.mixup_alpha {
+                    batch = batch.mixed(alpha, chance("mixup"));
+                }
+                self.session.set_randomness(chance("dropout"));
                 let activations = self.session.forward(&batch.inputs, batch.labels.len(), Mode::Train, &taps)?;
                 let loss = objective.loss(&activations, &batch)?;
                 self.session.backward(&loss.d_outputs, &loss.d_taps)?;

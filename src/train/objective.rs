@@ -33,6 +33,8 @@ pub trait Objective {
 /// loss = 1/n sum_i ( log sum_j exp(x_ij) - sum_j t_ij x_ij )        d loss / d x_ij = (softmax(x_i)_j - t_ij) / n
 /// ```
 ///
+/// A sample that was blended with another ([`Mixed`](crate::data::Mixed)) has both labels, each by its share.
+///
 /// The largest value of a row is taken off first, so that no exponential overflows.
 #[derive(Debug, Clone, Copy, Default)]
 pub struct CrossEntropy {
@@ -47,17 +49,24 @@ impl Objective for CrossEntropy {
 
     fn loss(&mut self, activations: &Activations, batch: &Batch) -> Result<Loss, TrainError> {
         let labels = &batch.labels;
+        // The other label of a blend, and the share of its own.
+        let blend = |sample: usize, label: usize| match &batch.mixed {
+            Some(mixed) => (mixed.labels[sample] as usize, f64::from(mixed.shares[sample])),
+            None => (label, 1.0),
+        };
         let logits = activations.outputs.first().map_or(&[][..], |output| output);
         let samples = labels.len() as f64;
         let mut value = 0.0;
         let mut d_outputs: Vec<Vec<f32>> = activations.outputs.iter().map(|o| vec![0.0; o.len()]).collect();
         let mut gradient = d_outputs.first_mut().map_or(&mut [][..], |d| d).iter_mut();
-        for (row, label) in rows(logits, labels)? {
+        for (sample, (row, label)) in rows(logits, labels)?.enumerate() {
+            let (other, share) = blend(sample, label);
             let log_sum = log_sum_exp(row);
             let spread = self.label_smoothing / row.len() as f64;
             for (class, (x, d)) in row.iter().zip(gradient.by_ref()).enumerate() {
                 let log_share = f64::from(*x) - log_sum;
-                let target = spread + if class == label { 1.0 - self.label_smoothing } else { 0.0 };
+                let own = share * f64::from(class == label) + (1.0 - share) * f64::from(class == other);
+                let target = spread + (1.0 - self.label_smoothing) * own;
                 // A class that is no part of the target adds nothing, even if its share is zero and the logarithm infinite.
                 value -= if target > 0.0 { target * log_share / samples } else { 0.0 };
                 *d = ((log_share.exp() - target) / samples) as f32;
@@ -95,9 +104,10 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
+    use crate::data::Mixed;
 
     fn smoothed(logits: &[f32], labels: &[u32], label_smoothing: f64) -> Result<Loss, TrainError> {
-        let batch = Batch { inputs: vec![], labels: labels.to_vec() };
+        let batch = Batch { inputs: vec![], labels: labels.to_vec(), mixed: None };
         let activations = Activations { outputs: vec![logits.to_vec()], taps: vec![] };
         CrossEntropy { label_smoothing }.loss(&activations, &batch)
     }
@@ -148,6 +158,30 @@ mod tests {
         assert!((found.value - (0.7 * 4f64.ln() + 0.1 * 32f64.ln())).abs() < 1e-7);
         let expected = [0.25 - 0.8, 0.25 - 0.1, 0.5 - 0.1];
         assert!(found.d_outputs[0].iter().zip(expected).all(|(d, e)| (f64::from(*d) - e).abs() < 1e-7));
+    }
+
+    #[test]
+    fn a_blend_has_both_labels_by_their_shares() {
+        let logits = [0.5f32, -1.0, 2.0, 0.25, 0.0, -3.0];
+        let (labels, others, shares) = (vec![0, 2], vec![2, 1], vec![0.75, 0.5]);
+        let mixed = Some(Mixed { labels: others.clone(), shares: shares.clone() });
+        let batch = Batch { inputs: vec![], labels: labels.clone(), mixed };
+        let activations = Activations { outputs: vec![logits.to_vec()], taps: vec![] };
+        let found = CrossEntropy { label_smoothing: 0.2 }.loss(&activations, &batch).unwrap();
+        // Of each sample alone, with each label alone.
+        let mut value = 0.0;
+        for sample in 0..2 {
+            let row = &logits[sample * 3..][..3];
+            let [own, other] = [&labels, &others].map(|labels| smoothed(row, &[labels[sample]], 0.2).unwrap());
+            let share = f64::from(shares[sample]);
+            value += (share * own.value + (1.0 - share) * other.value) / 2.0;
+            for class in 0..3 {
+                let [own, other] = [&own, &other].map(|loss| f64::from(loss.d_outputs[0][class]));
+                let expected = (share * own + (1.0 - share) * other) / 2.0;
+                assert!((f64::from(found.d_outputs[0][sample * 3 + class]) - expected).abs() < 1e-7);
+            }
+        }
+        assert!((found.value - value).abs() < 1e-12);
     }
 
     #[test]

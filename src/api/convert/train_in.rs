@@ -1,11 +1,13 @@
 //! `niwaki.v1.Train` to what it means. The bounds and defaults are those of the comments in `train.proto`.
 
-use super::{ANY, BELOW_ONE, BETWEEN, Checks, FACTOR, NOT_NEGATIVE, POSITIVE, Path, SHARE, patterns};
+use super::{ANY, BELOW_ONE, BETWEEN, Checks, FACTOR, NOT_NEGATIVE, Numbers, POSITIVE, Path, SHARE, patterns};
 use crate::api::v1;
 use crate::train::config::{
     ClipConfig, EarlyStop, Length, ObjectiveConfig, OptimizerConfig, ScheduleConfig, Teacher, TrainConfig,
 };
 
+/// Shares of blends that are all but equal, and above.
+const ALPHA: Numbers = Numbers("above 0, at most 100", |v| v > 0.0 && v <= 100.0);
 /// A training of more steps takes months.
 const MAX_TRAIN_STEPS: u64 = 100_000_000;
 
@@ -26,6 +28,9 @@ pub(super) fn train(pb: v1::Train, at: &Path, checks: &mut Checks) -> TrainConfi
         ema_decay: pb
             .ema
             .map(|ema| checks.number(&at.field("ema").field("decay"), ema.decay.unwrap_or(0.999), &BETWEEN)),
+        mixup_alpha: pb
+            .mixup
+            .map(|mixup| checks.number(&at.field("mixup").field("alpha"), mixup.alpha.unwrap_or(1.0), &ALPHA)),
         warmup_steps: pb.warmup_steps,
         clip: pb.clip.map(|clip| self::clip(clip, &at.field("clip"), checks)).unwrap_or_default(),
         early_stop: pb.early_stop.map(|stop| {
@@ -40,6 +45,10 @@ pub(super) fn train(pb: v1::Train, at: &Path, checks: &mut Checks) -> TrainConfi
 
 fn length(epochs: u32, steps: u64, at: &Path, checks: &mut Checks) -> Length {
     match (epochs, steps) {
+        (0, 0) => {
+            checks.refuse(&at.field("epochs"), "is missing, and so is steps: one of the two says how long");
+            Length::Epochs(1)
+        }
         (epochs, 0) => Length::Epochs(checks.whole(&at.field("epochs"), epochs, 1, 10_000)),
         (0, steps @ 1..=MAX_TRAIN_STEPS) => Length::Steps(steps),
         (0, steps) => {

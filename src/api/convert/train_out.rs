@@ -41,6 +41,7 @@ pub(super) fn train(config: &TrainConfig) -> v1::Train {
         objective: Some(objective(&config.objective)),
         frozen: config.frozen.clone(),
         ema: config.ema_decay.map(|decay| v1::Ema { decay: Some(decay) }),
+        mixup: config.mixup_alpha.map(|alpha| v1::Mixup { alpha: Some(alpha) }),
     }
 }
 

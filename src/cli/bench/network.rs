@@ -48,7 +48,7 @@ struct Trained {
 impl Trained {
     fn new(spec: &str, samples: usize) -> Result<Self, Failure> {
         let (session, inputs) = session(spec, samples)?;
-        let batch = Batch { inputs, labels: labels(samples, 2) };
+        let batch = Batch { inputs, labels: labels(samples, 2), mixed: None };
         let optimizer = Sgd::new(0.9, false, 0.0, session.trained());
         Ok(Self { session, batch, loss: CrossEntropy::default(), optimizer })
     }

@@ -253,6 +253,7 @@ fn surgery_and_movement_whose_weights_come_back() {
             schedule: PruneSchedule::Surgery {
                 cubic: Cubic { train: training(), begin: 0.0, end: 0.4, every: 1 },
                 settle: 0.7,
+                decay: 0.01,
             },
         })
     };

@@ -265,6 +265,8 @@ pub enum PruneSchedule {
         cubic: Cubic,
         /// Where it is decided for the last time, as a share of the training's steps.
         settle: f64,
+        /// The share of itself that a weight at zero loses in each step, in `[0, 1)`.
+        decay: f64,
     },
 }
 

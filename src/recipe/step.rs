@@ -79,17 +79,17 @@ impl Course<'_, '_> {
     }
 
     fn prune(&mut self, graph: &mut Graph, step: &PruneWeightsStep) -> Result<Option<TrainDetail>, RecipeError> {
-        let (cubic, settle) = match &step.schedule {
-            PruneSchedule::OneShot => (None, None),
-            PruneSchedule::Cubic(cubic) => (Some(cubic), None),
-            PruneSchedule::Surgery { cubic, settle } => (Some(cubic), Some(*settle)),
+        let (cubic, settle, decay) = match &step.schedule {
+            PruneSchedule::OneShot => (None, None, 0.0),
+            PruneSchedule::Cubic(cubic) => (Some(cubic), None, 0.0),
+            PruneSchedule::Surgery { cubic, settle, decay } => (Some(cubic), Some(*settle), *decay),
         };
         let (scope, ignored) = (step.scope, step.ignored.clone());
         match (cubic, step.amount) {
             (Some(Cubic { train, begin, end, every }), Amount::Sparsity(sparsity)) => {
                 let (begin, end, every) = (*begin, *end, *every);
                 let gradual = GradualPruning { sparsity, scope, ignored, begin, end, every, settle };
-                let pruning = Pruning { gradual, criterion: step.criterion };
+                let pruning = Pruning { gradual, criterion: step.criterion, decay };
                 self.train(graph, "prune-weights", train, Some(&pruning)).map(Some)
             }
             (_, amount) => {

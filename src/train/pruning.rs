@@ -2,10 +2,12 @@
 //!
 //! What is pruned for good is masked in the network. While it may come back (Guo et al. 2016, "Dynamic Network Surgery"),
 //! the network computes with zeros, and the weights it would have are kept beside it: they follow the gradient that there is
-//! at the zeros (straight-through, Bengio et al. 2013), and with the others they are what the next decision is taken by.
+//! at the zeros (straight-through, Bengio et al. 2013), and with the others they are what the next decision is taken by. As
+//! nothing that they do shows in the gradient, they would grow without bounds: in each step they shrink by `decay`, so that
+//! only those come back that the gradient keeps asking for (as in SR-STE, Zhou et al. 2021).
 //!
 //! ```text
-//! y = f(x; w m)          w = w - rate * dL/d(w m)          m = [|w| or the score of w is among the largest]
+//! y = f(x; w m)     w = (w - rate * dL/d(w m)) (1 - decay (1 - m))     m = [|w| or the score of w is among the largest]
 //! ```
 //!
 //! Movement pruning (Sanh et al. 2020) scores a weight by `S = -sum w dL/d(w m)` over the steps so far: what training moves
@@ -29,6 +31,8 @@ pub struct Pruning {
     pub gradual: GradualPruning,
     /// Which.
     pub criterion: Criterion,
+    /// The share of itself that a weight set aside loses in each step, in `[0, 1)`.
+    pub decay: f64,
 }
 
 /// One flag an element of each parameter that has a mask, in the graph's order.
@@ -41,6 +45,8 @@ pub(super) struct Pruner {
     /// The weights that would be in the place of those pruned for now, among the session's trained parameters; elsewhere
     /// zero. `None`: nothing comes back.
     pub(super) aside: Option<Vec<f32>>,
+    /// What is left of a weight set aside after a step.
+    keep: f32,
     /// The scores of the session's trained parameters.
     pub(super) movement: Option<Vec<f32>>,
 }
@@ -48,7 +54,8 @@ pub(super) struct Pruner {
 impl Pruner {
     pub(super) fn new(pruning: Option<&Pruning>, graph: &Graph, session: &Session) -> Self {
         let moves = pruning.is_some_and(|pruning| pruning.criterion == Criterion::Movement);
-        Self { before: masks(graph), aside: None, movement: moves.then(|| vec![0.0; session.trained()]) }
+        let keep = pruning.map_or(1.0, |pruning| (1.0 - pruning.decay) as f32);
+        Self { before: masks(graph), aside: None, keep, movement: moves.then(|| vec![0.0; session.trained()]) }
     }
 
     /// Before a step of the optimizer: brings back what is set aside, and follows the movement.
@@ -66,7 +73,10 @@ impl Pruner {
     /// After a step of the optimizer: masked weights become zero, and those that may come back are set aside.
     pub(super) fn after_step(&mut self, session: &mut Session) {
         match &mut self.aside {
-            Some(aside) => set_aside(session, aside, Session::apply_masks),
+            Some(aside) => {
+                set_aside(session, aside, Session::apply_masks);
+                aside.iter_mut().for_each(|aside| *aside *= self.keep);
+            }
             None => session.apply_masks(),
         }
     }
@@ -111,7 +121,7 @@ impl Training {
         total: u64,
         cx: &TrainContext<'_>,
     ) -> Result<(), TrainError> {
-        let Pruning { gradual, criterion } = pruning;
+        let Pruning { gradual, criterion, .. } = pruning;
         let Some(sparsity) = gradual.at(self.step, total) else { return Ok(()) };
         if let Some(aside) = self.pruner.aside.take() {
             self.session.params_mut().iter_mut().zip(&aside).for_each(|(param, aside)| *param += aside);

@@ -63,7 +63,7 @@ fn config() -> TrainConfig {
 fn gradual(sparsity: f64, begin: f64, end: f64, every: u32) -> Pruning {
     let (scope, ignored, settle) = (Scope::Global, vec![], None);
     let gradual = GradualPruning { sparsity, scope, ignored, begin, end, every, settle };
-    Pruning { gradual, criterion: Criterion::Magnitude }
+    Pruning { gradual, criterion: Criterion::Magnitude, decay: 0.0 }
 }
 
 fn train_with(

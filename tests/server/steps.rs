@@ -43,7 +43,8 @@ async fn every_kind_of_step_runs_as_a_job_and_tells_its_effect() {
             {"student": {"preset": "mlp:input=1x4x4,hidden=8,classes=2"}},
             {"train": {"epochs": 2, "batch_size": 32, "distill": {"temperature": 2, "hard_weight": 0.5}}},
             {"student": {"model": "small"}},
-            {"train": {"epochs": 2, "batch_size": 32, "distill": {"teacher": "small"}}},
+            {"train": {"epochs": 2, "batch_size": 32, "mixup": {"alpha": 0.5},
+                         "distill": {"teacher": "small"}}},
             {"quantize": {"format": "FORMAT_BF16"}}]"#;
     let ended = run_steps(&server, &dataset, &[("small", &model)], steps).await;
     assert_eq!(ended.state(), State::Succeeded, "{:?}", ended.error);

@@ -114,11 +114,12 @@ fn cubic(pb: v1::Cubic, at: &Path, checks: &mut Checks) -> Cubic {
 }
 
 fn surgery(pb: v1::Surgery, at: &Path, checks: &mut Checks) -> PruneSchedule {
-    let v1::Surgery { train, begin, end, settle, every } = pb;
+    let v1::Surgery { train, begin, end, settle, every, decay } = pb;
     let cubic = cubic(v1::Cubic { train, begin, end, every }, at, checks);
     let settle = checks.number(&at.field("settle"), settle.unwrap_or(0.75), &BELOW_ONE);
     if settle < cubic.end {
         checks.refuse(&at.field("settle"), format!("{settle} is below end, {}", cubic.end));
     }
-    PruneSchedule::Surgery { cubic, settle }
+    let decay = checks.number(&at.field("decay"), decay.unwrap_or(0.01), &BELOW_ONE);
+    PruneSchedule::Surgery { cubic, settle, decay }
 }

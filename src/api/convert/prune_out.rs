@@ -41,13 +41,14 @@ fn schedule(schedule: &PruneSchedule) -> v1::prune_weights::Schedule {
             end: Some(*end),
             every: Some(*every),
         }),
-        PruneSchedule::Surgery { cubic: Cubic { train, begin, end, every }, settle } => {
+        PruneSchedule::Surgery { cubic: Cubic { train, begin, end, every }, settle, decay } => {
             Schedule::Surgery(v1::Surgery {
                 train: Some(self::train(train)),
                 begin: Some(*begin),
                 end: Some(*end),
                 settle: Some(*settle),
                 every: Some(*every),
+                decay: Some(*decay),
             })
         }
     }

@@ -243,6 +243,15 @@ fn every_bad_field_is_named_by_its_path_in_one_answer() {
 }
 
 #[test]
+fn a_mixup_is_named_by_its_path() {
+    for alpha in ["0", "101", "-1"] {
+        let text =
+            format!(r#"{{"version": 1, "steps": [{{"train": {{"epochs": 1, "mixup": {{"alpha": {alpha}}}}}}}]}}"#);
+        assert_eq!(refused(&text), ["steps[0].train.mixup.alpha"]);
+    }
+}
+
+#[test]
 fn every_bad_field_of_a_pruning_is_named_by_its_path() {
     let of = |prune: &str| refused(&format!(r#"{{"version": 1, "steps": [{{"prune_weights": {prune}}}]}}"#));
     let at = |fields: &[&str]| fields.iter().map(|f| format!("steps[0].prune_weights{f}")).collect::<Vec<_>>();
@@ -263,7 +272,8 @@ fn every_bad_field_of_a_pruning_is_named_by_its_path() {
     assert_eq!(of(&format!(r#"{{"sparsity": 0.5, "wanda": {{}}, "surgery": {{{train}}}}}"#)), at(&[".wanda"]));
     let order = format!(r#"{{"sparsity": 0.5, "surgery": {{{train}, "begin": 0.6, "settle": 0.4, "every": 0}}}}"#);
     assert_eq!(of(&order), at(&[".surgery.end", ".surgery.every", ".surgery.settle"]));
-    assert_eq!(of(r#"{"sparsity": 0.5, "surgery": {"settle": 1}}"#), at(&[".surgery.train", ".surgery.settle"]));
+    let bounds = r#"{"sparsity": 0.5, "surgery": {"settle": 1, "decay": 1}}"#;
+    assert_eq!(of(bounds), at(&[".surgery.train", ".surgery.settle", ".surgery.decay"]));
     // The weights of an output are compared with each other, unless something else is asked for.
     let scope = |prune: &str| {
         let text = format!(r#"{{"version": 1, "steps": [{{"prune_weights": {prune}}}]}}"#);

@@ -6,7 +6,7 @@ use crate::train::calibrate::Batches;
 /// Surgery in 20 epochs of 16 steps.
 fn surgery(criterion: Criterion) -> Pruning {
     let pruning = gradual(0.75, 0.1, 0.4, 10);
-    Pruning { gradual: GradualPruning { settle: Some(0.6), ..pruning.gradual }, criterion }
+    Pruning { gradual: GradualPruning { settle: Some(0.6), ..pruning.gradual }, criterion, decay: 0.0 }
 }
 
 fn masks(graph: &Graph) -> Vec<bool> {
@@ -21,7 +21,7 @@ fn masks_after(steps: u64, pruning: &Pruning) -> Vec<bool> {
         GradualPruning { begin: share(begin), end: share(end), settle: settle.map(share), ..pruning.gradual.clone() };
     let config = TrainConfig { length: Length::Steps(steps), schedule: ScheduleConfig::Constant, ..config() };
     let mut graph = network();
-    let pruning = Pruning { gradual, criterion: pruning.criterion };
+    let pruning = Pruning { gradual, ..pruning.clone() };
     train_with(&mut graph, &config, Some(&pruning), 1, &|| false, &mut |_| ()).unwrap();
     masks(&graph)
 }
@@ -51,6 +51,16 @@ fn pruned_weights_come_back_in_surgery_and_only_there() {
     assert!(came_back(&pruning) > 0);
     let kept = Pruning { gradual: GradualPruning { settle: None, ..pruning.gradual }, ..pruning };
     assert_eq!(came_back(&kept), 0);
+}
+
+#[test]
+fn what_is_set_aside_shrinks_and_comes_back_less() {
+    let came_back = |decay: f64| {
+        let pruning = Pruning { decay, ..surgery(Criterion::Magnitude) };
+        let (early, late) = (masks_after(150, &pruning), masks_after(190, &pruning));
+        early.iter().zip(&late).filter(|(early, late)| !**early && **late).count()
+    };
+    assert!(came_back(0.99) < came_back(0.0), "{} {}", came_back(0.99), came_back(0.0));
 }
 
 #[test]

@@ -95,7 +95,8 @@ fn surgery_ends_the_same_wherever_it_is_broken_off() {
     let config = TrainConfig { ema_decay: Some(0.9), length: Length::Epochs(4), ..short() };
     for criterion in [Criterion::Magnitude, Criterion::Movement] {
         let pruning = gradual(0.6, 0.1, 0.4, 2);
-        let pruning = Pruning { gradual: GradualPruning { settle: Some(0.7), ..pruning.gradual }, criterion };
+        let pruning =
+            Pruning { gradual: GradualPruning { settle: Some(0.7), ..pruning.gradual }, criterion, decay: 0.01 };
         ends_the_same_wherever_it_is_broken_off(&config, Some(&pruning));
     }
 }

@@ -259,6 +259,22 @@ fn analyze_tells_what_each_group_can_do_without_and_what_a_plan_makes_of_it() {
     assert!(text.contains("MACs at -50.00 %") && text.contains("it is an output of the network"), "{text}");
     let error = scratch.error(2, &["analyze", "model.safetensors", "--ratios", "0.5,1.5"]);
     assert_eq!(error["violations"][0]["field"], "ratios[1]");
+    let error = scratch.error(2, &["analyze", "model.safetensors", "--data", "data", "--samples", "0"]);
+    assert_eq!(error["violations"][0]["field"], "samples");
+}
+
+#[test]
+fn analyze_reads_samples_as_the_model_says_it_was_trained() {
+    let scratch = Scratch::new();
+    write_task(&scratch);
+    let recipe = r#"{"version": 1, "data": {"transforms": [{"scale": {"factor": -3}}]}, "steps": [{"evaluate": {}}]}"#;
+    fs::write(scratch.path("turned.json"), recipe).unwrap();
+    let data = ["--data", "data"];
+    scratch.json(&[&["run", "turned.json", "--model", "model.safetensors", "--out", "turned"], &data[..]].concat());
+    let loss = |args: &[&str]| scratch.json(&[&["analyze"], args, &data].concat())["whole"]["loss"].as_f64().unwrap();
+    let told = loss(&["model.safetensors", "--recipe", "turned.json"]);
+    assert_eq!(loss(&["turned/model.safetensors"]), told);
+    assert_ne!(loss(&["model.safetensors"]), told);
 }
 
 #[test]

@@ -64,7 +64,7 @@ impl Task {
         let source = recipe.as_ref().and_then(|recipe| recipe.data.source.as_ref());
         let data = self.data.as_deref().map(|path| local::dataset(path, source)).transpose()?;
         let question = Question { recipe: recipe.as_ref(), ratios, samples: *samples as usize };
-        Ok(analyze(&model.graph, data.as_ref(), &question, &|| stop.load(Ordering::Relaxed))?)
+        Ok(analyze(&model, data.as_ref(), &question, &|| stop.load(Ordering::Relaxed))?)
     }
 }
 

@@ -89,13 +89,15 @@ pub fn files(path: &Path) -> Result<Files, Failure> {
 pub fn out(path: &Path) -> Result<(), Failure> {
     // The folder, or the nearest one above it that exists.
     let existing = path.ancestors().find_map(|folder| Some((folder, std::fs::metadata(folder).ok()?)));
-    match existing {
-        Some((file, metadata)) if !metadata.is_dir() => {
-            let message = format!("--out {}: {} is a file, no folder", path.display(), file.display());
-            Err(Failure::new(Exit::Invalid, "OUT", message))
-        }
-        _ => Ok(()),
+    let Some((nearest, metadata)) = existing else { return Ok(()) };
+    let refused = |why: String| Failure::new(Exit::Invalid, "OUT", format!("--out {}: {why}", path.display()));
+    if !metadata.is_dir() {
+        return Err(refused(format!("{} is a file, no folder", nearest.display())));
     }
+    let nearest = if nearest.as_os_str().is_empty() { Path::new(".") } else { nearest };
+    tempfile::tempfile_in(nearest)
+        .map(|_| ())
+        .map_err(|error| refused(format!("nothing can be written in {}: {error}", nearest.display())))
 }
 
 /// Refuses what is no plain file: a device may have no end, and a pipe can be read only once.

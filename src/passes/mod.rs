@@ -115,24 +115,21 @@ pub enum PassError {
         why: &'static str,
     },
     /// No group can be cut.
-    #[error(
-        "there is nothing to cut: every layer is ignored, or cannot be cut, or has too few channels for `round_to` and `min_keep`"
-    )]
-    NothingToCut,
+    #[error("there is nothing to cut with {because}; `niwaki analyze` says what can be cut, and what cannot and why")]
+    NothingToCut {
+        /// The limits in force.
+        because: String,
+    },
     /// The limits do not let as much go as a budget asks for.
-    #[error(
-        "`{}` {asked} cannot be met: {reachable:.4} of the {} is the least that can be had with {because}",
-        .metric.field(),
-        .metric.name()
-    )]
+    #[error("{}", .metric.out_of_reach(*.asked, *.reachable, because))]
     BudgetOutOfReach {
         /// What is counted.
         metric: Metric,
-        /// The share asked for.
+        /// The share asked for of what is left.
         asked: f64,
-        /// The least share that can be had, rounded up to four places.
+        /// The least share that can be had.
         reachable: f64,
-        /// The limits in force.
+        /// The limits that decide it.
         because: String,
     },
     /// The limits do not let as much go as a time asks for.
@@ -155,7 +152,7 @@ pub enum PassError {
     },
     /// A group without a batch normalisation has no scale.
     #[error(
-        "`importance`: the channels of '{group}' have no batch normalisation whose scale could tell what they matter"
+        "the channels of '{group}' have no batch normalisation whose scale could tell what they matter: ask for another importance"
     )]
     NoScale {
         /// The group.
@@ -163,7 +160,7 @@ pub enum PassError {
     },
     /// A group that no plain layer reads has no values to measure.
     #[error(
-        "`importance`: no linear layer or plain convolution reads the channels of '{group}': their values tell nothing"
+        "no linear layer or plain convolution reads the channels of '{group}', so their values tell nothing: ask for another importance"
     )]
     NoReader {
         /// The group.
@@ -208,7 +205,7 @@ impl PassError {
             PassError::BudgetOutOfReach { metric, .. } => Some(metric.field()),
             PassError::TimeOutOfReach { .. } => Some("latency_ratio"),
             PassError::NoScale { .. } | PassError::NoReader { .. } => Some("importance"),
-            PassError::NothingToCut => None,
+            PassError::NothingToCut { .. } => None,
             PassError::Moments { .. }
             | PassError::Scores { .. }
             | PassError::OtherParams { .. }
@@ -230,7 +227,7 @@ impl Classify for PassError {
             | PassError::NotNormalisable { .. }
             | PassError::OutOfReach { .. }
             | PassError::Frozen { .. }
-            | PassError::NothingToCut
+            | PassError::NothingToCut { .. }
             | PassError::BudgetOutOfReach { .. }
             | PassError::TimeOutOfReach { .. }
             | PassError::NoScale { .. }
@@ -256,7 +253,7 @@ impl Classify for PassError {
                 "OUT_OF_REACH"
             }
             PassError::Frozen { .. } => "CANNOT_BE_CUT",
-            PassError::NothingToCut => "NOTHING_TO_CUT",
+            PassError::NothingToCut { .. } => "NOTHING_TO_CUT",
             PassError::NoScale { .. } => "NO_SCALE",
             PassError::NoReader { .. } => "NO_READER",
             PassError::NonFinite { .. } => "NON_FINITE",

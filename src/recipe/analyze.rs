@@ -4,11 +4,12 @@
 use std::collections::BTreeMap;
 
 use super::channels::{PruneChannelsStep, groups};
+use super::run::stored_transforms;
 use super::{Recipe, RecipeError, StepKind, misfits};
 use crate::data::{self, Splits, Subset};
 use crate::error::{Classify, Kind, Violation};
 use crate::exec::{Session, lanes};
-use crate::format::native;
+use crate::format::{Model, native};
 use crate::graph::dims::{Cut, Dims};
 use crate::graph::{Graph, cost};
 use crate::passes::prune::channels::PruneChannels;
@@ -48,6 +49,9 @@ impl Question<'_> {
     /// What is wrong with it, whatever the model.
     fn violations(&self) -> Vec<Violation> {
         let mut violations = bad_ratios(self.ratios);
+        if self.samples == 0 {
+            violations.push(Violation::new("samples", "0 is not allowed: there is something to measure on from 1 on"));
+        }
         if self.recipe.is_some_and(|recipe| recipe.start.is_some()) {
             violations.push(Violation::new("recipe.start", "there is a model already, which is what is looked at"));
         }
@@ -65,17 +69,19 @@ pub fn bad_ratios(ratios: &[f64]) -> Vec<Violation> {
     bad.map(violation).collect()
 }
 
-/// What can be cut from `model`. Without `data`, what it would save; with it, what it would lose.
+/// What can be cut from `model`. Without `data`, what it would save; with it, what it would lose, by the recipe's transforms
+/// or else those that the model carries.
 ///
 /// Errors: [`RecipeError::Invalid`] for a bad question, and data that do not suit the model; what a plan says.
 pub fn analyze(
-    graph: &Graph,
+    model: &Model,
     data: Option<&data::Dataset>,
     question: &Question<'_>,
     cancelled: &(dyn Fn() -> bool + Sync),
 ) -> Result<Analysis, RecipeError> {
+    let graph = &model.graph;
     let mut violations = question.violations();
-    let splits = data.map(|data| splits(graph, data, question, &mut violations)).transpose()?.flatten();
+    let splits = data.map(|data| splits(model, data, question, &mut violations)).transpose()?.flatten();
     if !violations.is_empty() {
         return Err(RecipeError::Invalid { violations });
     }
@@ -94,14 +100,17 @@ pub fn analyze(
 }
 
 fn splits(
-    graph: &Graph,
+    model: &Model,
     data: &data::Dataset,
     question: &Question<'_>,
     violations: &mut Vec<Violation>,
 ) -> Result<Option<Splits>, RecipeError> {
-    let (spec, seed) = question.recipe.map_or_else(Default::default, |recipe| (recipe.data.clone(), recipe.seed));
+    let (mut spec, seed) = question.recipe.map_or_else(Default::default, |recipe| (recipe.data.clone(), recipe.seed));
+    if spec.transforms.is_empty() {
+        spec.transforms = stored_transforms(model)?.unwrap_or_default();
+    }
     let splits = data::split(data, &spec, seed)?;
-    violations.extend(misfits(graph, &data.train.sample_shape, splits.classes));
+    violations.extend(misfits(&model.graph, &data.train.sample_shape, splits.classes));
     Ok(violations.is_empty().then_some(splits))
 }
 
@@ -167,7 +176,7 @@ impl Look<'_> {
         for (place, group) in self.dims.groups().iter().enumerate() {
             let mut points = Vec::new();
             for ratio in ratios.iter().filter(|_| group.is_exact()) {
-                let mut counts: Vec<usize> = self.dims.groups().iter().map(|group| group.size).collect();
+                let mut counts = self.dims.sizes();
                 counts[place] = (((1.0 - ratio) * group.size as f64).round() as usize).max(1);
                 let keep = counts[place] as u64;
                 let figures = self.measured(&self.cut(&plan::keep_best(scores, &counts))?)?;
@@ -175,7 +184,7 @@ impl Look<'_> {
             }
             found.push(GroupSensitivity {
                 name: group.name.clone(),
-                layers: group.layers.iter().map(|layer| self.graph.nodes()[*layer].name.clone()).collect(),
+                layers: group.layer_names(self.graph),
                 channels: group.size as u64,
                 kept_because: group.obstacle().map(|why| why.to_string()).unwrap_or_default(),
                 points,

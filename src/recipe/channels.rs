@@ -37,7 +37,8 @@ impl PruneChannelsStep {
     /// Errors: what [`plan::check`] says, and an importance that says nothing of some layer.
     pub fn check(&self, graph: &Graph) -> Result<(), PassError> {
         let dims = Dims::of(graph);
-        plan::check(graph, &dims, &self.amount, &self.limits)
+        plan::check(graph, &dims, &self.amount, &self.limits)?;
+        importance::check(graph, &dims, self.importance)
     }
 }
 
@@ -128,15 +129,17 @@ impl Course<'_, '_> {
         cut: &Cut,
         measure: Batches,
     ) -> Result<(Vec<Gram>, Vec<String>), RecipeError> {
-        let read = |place: &usize| {
-            let weight = graph.nodes()[*place].params[0];
-            dims.kept(weight, 1, cut).len() < graph.param(weight).data.shape()[1]
-        };
-        let readers: Vec<usize> = repair::readers(graph).into_iter().filter(read).collect();
+        let (mut readers, mut unrepaired) = (Vec::new(), Vec::new());
+        for (place, obstacle) in repair::readers(graph, dims, cut) {
+            match obstacle {
+                Some(why) => unrepaired.push(format!("node '{}': {why}", graph.nodes()[place].name)),
+                None => readers.push(place),
+            }
+        }
         let (seed, cancelled) = (self.seed("gram"), self.run.cancelled);
         let grams = gram::grams(graph, &readers, &self.splits.train, measure, seed, &|| cancelled())
             .map_err(|source| RecipeError::of_training(self.step, source))?;
-        let (mut known, mut unrepaired) = (Vec::new(), Vec::new());
+        let mut known = Vec::new();
         for gram in grams {
             match gram {
                 Ok(gram) => known.push(gram),
@@ -167,7 +170,7 @@ pub(super) fn groups(graph: &Graph, dims: &Dims, cut: &Cut) -> Vec<GroupCut> {
     let groups = dims.groups().iter().zip(&cut.keep);
     let of_group = groups.map(|(group, keep)| GroupCut {
         name: group.name.clone(),
-        layers: group.layers.iter().map(|layer| graph.nodes()[*layer].name.clone()).collect(),
+        layers: group.layer_names(graph),
         before: group.size as u64,
         after: keep.len() as u64,
         kept_because: group.obstacle().map(|why| why.to_string()).unwrap_or_default(),

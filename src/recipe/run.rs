@@ -24,11 +24,11 @@ use super::evolve;
 use super::files::{self, Staged};
 use super::measure::{self, Candidate};
 use super::unroll::Unrolled;
-use super::{Given, Recipe, Start, StepKind, Upload, warnings};
+use super::{Given, Recipe, Start, StepKind, warnings};
 use crate::data::{self, DataSpec, Splits, Transform, labels, transform};
 use crate::digest::Digest;
 use crate::exec::{self, Session};
-use crate::format::{native, onnx};
+use crate::format::{Model, native, onnx};
 use crate::graph::{Graph, cost, init, preset};
 use crate::passes;
 use crate::report::{Comparison, EmittedFile, Machine, Report, Snapshot, TrainDetail};
@@ -257,7 +257,9 @@ impl<'a, 'r> Course<'a, 'r> {
         if at.graph.ends_in_softmax() {
             warnings.push(SOFTMAX.to_string());
         }
-        warnings.extend(warnings::of(self.recipe, self.given.model.is_some(), at.first, &at.steps, &baseline, &result));
+        let samples = [self.splits.validation.len(), self.splits.test.len()];
+        let uploaded = self.given.model.is_some();
+        warnings.extend(warnings::of(self.recipe, uploaded, at.first, samples, &at.steps, &baseline, &result));
         Ok(Report {
             recipe: self.recipe.name.clone(),
             seed: self.recipe.seed,
@@ -371,7 +373,7 @@ impl<'a, 'r> Course<'a, 'r> {
 fn transforms(recipe: &Recipe, given: &Given<'_>, warnings: &mut Vec<String>) -> Result<Vec<Transform>, RecipeError> {
     let declared = &recipe.data.transforms;
     let used = match given.model {
-        Some(upload) if declared.is_empty() => stored(upload)?.unwrap_or_default(),
+        Some(upload) if declared.is_empty() => stored_transforms(&upload.model)?.unwrap_or_default(),
         _ => declared.clone(),
     };
     let teachers = recipe.teachers();
@@ -379,7 +381,7 @@ fn transforms(recipe: &Recipe, given: &Given<'_>, warnings: &mut Vec<String>) ->
     let others = others.map(|(name, upload)| (format!("the model '{name}'"), upload));
     let all = given.model.map(|upload| ("the model".to_string(), upload)).into_iter().chain(others);
     for (name, upload) in all {
-        if stored(upload)?.is_some_and(|stored| stored != used) {
+        if stored_transforms(&upload.model)?.is_some_and(|stored| stored != used) {
             warnings.push(format!(
                 "The transforms in use, {}, are not those that the file of {name} says it was trained with.",
                 if declared.is_empty() { "the model's" } else { "the recipe's" }
@@ -390,8 +392,8 @@ fn transforms(recipe: &Recipe, given: &Given<'_>, warnings: &mut Vec<String>) ->
 }
 
 /// The transforms that a model's file says its input has been through.
-fn stored(upload: &Upload) -> Result<Option<Vec<Transform>>, RecipeError> {
-    Ok(transform::of_model(&upload.model.metadata, &upload.model.graph.input_shape())?)
+pub(super) fn stored_transforms(model: &Model) -> Result<Option<Vec<Transform>>, RecipeError> {
+    Ok(transform::of_model(&model.metadata, &model.graph.input_shape())?)
 }
 
 fn machine() -> Machine {

@@ -135,11 +135,13 @@ mod tests {
     use crate::graph::op::BatchNorm;
     use crate::passes::insert_batch_norm::{InsertBatchNorm, Place};
     use crate::passes::low_rank::{LowRank, Rank};
+    use crate::passes::prune::channels::importance::Importance;
+    use crate::passes::prune::channels::plan;
     use crate::passes::prune::{Amount, Pattern, Scope};
     use crate::passes::quantize::{Format, Quantize, Values};
     use crate::recipe::{
-        Cubic, InsertBatchNormStep, Network, PruneSchedule, PruneWeightsStep, Repeat, Start, Step, StepKind, Student,
-        Upload,
+        Cubic, InsertBatchNormStep, Network, PruneChannelsStep, PruneSchedule, PruneWeightsStep, Repeat, Start, Step,
+        StepKind, Student, Upload,
     };
     use crate::train::calibrate::Batches;
     use crate::train::config::{Length, ObjectiveConfig, Teacher, TrainConfig};
@@ -286,6 +288,18 @@ mod tests {
                 "steps[5].train.distill.teacher",
             ]
         );
+    }
+
+    #[test]
+    fn an_importance_must_say_something_of_every_layer() {
+        let channels = |importance| {
+            let (amount, limits) = (plan::Amount::Ratio(0.5), plan::Limits::default());
+            let measure = Batches { batches: 2, batch_size: 8 };
+            let step = PruneChannelsStep { amount, importance, limits, measure, repair: None };
+            fields(&recipe(Some("lenet5"), vec![StepKind::PruneChannels(step)]), &data(&[1, 28, 28], 10))
+        };
+        assert_eq!(channels(Importance::BatchNormScale), ["steps[0].prune_channels.importance"]);
+        assert_eq!(channels(Importance::ActivationEnergy), [""; 0]);
     }
 
     #[test]

@@ -6,18 +6,23 @@ use crate::report::{GroupCut, Metrics, Snapshot, StepEffect};
 
 /// A model that does so much better on validation than on test has probably been trained on the validation samples.
 const CONTAMINATION_GAP: f64 = 0.03;
+/// So many standard errors of a difference come about by chance in one of a thousand cases.
+const CHANCE_GAPS: f64 = 3.1;
 
+/// What a reader should know of a run; `samples` are those of the validation and the test split.
 pub(super) fn of(
     recipe: &Recipe,
     uploaded: bool,
     validation: Snapshot,
+    samples: [usize; 2],
     steps: &[StepEffect],
     baseline: &Metrics,
     result: &Metrics,
 ) -> Vec<String> {
     let mut warnings = Vec::new();
     let gap = validation.validation_accuracy - baseline.accuracy;
-    if uploaded && gap > CONTAMINATION_GAP {
+    let chance = CHANCE_GAPS * standard_error(validation.validation_accuracy, baseline.accuracy, samples);
+    if uploaded && gap > CONTAMINATION_GAP.max(chance) {
         warnings.push(format!(
             "The uploaded model scores {:.1} points higher on the validation split than on the test split: it has probably \
              seen these samples in training, and what was selected on them may be too optimistic. The test figures stand.",
@@ -63,4 +68,11 @@ fn odd_widths(cuts: &[&GroupCut]) -> String {
         " This processor computes {lanes} channels at once, so that other numbers cost like the next multiple: {}.",
         names.join(", ")
     )
+}
+
+/// The standard error of the difference of two shares that are the same but for chance, of so many samples each.
+fn standard_error(a: f64, b: f64, [n, m]: [usize; 2]) -> f64 {
+    let (n, m) = (n.max(1) as f64, m.max(1) as f64);
+    let pooled = (a * n + b * m) / (n + m);
+    (pooled * (1.0 - pooled) * (1.0 / n + 1.0 / m)).sqrt()
 }

@@ -22,6 +22,14 @@ pub struct Batches {
     pub batch_size: u32,
 }
 
+/// Adds to `sums`, one a channel, `of` each number of a value `[N, channels, ..]` of which `inner` lie behind each channel.
+pub(super) fn add_by_channel(sums: &mut [f64], values: &[f32], inner: usize, of: impl Fn(f64) -> f64) {
+    let channels = sums.len();
+    for (place, values) in values.chunks(inner).enumerate() {
+        sums[place % channels] += values.iter().map(|v| of(f64::from(*v))).sum::<f64>();
+    }
+}
+
 /// Mean and unbiased variance of each channel of `values`, whose shapes are `[N, c]` or `[N, c, h, w]`, in [`Mode::Eval`].
 /// A channel of which there is only one number has variance 0. `cancelled` is asked before every batch.
 pub fn moments(
@@ -72,7 +80,7 @@ pub fn recalibrate(
     seed: u64,
     cancelled: &dyn Fn() -> bool,
 ) -> Result<(), TrainError> {
-    if graph.statistics().is_empty() {
+    if running_statistics(graph).is_empty() {
         return Ok(());
     }
     let batches = batches(train, how, seed)?;
@@ -124,10 +132,16 @@ pub(super) fn without_dropouts(graph: &Graph) -> Result<Graph, TrainError> {
     Ok(plain)
 }
 
+/// The means and variances of batch normalisations: what is measured, and not a number of the network's structure.
+fn running_statistics(graph: &Graph) -> Vec<ParamId> {
+    let mut ids: Vec<ParamId> = graph.statistics().into_iter().filter(|id| !graph.param(*id).fixed).collect();
+    ids.sort_unstable();
+    ids
+}
+
 /// Gives `graph` the running statistics that `measured` has under the same names.
 fn take_statistics(graph: &mut Graph, measured: &Graph) -> Result<(), TrainError> {
-    let mut statistics: Vec<ParamId> = graph.statistics().into_iter().collect();
-    statistics.sort_unstable();
+    let statistics = running_statistics(graph);
     let mut edit = graph.edit();
     for id in statistics {
         let name = &edit.graph().param(id).name;

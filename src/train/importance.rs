@@ -15,7 +15,7 @@
 use std::collections::BTreeMap;
 
 use super::TrainError;
-use super::calibrate::{Batches, batches};
+use super::calibrate::{Batches, add_by_channel, batches};
 use super::criterion::gradient::gradients;
 use crate::data::Subset;
 use crate::exec::{Mode, Session};
@@ -55,6 +55,21 @@ pub fn scores(
     match dims.groups().iter().zip(&scores).find(|(_, scores)| scores.iter().any(|score| !score.is_finite())) {
         Some((group, _)) => Err(TrainError::NotFinite { name: group.name.clone() }),
         None => Ok(scores),
+    }
+}
+
+/// Whether an importance says something of every group that can be cut, whatever the weights and the samples.
+///
+/// Errors: [`PassError::NoScale`] and [`PassError::NoReader`].
+pub fn check(graph: &Graph, dims: &Dims, by: Importance) -> Result<(), PassError> {
+    match by {
+        Importance::BatchNormScale => importance::by_weights(graph, dims, by, 0).map(|_| ()),
+        Importance::ActivationEnergy | Importance::Apoz => {
+            let readers = readers(graph, dims);
+            let unread = exact(dims).find(|(place, _)| readers.iter().all(|reader| reader.group != *place));
+            unread.map_or(Ok(()), |(_, group)| Err(PassError::NoReader { group: group.name.clone() }))
+        }
+        _ => Ok(()),
     }
 }
 
@@ -116,6 +131,7 @@ fn by_activation(
     seed: u64,
     cancelled: &dyn Fn() -> bool,
 ) -> Result<ChannelScores, TrainError> {
+    check(graph, dims, by)?;
     let readers = readers(graph, dims);
     let mut taps: Vec<ValueId> = readers.iter().map(|reader| reader.input).collect();
     taps.sort_unstable();
@@ -134,10 +150,8 @@ fn by_activation(
         for (tap, found) in taps.iter().zip(&found) {
             let (channels, inner) = channels(graph, *tap);
             let sums = sums.entry(*tap).or_insert_with(|| vec![0.0; channels]);
-            for (place, values) in found.chunks(inner).enumerate() {
-                let of = |v: &f32| if by == Importance::Apoz { f64::from(*v != 0.0) } else { f64::from(*v).powi(2) };
-                sums[place % channels] += values.iter().map(of).sum::<f64>() / inner as f64;
-            }
+            let of = |v: f64| if by == Importance::Apoz { f64::from(v != 0.0) } else { v * v };
+            add_by_channel(sums, found, inner, |v| of(v) / inner as f64);
         }
     }
     let mut found: Vec<Vec<Vec<f64>>> = vec![Vec::new(); dims.groups().len()];
@@ -158,17 +172,12 @@ fn by_activation(
         };
         found[place].push(scores);
     }
-    let scores = dims.groups().iter().zip(found).map(|(group, found)| {
-        if group.is_exact() && found.is_empty() {
-            return Err(PassError::NoReader { group: group.name.clone() }.into());
-        }
-        Ok(match by {
-            _ if !group.is_exact() => Vec::new(),
-            Importance::Apoz => mean(&found, group.size),
-            _ => sum(&found, group.size),
-        })
+    let scores = dims.groups().iter().zip(found).map(|(group, found)| match by {
+        _ if !group.is_exact() => Vec::new(),
+        Importance::Apoz => mean(&found, group.size),
+        _ => sum(&found, group.size),
     });
-    scores.collect()
+    Ok(scores.collect())
 }
 
 fn readers(graph: &Graph, dims: &Dims) -> Vec<Reader> {
@@ -176,13 +185,7 @@ fn readers(graph: &Graph, dims: &Dims) -> Vec<Reader> {
     for (group, own) in exact(dims) {
         let slices = importance::slices(graph, own, Side::Consumer);
         for node in graph.nodes() {
-            let plain = match &node.op {
-                Op::Linear => true,
-                Op::Conv2d(config) => config.groups == 1,
-                Op::Conv1d(config) => config.groups == 1,
-                _ => false,
-            };
-            if plain && slices.contains(&(node.params[0], 1)) {
+            if node.op.is_dense() && slices.contains(&(node.params[0], 1)) {
                 readers.push(Reader { group, weight: node.params[0], input: node.inputs[0] });
             }
         }

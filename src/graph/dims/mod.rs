@@ -74,6 +74,11 @@ impl Group {
     pub fn obstacle(&self) -> Option<&Frozen> {
         self.frozen.as_ref().or(self.inexact.as_ref())
     }
+
+    /// The names of its layers.
+    pub fn layer_names(&self, graph: &Graph) -> Vec<String> {
+        self.layers.iter().map(|layer| graph.nodes()[*layer].name.clone()).collect()
+    }
 }
 
 /// The coordinates that stay of every group, in the order of [`Dims::groups`], each list ascending.
@@ -114,6 +119,11 @@ impl Dims {
     /// What can be cut, and what cannot and why, in the order of the layers.
     pub fn groups(&self) -> &[Group] {
         &self.groups
+    }
+
+    /// The size of each group.
+    pub fn sizes(&self) -> Vec<usize> {
+        self.groups.iter().map(|group| group.size).collect()
     }
 
     /// Everything stays.
@@ -193,7 +203,7 @@ impl Dims {
 
     /// Takes out of the draft what is not in the cut: slices of parameters and their masks, and sizes in operators.
     pub fn cut(&self, edit: &mut GraphEdit<'_>, cut: &Cut) -> Result<(), CutError> {
-        let sizes = self.sizes(cut);
+        let sizes = self.leaf_sizes(cut);
         for (id, kept) in self.losing(edit.graph(), cut) {
             let param = edit.graph().param(id);
             let places = tensor::places(param.data.shape(), &kept);
@@ -218,7 +228,7 @@ impl Dims {
     }
 
     /// How many coordinates each leaf has after a cut.
-    fn sizes(&self, cut: &Cut) -> BTreeMap<LeafId, usize> {
+    fn leaf_sizes(&self, cut: &Cut) -> BTreeMap<LeafId, usize> {
         self.groups.iter().zip(&cut.keep).map(|(group, keep)| (group.leaf, keep.len())).collect()
     }
 }

@@ -395,6 +395,17 @@ impl Op {
         convolution || matches!(self, Linear | Embedding | Lstm(_) | Gru(_))
     }
 
+    /// Whether each of its outputs reads every channel of its input: a linear layer, or a convolution of one group. Its
+    /// weight is `[outputs, inputs, ..]`.
+    pub fn is_dense(&self) -> bool {
+        match self {
+            Op::Linear => true,
+            Op::Conv2d(config) => config.groups == 1,
+            Op::Conv1d(config) => config.groups == 1,
+            _ => false,
+        }
+    }
+
     /// The places among the roles of those parameters that are measured and not learned.
     pub fn statistics(&self) -> Range<usize> {
         match self {

@@ -131,7 +131,7 @@ fn analyze(
     let said = recipe.as_ref().and_then(|recipe| recipe.data.source.clone());
     let data = data.map(|data| dataset(folder, DataFiles { source: said.or(data.source), ..data })).transpose()?;
     let question = analyze::Question { recipe: recipe.as_ref(), ratios: &question.ratios, samples: question.samples };
-    let found = analyze::analyze(&model.graph, data.as_ref(), &question, &|| false);
+    let found = analyze::analyze(&model, data.as_ref(), &question, &|| false);
     found.map_err(|error| (Part::Recipe, Failure::of(&error)))
 }
 

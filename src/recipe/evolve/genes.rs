@@ -45,7 +45,7 @@ impl<'g> Genes<'g> {
 
     /// How many channels of each group stay.
     pub(super) fn counts(&self, genome: &[u32]) -> Vec<usize> {
-        let mut counts: Vec<usize> = self.dims.groups().iter().map(|group| group.size).collect();
+        let mut counts = self.dims.sizes();
         for (group, gene) in self.cuttable.iter().zip(genome) {
             counts[*group] = self.choices[*group][*gene as usize];
         }
@@ -73,7 +73,7 @@ impl<'g> Genes<'g> {
     }
 
     fn whole(&self, metric: Metric) -> f64 {
-        let whole: Vec<usize> = self.dims.groups().iter().map(|group| group.size).collect();
+        let whole = self.dims.sizes();
         metric.count(self.graph, self.dims, &self.choices, &whole)
     }
 

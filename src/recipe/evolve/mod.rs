@@ -45,6 +45,7 @@ use crate::search::SearchError;
 use crate::search::nsga2::{Nsga2, Settings};
 use crate::seed;
 use crate::train::calibrate::Batches;
+use crate::train::importance;
 use crate::train::metrics::{self, Evaluation};
 
 pub use choose::Choose;
@@ -82,6 +83,7 @@ impl EvolveChannelsStep {
     pub fn check(&self, graph: &Graph) -> Result<(), PassError> {
         let dims = Dims::of(graph);
         self.limits.choices(graph, &dims)?;
+        importance::check(graph, &dims, self.importance)?;
         self.budget.map_or(Ok(()), |budget| plan::check(graph, &dims, &Amount::Budget(budget), &self.limits))
     }
 }

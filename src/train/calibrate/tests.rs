@@ -10,7 +10,7 @@ use crate::data::{Affine, Inputs, Part};
 use crate::error::Classify;
 use crate::graph::builder::GraphBuilder;
 use crate::graph::op::{BatchNorm, Conv2d, Dropout};
-use crate::graph::{NewNode, init};
+use crate::graph::{NewNode, init, preset};
 use crate::seed;
 use crate::tensor::TensorData;
 
@@ -206,5 +206,15 @@ fn a_network_without_batch_norm_is_left_alone() {
     let mut graph = GraphBuilder::new("net", &[2]).linear("fc", 1).build().unwrap();
     let before = graph.clone();
     recalibrate(&mut graph, &samples(0, &[2], 0.0, 1), Batches { batches: 1, batch_size: 1 }, 1, &|| false).unwrap();
+    assert_eq!(graph, before);
+}
+
+#[test]
+fn numbers_of_the_structure_are_no_statistics() {
+    // It finds the end of each sequence with whole numbers.
+    let mut graph = preset::build("lstm:input=5x3,classes=2,hidden=4").unwrap();
+    assert!(graph.params().iter().any(|param| !param.data.dtype().is_float()));
+    let before = graph.clone();
+    recalibrate(&mut graph, &samples(4, &[5, 3], 0.0, 1), Batches { batches: 1, batch_size: 4 }, 1, &|| false).unwrap();
     assert_eq!(graph, before);
 }

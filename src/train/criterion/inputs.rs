@@ -2,7 +2,7 @@
 //! of a linear layer or the input channel of a convolution.
 
 use super::super::TrainError;
-use super::super::calibrate::{Batches, batches};
+use super::super::calibrate::{Batches, add_by_channel, batches};
 use crate::data::Subset;
 use crate::exec::{Mode, Session};
 use crate::graph::{Graph, Node, Op, ParamId, ValueId};
@@ -35,10 +35,8 @@ pub(super) fn scores(
         }
         let batch = train.batch(places);
         let found = session.forward(&batch.inputs, batch.labels.len(), Mode::Eval, &taps)?.taps;
-        for ((squares, tap), (_, channels, pixels)) in squares.iter_mut().zip(&found).zip(&inputs) {
-            for (place, pixels) in tap.chunks(*pixels).enumerate() {
-                squares[place % channels] += pixels.iter().map(|x| f64::from(*x).powi(2)).sum::<f64>();
-            }
+        for ((squares, tap), (.., pixels)) in squares.iter_mut().zip(&found).zip(&inputs) {
+            add_by_channel(squares, tap, *pixels, |x| x * x);
         }
     }
     let mut sums = std::collections::BTreeMap::<ParamId, Vec<f64>>::new();

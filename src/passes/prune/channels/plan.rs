@@ -67,6 +67,23 @@ impl Metric {
         }
     }
 
+    /// That no more than `reachable` can be had of what is left, where `asked` is wanted, in the words of the field.
+    pub fn out_of_reach(self, asked: f64, reachable: f64, because: &str) -> String {
+        let (field, name) = (self.field(), self.name());
+        let rounded = |share: f64| (share * 1e6).round() / 1e6;
+        match self {
+            Metric::Channels => format!(
+                "`{field}` {} cannot be met: at most {} of the {name} can go with {because}",
+                rounded(1.0 - asked),
+                ((1.0 - reachable) * 1e4).floor() / 1e4,
+            ),
+            _ => format!(
+                "`{field}` {asked} cannot be met: {:.4} of the {name} is the least that can be had with {because}",
+                (reachable * 1e4).ceil() / 1e4,
+            ),
+        }
+    }
+
     /// The field of a step's amount that holds it.
     pub fn field(self) -> &'static str {
         match self {
@@ -128,20 +145,11 @@ impl Limits {
     ///
     /// Errors: a glob that fits no layer, layers whose outputs cannot be cut, which say why, and nothing that can be cut.
     pub fn choices(&self, graph: &Graph, dims: &Dims) -> Result<Vec<Vec<usize>>, PassError> {
-        let select = |field, patterns: &[String]| {
-            let mut selected = Vec::new();
-            for pattern in patterns {
-                let nodes = glob::select_nodes(graph, std::slice::from_ref(pattern)).unwrap_or_default();
-                let layers: Vec<usize> =
-                    nodes.into_iter().filter(|place| graph.nodes()[*place].op.is_layer()).collect();
-                if layers.is_empty() {
-                    return Err(PassError::NoSuchNode { field, pattern: pattern.clone(), what: "layer" });
-                }
-                selected.extend(layers);
+        for (field, patterns) in [("layers", &self.layers), ("ignored", &self.ignored)] {
+            if let Some(pattern) = patterns.iter().find(|pattern| layers(graph, pattern).is_empty()) {
+                return Err(PassError::NoSuchNode { field, pattern: pattern.clone(), what: "layer" });
             }
-            Ok(selected)
-        };
-        let (asked, ignored) = (select("layers", &self.layers)?, select("ignored", &self.ignored)?);
+        }
         for (pattern, place) in self.layers.iter().filter_map(|pattern| {
             let place = graph.nodes().iter().position(|node| node.name == *pattern)?;
             Some((pattern, place))
@@ -154,13 +162,39 @@ impl Limits {
                 return Err(PassError::Frozen { layer: pattern.clone(), node, why });
             }
         }
+        let choices = self.of_groups(graph, dims);
+        if can_cut(&choices) {
+            return Ok(choices);
+        }
+        let because = self.binding(|limits| f64::from(!can_cut(&limits.of_groups(graph, dims))));
+        Err(PassError::NothingToCut { because })
+    }
+
+    fn of_groups(&self, graph: &Graph, dims: &Dims) -> Vec<Vec<usize>> {
+        let select = |patterns: &[String]| patterns.iter().flat_map(|p| layers(graph, p)).collect::<Vec<usize>>();
+        let (asked, ignored) = (select(&self.layers), select(&self.ignored));
         let chosen = |group: &Group| {
             let asked = self.layers.is_empty() || group.layers.iter().any(|layer| asked.contains(layer));
             group.is_exact() && asked && !group.layers.iter().any(|layer| ignored.contains(layer))
         };
         let of_group = |group: &Group| if chosen(group) { self.of_group(group.size) } else { vec![group.size] };
-        let choices: Vec<Vec<usize>> = dims.groups().iter().map(of_group).collect();
-        if choices.iter().all(|choices| choices.len() == 1) { Err(PassError::NothingToCut) } else { Ok(choices) }
+        dims.groups().iter().map(of_group).collect()
+    }
+
+    /// The limits without any one of which `reach`, the least that can be had, would be less; all of them where no single
+    /// one decides.
+    fn binding(&self, reach: impl Fn(&Limits) -> f64) -> String {
+        let without = [
+            (format!("`max_ratio` {}", self.max_ratio), Limits { max_ratio: 1.0, ..self.clone() }),
+            (format!("`round_to` {}", self.round_to), Limits { round_to: 1, ..self.clone() }),
+            (format!("`min_keep` {}", self.min_keep), Limits { min_keep: 1, ..self.clone() }),
+            (format!("`layers` {:?}", self.layers), Limits { layers: Vec::new(), ..self.clone() }),
+            (format!("`ignored` {:?}", self.ignored), Limits { ignored: Vec::new(), ..self.clone() }),
+        ];
+        let now = reach(self);
+        let decide = without.into_iter().filter(|(_, limits)| reach(limits) < now).map(|(name, _)| name);
+        let names = decide.collect::<Vec<String>>().join(" and ");
+        if names.is_empty() { self.to_string() } else { names }
     }
 
     fn of_group(&self, size: usize) -> Vec<usize> {
@@ -174,6 +208,16 @@ impl Limits {
     }
 }
 
+/// The layers that a name or glob names, by their places among the nodes.
+fn layers(graph: &Graph, pattern: &String) -> Vec<usize> {
+    let nodes = glob::select_nodes(graph, std::slice::from_ref(pattern)).unwrap_or_default();
+    nodes.into_iter().filter(|place| graph.nodes()[*place].op.is_layer()).collect()
+}
+
+fn can_cut(choices: &[Vec<usize>]) -> bool {
+    choices.iter().any(|choices| choices.len() > 1)
+}
+
 /// The channels that stay.
 ///
 /// Errors: what [`Limits::choices`] says; a budget that the limits do not reach.
@@ -185,27 +229,25 @@ pub fn plan(
     limits: &Limits,
 ) -> Result<Cut, PassError> {
     let choices = limits.choices(graph, dims)?;
-    let counts = match amount.goal() {
-        Some((metric, share)) => {
-            check(graph, dims, amount, limits)?;
-            let cost = |counts: &[usize]| metric.count(graph, dims, &choices, counts);
-            let whole: Vec<usize> = dims.groups().iter().map(|group| group.size).collect();
-            descend(scores, &choices, &cost, cost(&whole) * share)
+    let whole = dims.sizes();
+    let within = |budget: Budget| -> Result<Vec<usize>, PassError> {
+        check(graph, dims, amount, limits)?;
+        let cost = |counts: &[usize]| budget.metric.count(graph, dims, &choices, counts);
+        Ok(descend(scores, &choices, &cost, cost(&whole) * budget.share))
+    };
+    let counts = match amount {
+        Amount::Ratio(ratio) => {
+            let all = choices.iter().zip(&whole);
+            all.map(|(choices, size)| nearest(choices, (1.0 - ratio) * *size as f64)).collect()
         }
-        None => {
-            let ratio = match amount {
-                Amount::Ratio(ratio) => ratio,
-                Amount::Latency(share) => return by_latency(graph, dims, scores, &choices, *share, limits),
-                Amount::GlobalRatio(_) | Amount::Budget(_) => return Err(PassError::NothingToCut),
-            };
-            let all = choices.iter().map(|choices| (choices, choices[choices.len() - 1] as f64));
-            all.map(|(choices, size)| nearest(choices, (1.0 - ratio) * size)).collect()
-        }
+        Amount::GlobalRatio(ratio) => within(Budget { metric: Metric::Channels, share: 1.0 - ratio })?,
+        Amount::Budget(budget) => within(*budget)?,
+        Amount::Latency(share) => by_latency(graph, dims, scores, &choices, *share, limits)?,
     };
     Ok(keep_best(scores, &counts))
 }
 
-/// The channels that stay within a share of the time that one sample takes.
+/// How many channels of each group stay within a share of the time that one sample takes.
 fn by_latency(
     graph: &Graph,
     dims: &Dims,
@@ -213,9 +255,9 @@ fn by_latency(
     choices: &[Vec<usize>],
     share: f64,
     limits: &Limits,
-) -> Result<Cut, PassError> {
+) -> Result<Vec<usize>, PassError> {
     let clock = Clock::new(graph, dims);
-    let whole: Vec<usize> = dims.groups().iter().map(|group| group.size).collect();
+    let whole = dims.sizes();
     let goal = clock.milliseconds(&whole) * share;
     let counts = descend(scores, choices, &|counts| clock.milliseconds(counts), goal);
     let reached = clock.milliseconds(&counts);
@@ -224,7 +266,7 @@ fn by_latency(
         let reachable = (reached / goal * share * 1e4).ceil() / 1e4;
         return Err(PassError::TimeOutOfReach { asked: share, reachable, because: limits.to_string() });
     }
-    Ok(keep_best(scores, &counts))
+    Ok(counts)
 }
 
 /// Whether a plan can be made, whatever the scores.
@@ -233,13 +275,16 @@ fn by_latency(
 pub fn check(graph: &Graph, dims: &Dims, amount: &Amount, limits: &Limits) -> Result<(), PassError> {
     let choices = limits.choices(graph, dims)?;
     let Some((metric, asked)) = amount.goal() else { return Ok(()) };
-    let count = |choice: fn(&Vec<usize>) -> usize| {
-        metric.count(graph, dims, &choices, &choices.iter().map(choice).collect::<Vec<usize>>())
+    let whole = metric.count(graph, dims, &choices, &dims.sizes());
+    // What is counted are the channels that may be cut under the limits asked for, whatever else they might be.
+    let reach = |limits: &Limits| {
+        let least: Vec<usize> = limits.of_groups(graph, dims).iter().map(|choices| choices[0]).collect();
+        metric.count(graph, dims, &choices, &least) / whole
     };
-    let reachable = count(|choices| choices[0]) / count(|choices| choices[choices.len() - 1]);
+    let reachable = reach(limits);
     if reachable > asked {
-        let reachable = (reachable * 1e4).ceil() / 1e4;
-        return Err(PassError::BudgetOutOfReach { metric, asked, reachable, because: limits.to_string() });
+        let because = limits.binding(reach);
+        return Err(PassError::BudgetOutOfReach { metric, asked, reachable, because });
     }
     Ok(())
 }
@@ -352,12 +397,22 @@ mod tests {
         assert_eq!(error(half(), &limits(&["relu1"], &[])), "'relu1' in `layers` fits no layer of the model");
         let nothing = error(half(), &limits(&[], &["*"]));
         assert!(nothing.starts_with("there is nothing to cut"), "{nothing}");
+        let none = Limits { max_ratio: 0.1, ..limits(&[], &[]) };
+        assert!(
+            error(half(), &none).starts_with("there is nothing to cut with `max_ratio` 0.1; "),
+            "{}",
+            error(half(), &none)
+        );
         let tight = Limits { max_ratio: 0.5, ..limits(&[], &[]) };
+        assert_eq!(
+            error(Amount::GlobalRatio(0.7), &tight),
+            "`global_ratio` 0.7 cannot be met: at most 0.5 of the channels can go with `max_ratio` 0.5"
+        );
         let budget = Amount::Budget(Budget { metric: Metric::Macs, share: 0.1 });
         assert_eq!(
             error(budget, &tight),
             "`mac_ratio` 0.1 cannot be met: 0.3854 of the multiply-accumulate operations is the least that can be had with \
-             max_ratio 0.5, round_to 1, min_keep 1"
+             `max_ratio` 0.5"
         );
     }
 
@@ -393,10 +448,10 @@ mod tests {
                     prop_assert!(reachable > share);
                     return Ok(());
                 }
-                Err(PassError::NothingToCut) => return Ok(()),
+                Err(PassError::NothingToCut { .. }) => return Ok(()),
                 Err(other) => return Err(TestCaseError::fail(other.to_string())),
             };
-            let whole: Vec<usize> = dims.groups().iter().map(|group| group.size).collect();
+            let whole = dims.sizes();
             let params = |counts: &[usize]| dims.cost(&graph, counts).params as f64;
             prop_assert!(params(&counts) <= share * params(&whole));
             for ((count, group), choices) in counts.iter().zip(dims.groups()).zip(limits.choices(&graph, &dims).unwrap()) {

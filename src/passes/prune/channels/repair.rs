@@ -4,7 +4,7 @@
 use std::collections::HashMap;
 
 use crate::graph::dims::{Cut, Dims};
-use crate::graph::{Graph, GraphEdit, Op};
+use crate::graph::{Graph, GraphEdit, Node, Op};
 use crate::passes::prune::reconstruct::{self, Gram};
 use crate::passes::{Pass, PassError};
 use crate::tensor::TensorData;
@@ -31,21 +31,27 @@ pub struct CutAndRepair<'a> {
     pub how: Repair,
 }
 
-/// The layers that may be repaired after a cut, by their places among the nodes: linear layers and convolutions of one group,
-/// with weights of their own that have no mask.
-pub fn readers(graph: &Graph) -> Vec<usize> {
+/// The layers that read less after a cut, by their places among the nodes, and what keeps each from being repaired.
+pub fn readers(graph: &Graph, dims: &Dims, cut: &Cut) -> Vec<(usize, Option<&'static str>)> {
     let mut counts = HashMap::new();
     graph.nodes().iter().flat_map(|node| &node.params).for_each(|id| *counts.entry(*id).or_insert(0) += 1);
+    let obstacle = |node: &Node| {
+        if !node.op.is_dense() {
+            Some("it is neither a linear layer nor a convolution of one group")
+        } else if node.params.iter().any(|id| counts[id] > 1) {
+            Some("others share its weights")
+        } else if node.params.iter().any(|id| graph.param(*id).mask.is_some()) {
+            Some("some of its weights are pruned, which a fit would undo")
+        } else {
+            None
+        }
+    };
+    // The weights `[out, in, ..]`; those of the other layers are turned or read no channels.
     let nodes = graph.nodes().iter().enumerate().filter(|(_, node)| {
-        let plain = match &node.op {
-            Op::Linear => true,
-            Op::Conv2d(config) => config.groups == 1,
-            Op::Conv1d(config) => config.groups == 1,
-            _ => false,
-        };
-        plain && node.params.iter().all(|id| counts[id] == 1 && graph.param(*id).mask.is_none())
+        matches!(node.op, Op::Linear | Op::Conv2d(_) | Op::Conv1d(_) | Op::Lstm(_) | Op::Gru(_))
+            && dims.kept(node.params[0], 1, cut).len() < graph.param(node.params[0]).data.shape()[1]
     });
-    nodes.map(|(place, _)| place).collect()
+    nodes.map(|(place, node)| (place, obstacle(node))).collect()
 }
 
 impl Pass for CutAndRepair<'_> {
@@ -56,15 +62,12 @@ impl Pass for CutAndRepair<'_> {
     fn apply(&self, edit: &mut GraphEdit<'_>) -> Result<(), PassError> {
         let dense = edit.graph().clone();
         self.dims.cut(edit, self.cut)?;
-        for place in readers(&dense) {
+        for (place, _) in readers(&dense, self.dims, self.cut).into_iter().filter(|(_, obstacle)| obstacle.is_none()) {
             let node = &dense.nodes()[place];
             let (weight, bias) = (node.params[0], node.params.get(1).copied());
             let shape = dense.param(weight).data.shape();
             let Some(gram) = self.grams.iter().find(|gram| gram.node == node.name) else { continue };
             let (rows, inputs) = (self.dims.kept(weight, 0, self.cut), self.dims.kept(weight, 1, self.cut));
-            if inputs.len() == shape[1] {
-                continue;
-            }
             let kernel: usize = shape[2..].iter().product();
             let columns: Vec<usize> =
                 inputs.iter().flat_map(|input| (0..kernel).map(move |k| input * kernel + k)).collect();
@@ -95,5 +98,31 @@ impl Pass for CutAndRepair<'_> {
             }
         }
         Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::passes::prune::channels::networks::two_convolutions;
+
+    #[test]
+    fn layers_that_a_fit_would_harm_are_told_apart() {
+        let mut graph = two_convolutions();
+        let dims = Dims::of(&graph);
+        let mut cut = dims.whole();
+        cut.keep.iter_mut().for_each(|keep| keep.truncate(2));
+        let told = |graph: &Graph| {
+            let all = readers(graph, &dims, &cut).into_iter();
+            all.map(|(place, obstacle)| (graph.nodes()[place].name.clone(), obstacle.is_some())).collect::<Vec<_>>()
+        };
+        let [conv2, fc] = ["conv2", "fc"].map(String::from);
+        assert_eq!(told(&graph), [(conv2.clone(), false), (fc.clone(), false)]);
+        let mut edit = graph.edit();
+        let weight = edit.graph().param_id("fc.weight").unwrap();
+        let elements = edit.graph().param(weight).data.elements();
+        edit.set_mask(weight, Some(vec![true; elements].into()));
+        edit.commit().unwrap();
+        assert_eq!(told(&graph), [(conv2, false), (fc, true)]);
     }
 }

@@ -58,7 +58,7 @@ fn write_pass(folder: &Path, name: &str, spec: &str, samples: usize, seed: u64) 
     let shape: Vec<usize> = [&[samples], &graph.input_shape()[..]].concat();
     let inputs: Vec<f32> = (0..shape.iter().product()).map(|_| rng.random_range(-1.5..1.5)).collect();
     let labels: Vec<u32> = (0..samples).map(|_| rng.random_range(0..10)).collect();
-    let batch = Batch { inputs, labels };
+    let batch = Batch { inputs, labels, mixed: None };
 
     let mut session = Session::new(&graph)?;
     println!("{name}: {}", session.executor());

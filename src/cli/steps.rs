@@ -28,7 +28,11 @@ impl From<&StepEffect> for StepLine {
             losses: step.train.iter().flat_map(|train| &train.curve).map(|point| point.loss).collect(),
             remark: remark(
                 step.low_rank.iter().map(|layer| layer.rank),
-                step.channels.iter().flat_map(|cut| &cut.groups).map(|group| (group.before, group.after)),
+                (step.channels.iter().flat_map(|cut| &cut.groups))
+                    .chain(step.evolution.iter().flat_map(|found| &found.groups))
+                    .filter(|group| group.kept_because.is_empty())
+                    .map(|group| (group.before, group.after)),
+                step.evolution.as_ref().map(|found| (found.evaluations, found.front.len())),
                 step.rewrite.as_ref().map(|rewrite| rewrite.output_difference),
             ),
         }
@@ -51,23 +55,32 @@ impl From<&v1::StepEffect> for StepLine {
             losses,
             remark: remark(
                 step.low_rank.iter().map(|layer| layer.rank),
-                step.channels.iter().flat_map(|cut| &cut.groups).map(|group| (group.before, group.after)),
+                (step.channels.iter().flat_map(|cut| &cut.groups))
+                    .chain(step.evolution.iter().flat_map(|found| &found.groups))
+                    .filter(|group| group.kept_because.is_empty())
+                    .map(|group| (group.before, group.after)),
+                step.evolution.as_ref().map(|found| (found.evaluations, found.front.len())),
                 step.rewrite.as_ref().map(|rewrite| rewrite.output_difference),
             ),
         }
     }
 }
 
-/// What a step says of itself: of a factorisation how many of these layers have a rank now, of a pruning how many channels
-/// are left, of a rewriting how well it kept the function.
+/// What a step says of itself: of a factorisation how many of these layers have a rank now, of a pruning how many of the
+/// channels are left that could go, of a search how many networks it tried and how many of them are on its front, of a
+/// rewriting how well it kept the function.
 fn remark(
     ranks: impl ExactSizeIterator<Item = u64>,
     channels: impl Iterator<Item = (u64, u64)>,
+    searched: Option<(u64, usize)>,
     difference: Option<f64>,
 ) -> String {
     let layers = ranks.len();
     let rewritten = ranks.filter(|rank| *rank > 0).count();
     let (before, after) = channels.fold((0, 0), |(before, after), (b, a)| (before + b, after + a));
+    if let Some((tried, front)) = searched {
+        return format!("{after} of {before} channels stay; of {tried} networks {front} are on the front");
+    }
     match difference {
         _ if before > 0 => format!("{after} of {before} channels stay"),
         _ if layers > 0 => format!("{rewritten} of {layers} layers rewritten"),
@@ -114,7 +127,7 @@ fn blocks(values: &[f64]) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::report::{CurvePoint, LayerRank, Snapshot, TrainDetail};
+    use crate::report::{CurvePoint, EvolutionDetail, FrontMember, GroupCut, LayerRank, Snapshot, TrainDetail};
 
     #[test]
     fn a_step_shows_what_it_cost_and_how_its_training_went() {
@@ -124,12 +137,22 @@ mod tests {
         let curve = (0..100).map(|i| CurvePoint { loss: f64::from(100 - i), ..CurvePoint::default() }).collect();
         let train = Some(TrainDetail { curve, ..TrainDetail::default() });
         let tuned = StepEffect { name: "tuned".into(), after, seconds: 61.2, train, ..StepEffect::default() };
+        let group =
+            |before, after, why: &str| GroupCut { before, after, kept_because: why.into(), ..GroupCut::default() };
+        let evolution = EvolutionDetail {
+            groups: vec![group(20, 8, ""), group(10, 10, "it is an output of the network")],
+            evaluations: 288,
+            front: vec![FrontMember::default(); 9],
+            ..EvolutionDetail::default()
+        };
+        let found = StepEffect { name: "found".into(), after, evolution: Some(evolution), ..StepEffect::default() };
         expect_test::expect![[r#"
             after step  validation  parameters    MACs  time
             thinner        98.00 %      30,626  30,216   0 s  1 of 2 layers rewritten
             tuned          98.00 %      30,626  30,216  61 s  loss ██▇▇▇▆▆▆▅▅▄▄▄▃▃▃▂▂▂▁
+            found          98.00 %      30,626  30,216   0 s  8 of 20 channels stay; of 288 networks 9 are on the front
 
         "#]]
-        .assert_eq(&steps([&thin, &tuned]));
+        .assert_eq(&steps([&thin, &tuned, &found]));
     }
 }

@@ -76,3 +76,16 @@ fn standard_error(a: f64, b: f64, [n, m]: [usize; 2]) -> f64 {
     let pooled = (a * n + b * m) / (n + m);
     (pooled * (1.0 - pooled) * (1.0 / n + 1.0 / m)).sqrt()
 }
+
+#[cfg(test)]
+mod tests {
+    use super::standard_error;
+
+    #[test]
+    fn few_samples_say_little_of_a_difference() {
+        // sqrt(0.5 * 0.5 * (1/100 + 1/100)).
+        assert!((standard_error(0.5, 0.5, [100, 100]) - 0.0707107).abs() < 1e-6);
+        assert!(standard_error(1.0, 0.5, [2, 20]) > 0.35);
+        assert!(standard_error(0.95, 0.92, [5000, 10_000]) < 0.005);
+    }
+}

@@ -25,7 +25,7 @@ pub struct CutAndRepair<'a> {
     pub dims: &'a Dims,
     /// What stays of each.
     pub cut: &'a Cut,
-    /// What the layers of [`readers`] read before the cut, of those of which it is known.
+    /// What those of the [`readers`] read before the cut that may be repaired, or would by a deeper cut.
     pub grams: &'a [Gram],
     /// How.
     pub how: Repair,
@@ -62,12 +62,14 @@ impl Pass for CutAndRepair<'_> {
     fn apply(&self, edit: &mut GraphEdit<'_>) -> Result<(), PassError> {
         let dense = edit.graph().clone();
         self.dims.cut(edit, self.cut)?;
-        for (place, _) in readers(&dense, self.dims, self.cut).into_iter().filter(|(_, obstacle)| obstacle.is_none()) {
-            let node = &dense.nodes()[place];
+        for gram in self.grams {
+            let Some(node) = dense.nodes().iter().find(|node| node.name == gram.node) else { continue };
             let (weight, bias) = (node.params[0], node.params.get(1).copied());
             let shape = dense.param(weight).data.shape();
-            let Some(gram) = self.grams.iter().find(|gram| gram.node == node.name) else { continue };
             let (rows, inputs) = (self.dims.kept(weight, 0, self.cut), self.dims.kept(weight, 1, self.cut));
+            if inputs.len() == shape[1] {
+                continue;
+            }
             let kernel: usize = shape[2..].iter().product();
             let columns: Vec<usize> =
                 inputs.iter().flat_map(|input| (0..kernel).map(move |k| input * kernel + k)).collect();
